@@ -1,0 +1,1 @@
+//! How choices compose into a network.

@@ -1,0 +1,130 @@
+//! An operation that runs: a forward that keeps what its backward needs, and that backward.
+//!
+//! candle's own reverse pass cannot carry a supernet (it fills and adds a fresh tensor for every gradient, its custom
+//! operations save no state), and a supernet is a graph that we know. So an [`Op`] is a pair of functions, and
+//! `network` walks its edges back in a fixed order.
+
+use std::any::Any;
+
+use candle_core::{Result, Tensor};
+
+use crate::params::{Gradients, ParamStore, Statistics};
+
+/// A built operation: shapes are those of the [`search_space::Site`] it was built for, channels last.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no operation",
+    note = "implement `Op`, implement `Layer` (typed saved state), or wrap a candle function in `Autograd`"
+)]
+pub trait Op: Send + Sync {
+    /// Computes `y` from `x`, and what [`Op::backward`] needs besides `∂L/∂y`.
+    ///
+    /// # Errors
+    /// candle's, when shapes or types do not fit.
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Saved)>;
+
+    /// Computes `∂L/∂x` from `∂L/∂y`; adds the weights' gradients to `pass.gradients` only where that is present.
+    ///
+    /// # Errors
+    /// candle's, when shapes or types do not fit.
+    fn backward(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
+
+    /// Adds the weights' gradients and leaves out `∂L/∂x`: for a network's first operation, since nobody asks for
+    /// the gradient of the images.
+    ///
+    /// # Errors
+    /// As [`Op::backward`].
+    fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        self.backward(saved, grad, pass).map(drop)
+    }
+}
+
+/// What a forward reads and reports, besides its input.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// Weights and running statistics.
+    pub params: &'a ParamStore,
+    /// Which statistics normalize.
+    pub mode: Mode,
+    /// Where batch norms report their batch's moments; the caller decides whether running statistics move.
+    pub statistics: &'a mut Statistics,
+    /// The key of this pass's random numbers, for operations that draw (`noise`, dropout).
+    pub draw: Draw,
+}
+
+/// What a backward reads and adds to.
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// The weights the forward ran with.
+    pub params: &'a ParamStore,
+    /// Present in a weight step only: an architecture step needs no gradient of a weight.
+    pub gradients: Option<&'a mut Gradients>,
+}
+
+/// Which statistics a batch norm uses, and whether stochastic operations act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The batch's own moments; dropout acts.
+    Train,
+    /// The running statistics; nothing is random.
+    Eval,
+}
+
+/// The key of a pass's random numbers: the same key draws the same numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Draw {
+    /// The run's seed, already mixed with the stream's number.
+    pub seed: u64,
+    /// The step within the stream.
+    pub step: u64,
+}
+
+/// What a forward keeps for its backward; each operation knows its own kind.
+pub type Saved = Box<dyn Any + Send>;
+
+/// An operation whose saved state has a type: what operations are written and composed as. Every `Layer` is an [`Op`].
+pub trait Layer: Send + Sync {
+    /// What the forward keeps.
+    type Saved: Any + Send;
+
+    /// See [`Op::forward`].
+    ///
+    /// # Errors
+    /// candle's, when shapes or types do not fit.
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)>;
+
+    /// See [`Op::backward`].
+    ///
+    /// # Errors
+    /// candle's, when shapes or types do not fit.
+    fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
+
+    /// See [`Op::backward_weights`].
+    ///
+    /// # Errors
+    /// As [`Layer::backward`].
+    fn backward_weights(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        self.backward(saved, grad, pass).map(drop)
+    }
+}
+
+impl<L: Layer> Op for L {
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Saved)> {
+        let (y, saved) = Layer::forward(self, x, pass)?;
+        Ok((y, Box::new(saved)))
+    }
+
+    fn backward(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        Layer::backward(self, own::<L>(saved)?, grad, pass)
+    }
+
+    fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        Layer::backward_weights(self, own::<L>(saved)?, grad, pass)
+    }
+}
+
+fn own<L: Layer>(saved: Saved) -> Result<L::Saved> {
+    match saved.downcast::<L::Saved>() {
+        Ok(saved) => Ok(*saved),
+        Err(_) => candle_core::bail!("a backward was given the saved state of another operation"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Weights, running statistics, gradients: all in the order of construction, so that no sum depends on a hash.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+/// Index of a weight in its [`ParamStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WeightId(pub(crate) usize);
+
+/// Index of a batch norm's pair of running statistics in its [`ParamStore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StatId(pub(crate) usize);
+
+/// A network's weights, and beside them its running statistics, which no optimizer sees.
+///
+/// Values are shared, immutable tensors: a clone is cheap, and a step makes new tensors. That is how an unrolled step
+/// evaluates perturbed weights and returns to the exact old ones.
+#[derive(Clone, Debug)]
+pub struct ParamStore {
+    weights: Vec<(String, Tensor)>,
+    stats: Vec<(String, RunningStats)>,
+    dtype: DType,
+    device: Device,
+}
+
+/// A batch norm's running statistics, each `(C,)`.
+#[derive(Clone, Debug)]
+pub struct RunningStats {
+    /// Running mean, from 0.
+    pub mean: Tensor,
+    /// Running unbiased variance, from 1.
+    pub var: Tensor,
+}
+
+/// The moments of one batch at one batch norm, each `(C,)`.
+#[derive(Clone, Debug)]
+pub struct BatchStats {
+    /// Mean over the batch and space.
+    pub mean: Tensor,
+    /// Unbiased variance over the batch and space.
+    pub var: Tensor,
+    /// Weight of this batch in the running statistics.
+    pub momentum: f64,
+}
+
+/// Moments reported by the batch norms of one pass, in the order in which they ran.
+#[derive(Debug, Default)]
+pub struct Statistics(Vec<(StatId, BatchStats)>);
+
+/// Gradients of the weights of one pass; a weight that took no part has none.
+#[derive(Clone, Debug)]
+pub struct Gradients(Vec<Option<Tensor>>);
+
+impl ParamStore {
+    /// A store without weights.
+    #[must_use]
+    pub fn new(dtype: DType, device: &Device) -> Self {
+        Self { weights: Vec::new(), stats: Vec::new(), dtype, device: device.clone() }
+    }
+
+    /// The type of every weight and statistic.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the values live.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The current value of a weight.
+    #[must_use]
+    pub fn weight(&self, id: WeightId) -> &Tensor {
+        &self.weights[id.0].1
+    }
+
+    /// The current running statistics of a batch norm.
+    #[must_use]
+    pub fn stats(&self, id: StatId) -> &RunningStats {
+        &self.stats[id.0].1
+    }
+
+    /// Weights in the order of construction, by their unique names.
+    pub fn weights(&self) -> impl Iterator<Item = (WeightId, &str, &Tensor)> {
+        self.weights.iter().enumerate().map(|(i, (name, value))| (WeightId(i), name.as_str(), value))
+    }
+
+    /// Running statistics in the order of construction; a name is that of the batch norm.
+    pub fn all_stats(&self) -> impl Iterator<Item = (StatId, &str, &RunningStats)> {
+        self.stats.iter().enumerate().map(|(i, (name, value))| (StatId(i), name.as_str(), value))
+    }
+
+    /// How many tensors of weights there are.
+    #[must_use]
+    pub fn n_weights(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// How many numbers the weights hold.
+    #[must_use]
+    pub fn n_params(&self) -> u64 {
+        self.weights.iter().map(|(_, value)| value.elem_count() as u64).sum()
+    }
+
+    /// Replaces a weight by a tensor of the same shape.
+    ///
+    /// # Errors
+    /// The shapes differ.
+    pub fn set_weight(&mut self, id: WeightId, value: Tensor) -> Result<()> {
+        let (name, old) = &mut self.weights[id.0];
+        if old.dims() != value.dims() {
+            candle_core::bail!("weight {name}: found shape {:?}, expected {:?}", value.dims(), old.dims());
+        }
+        *old = value;
+        Ok(())
+    }
+
+    /// Replaces running statistics by tensors of the same shape.
+    ///
+    /// # Errors
+    /// The shapes differ.
+    pub fn set_stats(&mut self, id: StatId, value: RunningStats) -> Result<()> {
+        let (name, old) = &mut self.stats[id.0];
+        if old.mean.dims() != value.mean.dims() || old.var.dims() != value.var.dims() {
+            candle_core::bail!(
+                "statistics of {name}: found shape {:?}, expected {:?}",
+                value.mean.dims(),
+                old.mean.dims()
+            );
+        }
+        *old = value;
+        Ok(())
+    }
+
+    /// Moves the running statistics towards the moments of a pass: `r ← (1 − m)·r + m·batch`.
+    ///
+    /// # Errors
+    /// candle's.
+    pub fn absorb(&mut self, statistics: &Statistics) -> Result<()> {
+        for (id, batch) in statistics.iter() {
+            let old = self.stats(id);
+            let mix = |old: &Tensor, new: &Tensor| (old * (1.0 - batch.momentum))? + (new * batch.momentum)?;
+            let (mean, var) = (mix(&old.mean, &batch.mean)?, mix(&old.var, &batch.var)?);
+            self.set_stats(id, RunningStats { mean, var })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn push_weight(&mut self, name: String, value: Tensor) -> WeightId {
+        self.weights.push((name, value));
+        WeightId(self.weights.len() - 1)
+    }
+
+    pub(crate) fn push_stats(&mut self, name: String, value: RunningStats) -> StatId {
+        self.stats.push((name, value));
+        StatId(self.stats.len() - 1)
+    }
+}
+
+impl Statistics {
+    /// Adds the moments of one batch norm.
+    pub fn report(&mut self, id: StatId, batch: BatchStats) {
+        self.0.push((id, batch));
+    }
+
+    /// The reports in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (StatId, &BatchStats)> {
+        self.0.iter().map(|(id, batch)| (*id, batch))
+    }
+}
+
+impl Gradients {
+    /// No gradient yet, for each weight of `params`.
+    #[must_use]
+    pub fn new(params: &ParamStore) -> Self {
+        Self(vec![None; params.n_weights()])
+    }
+
+    /// Adds to a weight's gradient.
+    ///
+    /// # Errors
+    /// The shapes of two contributions differ.
+    pub fn add(&mut self, id: WeightId, grad: Tensor) -> Result<()> {
+        let slot = &mut self.0[id.0];
+        *slot = Some(match slot.take() {
+            None => grad,
+            Some(sum) => (sum + grad)?,
+        });
+        Ok(())
+    }
+
+    /// The gradient of a weight; `None` where the weight took no part in the pass.
+    #[must_use]
+    pub fn get(&self, id: WeightId) -> Option<&Tensor> {
+        self.0[id.0].as_ref()
+    }
+
+    /// The gradients that exist, in the order of construction of their weights.
+    pub fn iter(&self) -> impl Iterator<Item = (WeightId, &Tensor)> {
+        self.0.iter().enumerate().filter_map(|(i, grad)| grad.as_ref().map(|grad| (WeightId(i), grad)))
+    }
+}

@@ -1,0 +1,1 @@
+//! The facade: one name for everything strait offers.

@@ -1,0 +1,1 @@
+//! How a search learns and what it decided.
