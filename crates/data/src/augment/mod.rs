@@ -1,0 +1,77 @@
+//! Disturbances of training examples, each a function of `(seed, epoch, example)` alone.
+
+mod crop;
+mod cutout;
+mod flip;
+
+use rand_chacha::ChaCha8Rng;
+use search_space::{Extent, Shape};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Normalize};
+
+/// What is done to a training example, in this order: crop, flip, (normalize,) cutout.
+///
+/// The defaults do nothing. Flat examples have no space to disturb and take none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// Zeros (black) around the example before a window of its own size is cut at random, in pixels or time steps; less than a side.
+    pub crop_padding: usize,
+    /// Images: mirror left and right, every other time.
+    pub flip: bool,
+    /// Side of the square (series: length of the span) set to zero after normalization, its center anywhere, clipped at the border
+    /// (DeVries & Taylor, 2017); at most a side.
+    pub cutout: usize,
+}
+
+impl Augment {
+    /// Whether these settings make sense for examples of `shape`.
+    ///
+    /// # Errors
+    /// If flat examples are to be disturbed, series mirrored, or a size exceeds the example.
+    pub fn check(&self, shape: Shape) -> Result<(), Error> {
+        let (height, width) = shape.extent.plane();
+        let side = if let Extent::Image { .. } = shape.extent { height.min(width) } else { width };
+        match shape.extent {
+            Extent::Flat if *self != Self::default() => {
+                Err(Error::setting("augment", format!("{self:?}"), "nothing, for flat examples"))
+            }
+            Extent::Series { .. } if self.flip => {
+                Err(Error::setting("augment.flip", true, "false, for series"))
+            }
+            _ if self.crop_padding >= side => {
+                Err(Error::setting("augment.crop_padding", self.crop_padding, format!("below {side}")))
+            }
+            _ if self.cutout > side => {
+                Err(Error::setting("augment.cutout", self.cutout, format!("at most {side}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Disturbs and normalizes one example, channels last; the settings fit the shape.
+    pub(crate) fn apply(
+        &self,
+        example: &mut [f32],
+        shape: Shape,
+        normalize: Option<&Normalize>,
+        rng: &mut ChaCha8Rng,
+    ) {
+        if self.crop_padding > 0 {
+            crop::apply(example, shape, self.crop_padding, rng);
+        }
+        if self.flip {
+            flip::apply(example, shape, rng);
+        }
+        if let Some(normalize) = normalize {
+            normalize.apply(example);
+        }
+        if self.cutout > 0 {
+            cutout::apply(example, shape, self.cutout, rng);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
