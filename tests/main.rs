@@ -1,1 +1,3 @@
-//! Tests of the whole.
+//! Tests of the whole: the house's invariants, the shipped spaces' figures, the command line.
+
+mod tidy;
