@@ -31,6 +31,8 @@ pub enum Phase {
 /// A network's plan: shapes agree at every edge and at every stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
+    /// Name of the space.
+    pub space: String,
     /// Shape of one example.
     pub input: Shape,
     /// Size of the logits.
@@ -107,9 +109,9 @@ pub struct Edge {
     pub site: Site,
     /// The candidates, in the order of the logits' columns.
     pub candidates: Vec<OpSpec>,
-    /// Index into [`Layout::groups`].
+    /// Index into [`Layout::groups`]; 0 in a child, which has none.
     pub group: usize,
-    /// Row of the group's logit matrix.
+    /// Row of the group's logit matrix; 0 in a child.
     pub row: usize,
 }
 

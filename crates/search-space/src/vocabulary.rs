@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor},
+};
 
 use crate::{Cost, Rank, Site};
 
@@ -20,7 +23,7 @@ pub struct OpSpec {
 }
 
 /// A candidate as a person wrote it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Written {
     /// `sep_conv_3x3`, or a bare word.
@@ -80,6 +83,37 @@ pub trait Vocabulary {
     /// # Errors
     /// The operation cannot make `site.output()` of `site.input()`.
     fn cost(&self, op: &OpSpec, site: &Site) -> Result<Cost, WordError>;
+}
+
+/// By hand, since an untagged enum would lose the place and the reason of a fault.
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LabelOrSpec;
+        impl<'de> Visitor<'de> for LabelOrSpec {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an operation such as `sep_conv_3x3` or `{op: sep_conv, kernel: 3}`")
+            }
+
+            fn visit_str<E: de::Error>(self, label: &str) -> Result<Written, E> {
+                Ok(Written::Label(label.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+                let (mut op, mut params) = (None, BTreeMap::new());
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "op" {
+                        op = Some(map.next_value()?);
+                    } else {
+                        params.insert(key, map.next_value()?);
+                    }
+                }
+                Ok(Written::Spec { op: op.ok_or_else(|| de::Error::missing_field("op"))?, params })
+            }
+        }
+        deserializer.deserialize_any(LabelOrSpec)
+    }
 }
 
 impl OpSpec {
