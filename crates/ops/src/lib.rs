@@ -1,5 +1,6 @@
 //! What a choice computes.
 
+pub mod kernels;
 pub mod op;
 pub mod params;
 

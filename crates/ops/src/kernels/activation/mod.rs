@@ -1,0 +1,68 @@
+//! Functions of single elements.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor};
+
+pub(in crate::kernels) use cpu::relu_mask;
+
+use super::{
+    Isa,
+    threads::{PIECE, fill, piece},
+    values::{Values, dense, for_real, same_shape, tensor},
+};
+
+/// `max(x, 0)`, of any shape.
+///
+/// # Errors
+/// The elements are neither `f32` nor `f64`, or not on the CPU.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    let (isa, dims) = (Isa::detect(), x.dims());
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let x = Values::<T>::of(&x)?;
+        tensor(fill(x.len(), PIECE, x.len(), |i, y: &mut [T]| cpu::relu(isa, piece(&x, i, PIECE), y)), dims)
+    })
+}
+
+/// `∂L/∂x` of [`relu`]: `∂L/∂y` where `x > 0`, else 0.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn relu_gradient(x: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    masked(x, gy, f64::INFINITY)
+}
+
+/// `min(max(x, 0), 6)`, of any shape.
+///
+/// # Errors
+/// As [`relu`].
+pub fn relu6(x: &Tensor) -> Result<Tensor> {
+    let (isa, dims) = (Isa::detect(), x.dims());
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let x = Values::<T>::of(&x)?;
+        tensor(fill(x.len(), PIECE, x.len(), |i, y: &mut [T]| cpu::relu6(isa, piece(&x, i, PIECE), y)), dims)
+    })
+}
+
+/// `∂L/∂x` of [`relu6`]: `∂L/∂y` where `0 < x < 6`, else 0.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn relu6_gradient(x: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    masked(x, gy, 6.0)
+}
+
+fn masked(x: &Tensor, gy: &Tensor, below: f64) -> Result<Tensor> {
+    same_shape(x, gy)?;
+    let dims = x.dims();
+    let (x, gy, isa) = (dense(x)?, dense(gy)?, Isa::detect());
+    for_real!(x, T => {
+        let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
+        let write = |i, gx: &mut [T]| cpu::mask(isa, piece(&x, i, PIECE), piece(&gy, i, PIECE), below, gx);
+        tensor(fill(x.len(), PIECE, x.len(), write), dims)
+    })
+}

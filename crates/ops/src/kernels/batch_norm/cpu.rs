@@ -1,0 +1,149 @@
+//! Batch normalization on slices: one pass for sums, in `f64`, and one to apply them.
+
+use crate::kernels::{
+    Isa,
+    bias::{fold, repeat},
+    simd::vectorized,
+    threads::{add_in_order, collect, fill, piece, rows_per_piece},
+    values::Real,
+};
+
+/// Mean and biased variance of each channel.
+pub(super) struct Statistics {
+    pub(super) mean: Vec<f64>,
+    pub(super) var: Vec<f64>,
+}
+
+/// `Σ ∂L/∂y·x̂` and `Σ ∂L/∂y` of each channel: the gradients of scale and shift.
+pub(super) struct GradientSums {
+    pub(super) scale: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+}
+
+pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
+    let (rows, len) = ((x.len() / c) as f64, rows_per_piece(c) * c);
+    // Sums about the first row's values lose no digits to a large mean.
+    let pivot: Vec<T> = x[..c.min(x.len())].to_vec();
+    let about = repeat(&pivot);
+    let parts = collect(x.len().div_ceil(len), x.len(), |i| {
+        let (mut sums, mut squares) = (vec![0.0; about.len()], vec![0.0; about.len()]);
+        moments(isa, piece(x, i, len), &about, &mut sums, &mut squares);
+        [fold(&sums, c), fold(&squares, c)].concat()
+    });
+    let sums = add_in_order(parts, 2 * c);
+    let (sums, squares) = sums.split_at(c);
+    let mean = pivot.iter().zip(sums).map(|(pivot, sum)| pivot.to_f64() + sum / rows).collect();
+    let var = sums
+        .iter()
+        .zip(squares)
+        .map(|(sum, square)| (square / rows - (sum / rows).powi(2)).max(0.0))
+        .collect();
+    Statistics { mean, var }
+}
+
+/// `(x − mean) · inv_std · scale + shift`.
+pub(super) fn apply<T: Real>(
+    isa: Isa,
+    x: &[T],
+    mean: &[f64],
+    inv_std: &[f64],
+    affine: Option<(Vec<f64>, Vec<f64>)>,
+) -> Vec<T> {
+    let c = mean.len();
+    let (scale, shift) = affine.unwrap_or_else(|| (vec![1.0; c], vec![0.0; c]));
+    let factor: Vec<f64> = scale.iter().zip(inv_std).map(|(scale, inv_std)| scale * inv_std).collect();
+    let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<T>(values)));
+    let len = rows_per_piece(c) * c;
+    fill(x.len(), len, x.len(), |i, y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y))
+}
+
+pub(super) fn gradient_sums<T: Real>(
+    isa: Isa,
+    x: &[T],
+    gy: &[T],
+    mean: &[f64],
+    inv_std: &[f64],
+) -> GradientSums {
+    let c = mean.len();
+    let (len, mean) = (rows_per_piece(c) * c, repeat(&round::<T>(mean)));
+    let parts = collect(x.len().div_ceil(len), x.len(), |i| {
+        let (mut products, mut sums) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
+        correlate(isa, piece(x, i, len), piece(gy, i, len), &mean, &mut products, &mut sums);
+        [fold(&products, c), fold(&sums, c)].concat()
+    });
+    let mut scale = add_in_order(parts, 2 * c);
+    let shift = scale.split_off(c);
+    scale.iter_mut().zip(inv_std).for_each(|(product, inv_std)| *product *= inv_std);
+    GradientSums { scale, shift }
+}
+
+/// `gx = a·gy + (b·(x − mean) + d)`, with each channel's `a`, `b`, `d` from the sums.
+pub(super) fn backward<T: Real>(
+    isa: Isa,
+    x: &[T],
+    gy: &[T],
+    mean: &[f64],
+    inv_std: &[f64],
+    scale: Option<&[f64]>,
+    sums: &GradientSums,
+) -> Vec<T> {
+    let (c, rows) = (mean.len(), (x.len() / mean.len()) as f64);
+    let a: Vec<f64> = (0..c).map(|c| inv_std[c] * scale.map_or(1.0, |scale| scale[c])).collect();
+    let b: Vec<f64> = (0..c).map(|c| -a[c] * inv_std[c] * sums.scale[c] / rows).collect();
+    let d: Vec<f64> = (0..c).map(|c| -a[c] * sums.shift[c] / rows).collect();
+    let [mean, a, b, d] = [mean, &a, &b, &d].map(|values| repeat(&round::<T>(values)));
+    let len = rows_per_piece(c) * c;
+    fill(x.len(), len, x.len(), |i, gx| {
+        combine(isa, piece(x, i, len), piece(gy, i, len), &mean, &a, &b, &d, gx);
+    })
+}
+
+pub(super) fn round<T: Real>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&x| T::from_f64(x)).collect()
+}
+
+vectorized! {
+    fn moments<T, V, WIDE>(x: &[T], about: &[T], sums: &mut [f64], squares: &mut [f64]) -> () {
+        for x in x.chunks(about.len()) {
+            for (((&x, &about), sum), square) in x.iter().zip(about).zip(&mut *sums).zip(&mut *squares) {
+                let x = (x - about).to_f64();
+                *sum += x;
+                *square += x * x;
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn normalize<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
+            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
+                *y = (x - mean) * factor + shift;
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn correlate<T, V, WIDE>(x: &[T], gy: &[T], mean: &[T], products: &mut [f64], sums: &mut [f64]) -> () {
+        for (x, gy) in x.chunks(mean.len()).zip(gy.chunks(mean.len())) {
+            let values = x.iter().zip(gy).zip(mean);
+            for (((( &x, &gy), &mean), product), sum) in values.zip(&mut *products).zip(&mut *sums) {
+                *product += (x - mean).to_f64() * gy.to_f64();
+                *sum += gy.to_f64();
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn combine<T, V, WIDE>(x: &[T], gy: &[T], mean: &[T], a: &[T], b: &[T], d: &[T], gx: &mut [T]) -> () {
+        let period = mean.len();
+        for ((x, gy), gx) in x.chunks(period).zip(gy.chunks(period)).zip(gx.chunks_mut(period)) {
+            let values = x.iter().zip(gy).zip(mean).zip(a).zip(b).zip(d);
+            for (gx, (((((&x, &gy), &mean), &a), &b), &d)) in gx.iter_mut().zip(values) {
+                *gx = a * gy + (b * (x - mean) + d);
+            }
+        }
+    }
+}

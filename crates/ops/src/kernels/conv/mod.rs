@@ -1,0 +1,80 @@
+//! Dense convolution: `y[o, co] = Σ_{tap, ci} prelude(x[o·stride + tap·dilation − pad, ci]) · w[tap, ci, co]`.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{
+    Isa, Prelude, Window,
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// The convolution of `x` `(N, H, W, c_in)` with `w` `(kh, kw, c_in, c_out)`: `(N, ⌈H/s⌉, ⌈W/s⌉, c_out)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    let input = Map::of(x.dims())?;
+    let c_out = channels(w, window, input.c)?;
+    let output = input.through(window, c_out);
+    let (x, w) = (dense(x)?, dense(w)?);
+    for_real!(x, T => {
+        let y = cpu::forward::<T>(Isa::detect(), &Values::of(&x)?, &input, &Values::of(&w)?, &output, window, prelude);
+        tensor(y, &output.dims())
+    })
+}
+
+/// `∂L/∂x` from `∂L/∂y`; `x` gives the shape and, through a ReLU, the signs.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn input_gradient(
+    gy: &Tensor,
+    w: &Tensor,
+    x: &Tensor,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Tensor> {
+    let input = Map::of(x.dims())?;
+    let output = input.through(window, channels(w, window, input.c)?);
+    expect_dims("gradient of a convolution", gy, &output.dims())?;
+    let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
+    for_real!(x, T => {
+        let (x, isa) = (Values::of(&x)?, Isa::detect());
+        let gx = cpu::input_gradient::<T>(isa, &Values::of(&gy)?, &output, &Values::of(&w)?, &x, &input, window, prelude);
+        tensor(gx, &input.dims())
+    })
+}
+
+/// `∂L/∂w` `(kh, kw, c_in, c_out)` from `x` and `∂L/∂y`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    let input = Map::of(x.dims())?;
+    window.check()?;
+    let output = input.through(window, Map::of(gy.dims())?.c);
+    expect_dims("gradient of a convolution", gy, &output.dims())?;
+    let (x, gy) = (dense(x)?, dense(gy)?);
+    let dims = [window.kernel.0, window.kernel.1, input.c, output.c];
+    for_real!(x, T => {
+        let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
+        tensor(cpu::weight_gradient::<T>(Isa::detect(), &x, &input, &gy, &output, window, prelude), &dims)
+    })
+}
+
+fn channels(w: &Tensor, window: &Window, c_in: usize) -> Result<usize> {
+    window.check()?;
+    match *w.dims() {
+        [kh, kw, c, c_out] if (kh, kw) == window.kernel && c == c_in => Ok(c_out),
+        _ => {
+            let (kh, kw) = window.kernel;
+            bail!(
+                "weights of a convolution: found shape {:?}, expected [{kh}, {kw}, {c_in}, c_out]",
+                w.dims()
+            )
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use candle_core::Result;
+
+use super::{cpu, forward, input_gradient, weight_gradient};
+use crate::kernels::{
+    Isa, Prelude, Window,
+    testing::*,
+    values::{Map, Real},
+};
+
+const C_OUT: usize = 19;
+
+/// The definition: `visit` sees every product's places in `x`, `w` and `y`.
+fn each_product(input: &Map, output: &Map, window: &Window, mut visit: impl FnMut(usize, usize, usize)) {
+    let read = |o: usize, s: usize, k: usize, d: usize, pad: isize| (o * s + k * d) as isize - pad;
+    let pixels = |map: &Map| (0..map.n * map.h * map.w).collect::<Vec<_>>();
+    for p in pixels(output) {
+        let (n, oy, ox) = (p / output.w / output.h, p / output.w % output.h, p % output.w);
+        for tap in 0..window.taps() {
+            let (ky, kx) = (tap / window.kernel.1, tap % window.kernel.1);
+            let y = read(oy, window.stride.0, ky, window.dilation.0, window.pad.0);
+            let x = read(ox, window.stride.1, kx, window.dilation.1, window.pad.1);
+            if !(0..input.h as isize).contains(&y) || !(0..input.w as isize).contains(&x) {
+                continue;
+            }
+            let pixel = (n * input.h + y as usize) * input.w + x as usize;
+            for (ci, co) in (0..input.c).flat_map(|ci| (0..output.c).map(move |co| (ci, co))) {
+                visit(pixel * input.c + ci, (tap * input.c + ci) * output.c + co, p * output.c + co);
+            }
+        }
+    }
+}
+
+struct Case {
+    input: Map,
+    output: Map,
+    window: Window,
+    prelude: Prelude,
+    x: Vec<f64>,
+    w: Vec<f64>,
+    gy: Vec<f64>,
+}
+
+fn cases() -> Vec<Case> {
+    let make = |input: Map, window: Window, prelude| {
+        let output = input.through(&window, C_OUT);
+        let w = noise(window.taps() * input.c * C_OUT, 2);
+        Case { input, output, window, prelude, x: noise(input.len(), 1), w, gy: noise(output.len(), 3) }
+    };
+    let preludes = [Prelude::Identity, Prelude::Relu];
+    maps()
+        .into_iter()
+        .flat_map(|map| windows().into_iter().flat_map(move |w| preludes.map(|prelude| (map, w, prelude))))
+        .map(|(map, window, prelude)| make(map, window, prelude))
+        .collect()
+}
+
+fn agrees<T: Real>(isa: Isa, tolerance: f64) {
+    for Case { input, output, window, prelude, x, w, gy } in cases() {
+        let seen: Vec<f64> = x.iter().map(|&x| if prelude == Prelude::Relu { x.relu() } else { x }).collect();
+        let (mut y, mut gx, mut gw) = (vec![0.0; gy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+        each_product(&input, &output, &window, |i, j, o| {
+            y[o] += seen[i] * w[j];
+            gx[i] += if prelude == Prelude::Identity || x[i] > 0.0 { gy[o] * w[j] } else { 0.0 };
+            gw[j] += seen[i] * gy[o];
+        });
+        let (x, w, gy) = (cast::<T>(&x), cast::<T>(&w), cast::<T>(&gy));
+        assert_close(&cpu::forward(isa, &x, &input, &w, &output, &window, prelude), &y, tolerance);
+        let found = cpu::input_gradient(isa, &gy, &output, &w, &x, &input, &window, prelude);
+        assert_close(&found, &gx, tolerance);
+        assert_close(&cpu::weight_gradient(isa, &x, &input, &gy, &output, &window, prelude), &gw, tolerance);
+    }
+}
+
+#[test]
+fn every_instruction_set_computes_the_definition() {
+    for isa in sets() {
+        agrees::<f32>(isa, 1e-5);
+        agrees::<f64>(isa, 1e-13);
+    }
+}
+
+#[test]
+fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
+    for window in windows() {
+        let (x, w) = (random(&[2, 4, 3, 3], 1)?, random(&[window.kernel.0, window.kernel.1, 3, 2], 2)?);
+        let y = forward(&x, &w, &window, Prelude::Relu)?;
+        let gy = random(y.dims(), 3)?;
+        let gx = input_gradient(&gy, &w, &x, &window, Prelude::Relu)?;
+        assert_gradient(&x, &gx, &gy, |x| forward(x, &w, &window, Prelude::Relu))?;
+        let gw = weight_gradient(&x, &gy, &window, Prelude::Relu)?;
+        assert_gradient(&w, &gw, &gy, |w| forward(&x, w, &window, Prelude::Relu))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn series_and_vectors_are_images_of_one_row_and_one_pixel() -> Result<()> {
+    let (x, w) = (random(&[2, 6, 3], 1)?, random(&[1, 3, 3, 4], 2)?);
+    let window = Window::same((1, 3), (1, 2), (1, 1));
+    let y = forward(&x, &w, &window, Prelude::Identity)?;
+    let image = forward(&x.unsqueeze(1)?, &w, &window, Prelude::Identity)?;
+    assert_eq!(y.dims(), [2, 3, 4]);
+    assert_tensors_close(&y, &image.squeeze(1)?, 0.0)?;
+    let dense = forward(
+        &random(&[5, 3], 3)?,
+        &random(&[1, 1, 3, 4], 4)?,
+        &Window::same((1, 1), (1, 1), (1, 1)),
+        Prelude::Relu,
+    )?;
+    assert_eq!(dense.dims(), [5, 4]);
+    Ok(())
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    let input = Map { n: 21, h: 8, w: 8, c: 16, rank: 4 };
+    let window = Window::same((3, 3), (1, 1), (1, 1));
+    let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
+    assert_same_on_any_threads(|| {
+        let y = cpu::forward(Isa::detect(), &x, &input, &w, &input, &window, Prelude::Relu);
+        let gw = cpu::weight_gradient(Isa::detect(), &x, &input, &y, &input, &window, Prelude::Relu);
+        let gx = cpu::input_gradient(Isa::detect(), &y, &input, &w, &x, &input, &window, Prelude::Relu);
+        (y, gw, gx)
+    });
+}
+
+#[test]
+fn misfits_are_errors() -> Result<()> {
+    let window = Window::same((3, 3), (1, 1), (1, 1));
+    let error = forward(&random(&[1, 4, 4, 3], 1)?, &random(&[3, 3, 2, 4], 2)?, &window, Prelude::Identity);
+    let message = error.expect_err("weights for two channels were accepted for three").to_string();
+    assert!(message.contains("found shape [3, 3, 2, 4], expected [3, 3, 3, c_out]"), "{message}");
+    Ok(())
+}

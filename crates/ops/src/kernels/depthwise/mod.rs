@@ -1,0 +1,72 @@
+//! Depthwise convolution: `y[o, c] = Σ_tap prelude(x[o·stride + tap·dilation − pad, c]) · w[tap, c]`.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor};
+
+pub(in crate::kernels) use cpu::ChannelSums;
+
+use super::{
+    Isa, Prelude, Window,
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// The convolution of each channel of `x` `(N, H, W, C)` with its own kernel of `w` `(kh, kw, C)`:
+/// `(N, ⌈H/s⌉, ⌈W/s⌉, C)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    let (input, output) = maps(x, window)?;
+    expect_dims("weights of a depthwise convolution", w, &[window.kernel.0, window.kernel.1, input.c])?;
+    let (x, w) = (dense(x)?, dense(w)?);
+    for_real!(x, T => {
+        let (x, w) = (Values::of(&x)?, Values::of(&w)?);
+        tensor(cpu::forward::<T>(Isa::detect(), &x, &input, &w, &output, window, prelude), &output.dims())
+    })
+}
+
+/// `∂L/∂x` from `∂L/∂y`; `x` gives the shape and, through a ReLU, the signs.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn input_gradient(
+    gy: &Tensor,
+    w: &Tensor,
+    x: &Tensor,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Tensor> {
+    let (input, output) = maps(x, window)?;
+    expect_dims("weights of a depthwise convolution", w, &[window.kernel.0, window.kernel.1, input.c])?;
+    expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
+    let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
+    for_real!(x, T => {
+        let (gy, w, x) = (Values::of(&gy)?, Values::of(&w)?, Values::of(&x)?);
+        let gx = cpu::input_gradient::<T>(Isa::detect(), &gy, &output, &w, &x, &input, window, prelude);
+        tensor(gx, &input.dims())
+    })
+}
+
+/// `∂L/∂w` `(kh, kw, C)` from `x` and `∂L/∂y`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    let (input, output) = maps(x, window)?;
+    expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
+    let (x, gy) = (dense(x)?, dense(gy)?);
+    for_real!(x, T => {
+        let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
+        let gw = cpu::weight_gradient::<T>(Isa::detect(), &x, &input, &gy, &output, window, prelude);
+        tensor(gw, &[window.kernel.0, window.kernel.1, input.c])
+    })
+}
+
+fn maps(x: &Tensor, window: &Window) -> Result<(Map, Map)> {
+    window.check()?;
+    let input = Map::of(x.dims())?;
+    Ok((input, input.through(window, input.c)))
+}

@@ -1,0 +1,234 @@
+//! Which elements a sliding window reads, as offsets.
+//!
+//! A [`Frame`] is an image with margins, so that no window leaves it. In a frame the element that output `p` reads
+//! through tap `t` lies at `pixel(p) + tap(t)`: both a forward (a sum over taps at each pixel) and a weight's gradient
+//! (a sum over pixels at each tap) are sums over such offsets.
+
+use std::borrow::Cow;
+
+use super::{
+    Prelude, Window,
+    product::Sum,
+    simd::MAX_LANES,
+    values::{Map, Real},
+};
+
+/// A rectangle of an image's plane, perhaps reaching out of it: its first pixel and its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    top: isize,
+    left: isize,
+    h: usize,
+    w: usize,
+    c: usize,
+}
+
+/// Outputs that read through the same taps.
+#[derive(Debug)]
+pub(crate) struct Phase {
+    /// Where in the frame each output's window starts.
+    pub(crate) pixels: Vec<usize>,
+    /// Where each output lies in its image.
+    pub(crate) outs: Vec<usize>,
+    /// Where in the window each tap lies.
+    pub(crate) offsets: Vec<usize>,
+    /// Which tap of the kernel that is, in row-major order.
+    pub(crate) taps: Vec<usize>,
+}
+
+/// A frame and the phases that read it.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    pub(crate) frame: Frame,
+    pub(crate) phases: Vec<Phase>,
+    images: usize,
+}
+
+impl Frame {
+    /// Elements of the frame.
+    pub(crate) fn len(&self) -> usize {
+        self.h * self.w * self.c
+    }
+
+    /// Whether the frame is just the image.
+    pub(crate) fn is_whole(&self, map: &Map) -> bool {
+        (self.top, self.left, self.h, self.w) == (0, 0, map.h, map.w)
+    }
+
+    /// Copies an image into the frame, with zeros outside of it.
+    pub(crate) fn copy<T: Real>(&self, map: &Map, prelude: Prelude, image: &[T], frame: &mut [T]) {
+        let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
+        let first = self.left.max(0) as usize;
+        let inside = map.w.saturating_sub(first).min(self.w - before);
+        for (r, row) in frame.chunks_exact_mut(self.w * self.c).enumerate() {
+            let y = self.top + r as isize;
+            if inside == 0 || y < 0 || y >= map.h as isize {
+                row.fill(T::ZERO);
+                continue;
+            }
+            let start = (y as usize * map.w + first) * self.c;
+            let source = &image[start..start + inside * self.c];
+            row[..before * self.c].fill(T::ZERO);
+            row[(before + inside) * self.c..].fill(T::ZERO);
+            let row = &mut row[before * self.c..(before + inside) * self.c];
+            match prelude {
+                Prelude::Identity => row.copy_from_slice(source),
+                Prelude::Relu => row.iter_mut().zip(source).for_each(|(to, &x)| *to = x.relu()),
+            }
+        }
+    }
+}
+
+impl Gather {
+    /// What the outputs of a window over `input` read; each output has `c_out` channels.
+    pub(crate) fn forward(window: &Window, input: &Map, c_out: usize) -> Self {
+        let (oh, ow) = window.out(input.h, input.w);
+        let size = |outs: usize, s: usize, k: usize, d: usize| (outs.max(1) - 1) * s + (k - 1) * d + 1;
+        let frame = Frame {
+            top: -window.pad.0,
+            left: -window.pad.1,
+            h: size(oh, window.stride.0, window.kernel.0, window.dilation.0),
+            w: size(ow, window.stride.1, window.kernel.1, window.dilation.1),
+            c: input.c,
+        };
+        let at = |y: usize, x: usize| (y * frame.w + x) * frame.c;
+        let pixels = grid(0..oh, 0..ow).map(|(y, x)| at(y * window.stride.0, x * window.stride.1)).collect();
+        let outs = (0..oh * ow).map(|pixel| pixel * c_out).collect();
+        let offsets = grid(0..window.kernel.0, 0..window.kernel.1)
+            .map(|(ky, kx)| at(ky * window.dilation.0, kx * window.dilation.1))
+            .collect();
+        let taps = (0..window.taps()).collect();
+        Self { frame, phases: vec![Phase { pixels, outs, offsets, taps }], images: 1 }
+    }
+
+    /// What the gradient at the inputs of a window over `input` reads of the gradient at its outputs, which has `c_out`
+    /// channels. Input `i` was read by output `o` through tap `k` where `o·stride = i + pad − k·dilation`: inputs of the
+    /// same remainder by the stride make a phase.
+    pub(crate) fn backward(window: &Window, input: &Map, c_out: usize) -> Self {
+        let rows = Axis::new(input.h, window.kernel.0, window.stride.0, window.dilation.0, window.pad.0);
+        let columns = Axis::new(input.w, window.kernel.1, window.stride.1, window.dilation.1, window.pad.1);
+        let frame = Frame { top: rows.first, left: columns.first, h: rows.len, w: columns.len, c: c_out };
+        let at = |y: usize, x: usize| (y * frame.w + x) * frame.c;
+        let phases = grid(0..window.stride.0.min(input.h), 0..window.stride.1.min(input.w))
+            .map(|(a, b)| {
+                let (down, across) = (rows.taps(a), columns.taps(b));
+                let taps = || down.iter().flat_map(|row| across.iter().map(move |column| (row, column)));
+                let (h, w) =
+                    ((input.h - a).div_ceil(window.stride.0), (input.w - b).div_ceil(window.stride.1));
+                let place =
+                    |(y, x)| ((y * window.stride.0 + a) * input.w + x * window.stride.1 + b) * input.c;
+                Phase {
+                    pixels: grid(0..h, 0..w).map(|(y, x)| at(y, x)).collect(),
+                    outs: grid(0..h, 0..w).map(place).collect(),
+                    offsets: taps().map(|(row, column)| at(row.1, column.1)).collect(),
+                    taps: taps().map(|(row, column)| row.0 * window.kernel.1 + column.0).collect(),
+                }
+            })
+            .collect();
+        Self { frame, phases, images: 1 }
+    }
+}
+
+impl Gather {
+    /// Extends every phase over `images` consecutive images, whose outputs have `out` elements each.
+    pub(crate) fn over(mut self, images: usize, out: usize) -> Self {
+        self.images = images;
+        for phase in &mut self.phases {
+            phase.pixels = repeat(&phase.pixels, images, self.frame.len());
+            phase.outs = repeat(&phase.outs, images, out);
+        }
+        self
+    }
+
+    /// The sum over `cols` at each output of the first `images` images.
+    pub(crate) fn sum<'a, T>(
+        &self,
+        phase: &'a Phase,
+        frames: &'a [T],
+        cols: &'a [usize],
+        images: usize,
+    ) -> Sum<'a, T> {
+        let rows = phase.pixels.len() / self.images * images;
+        Sum { values: frames, rows: &phase.pixels[..rows], cols, outs: &phase.outs[..rows] }
+    }
+
+    /// The frames of consecutive images, followed by a vector's length of readable elements; the images themselves
+    /// where the frame adds nothing and the reader, being `exact`, does not read past the end.
+    pub(crate) fn frames<'a, T: Real>(
+        &self,
+        map: &Map,
+        prelude: Prelude,
+        images: &'a [T],
+        exact: bool,
+    ) -> Cow<'a, [T]> {
+        if exact && prelude == Prelude::Identity && self.frame.is_whole(map) {
+            return Cow::Borrowed(images);
+        }
+        let len = self.frame.len();
+        let mut frames = vec![T::ZERO; images.len() / map.image() * len + MAX_LANES];
+        for (image, frame) in images.chunks_exact(map.image()).zip(frames.chunks_exact_mut(len)) {
+            self.frame.copy(map, prelude, image, frame);
+        }
+        Cow::Owned(frames)
+    }
+}
+
+impl Phase {
+    /// Offsets of the taps' channels: `c` elements at each tap.
+    pub(crate) fn channels(&self, c: usize) -> Vec<usize> {
+        self.offsets.iter().flat_map(|&offset| offset..offset + c).collect()
+    }
+}
+
+/// One axis of a window, seen from its inputs.
+struct Axis {
+    /// The lowest output that some input could be read by, and how many follow; both beyond the map's ends.
+    first: isize,
+    len: usize,
+    kernel: usize,
+    stride: isize,
+    dilation: usize,
+    pad: isize,
+}
+
+impl Axis {
+    fn new(len: usize, kernel: usize, stride: usize, dilation: usize, pad: isize) -> Self {
+        let stride = stride as isize;
+        let first = (pad - ((kernel - 1) * dilation) as isize).div_euclid(stride);
+        let last = (len.max(1) as isize - 1 + pad).div_euclid(stride);
+        Self { first, len: (last - first + 1) as usize, kernel, stride, dilation, pad }
+    }
+
+    /// The taps that inputs of the remainder `phase` are read through, and their outputs' distance from `first`.
+    fn taps(&self, phase: usize) -> Vec<(usize, usize)> {
+        (0..self.kernel)
+            .map(|k| (k, phase as isize + self.pad - (k * self.dilation) as isize))
+            .filter(|(_, reach)| reach.rem_euclid(self.stride) == 0)
+            .map(|(k, reach)| (k, (reach / self.stride - self.first) as usize))
+            .collect()
+    }
+}
+
+fn repeat(offsets: &[usize], times: usize, stride: usize) -> Vec<usize> {
+    (0..times).flat_map(|i| offsets.iter().map(move |offset| offset + i * stride)).collect()
+}
+
+fn grid(
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+) -> impl Iterator<Item = (usize, usize)> {
+    rows.flat_map(move |y| columns.clone().map(move |x| (y, x)))
+}
+
+/// Rows of `c` elements, each with zeros up to a multiple of `lanes`.
+pub(crate) fn padded<T: Real>(rows: &[T], c: usize, lanes: usize) -> Cow<'_, [T]> {
+    let width = c.next_multiple_of(lanes);
+    if width == c {
+        return Cow::Borrowed(rows);
+    }
+    let mut wide = vec![T::ZERO; rows.len() / c * width];
+    wide.chunks_exact_mut(width)
+        .zip(rows.chunks_exact(c))
+        .for_each(|(wide, row)| wide[..c].copy_from_slice(row));
+    Cow::Owned(wide)
+}

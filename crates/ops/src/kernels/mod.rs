@@ -1,0 +1,96 @@
+//! What a choice computes, down to the loops: functions on candle tensors, channels last, `f32` or `f64`.
+//!
+//! Each folder holds one operation: `mod.rs` says what it computes of tensors, `cpu.rs` how, on slices. candle's autograd
+//! plays no part: a backward is a function of its own. Spatial tensors are `(N, H, W, C)`, `(N, L, C)` or `(N, C)`; a
+//! missing axis counts as 1, and outputs have the rank of the input.
+//!
+//! Every result is a function of its arguments alone: work is cut into pieces whose size depends on the shapes, and
+//! partial sums are added in the order of the pieces, so the bytes do not depend on the number of threads.
+//! Convolutions, dense and depthwise, are one loop (`product`) over addresses (`gather`): a forward sums over
+//! taps at each pixel, a weight's gradient over pixels at each tap, and an input's gradient is a forward whose taps run
+//! the other way.
+
+pub mod activation;
+pub mod batch_norm;
+pub mod bias;
+pub mod conv;
+pub mod depthwise;
+pub mod linear;
+pub mod loss;
+pub mod pool;
+pub mod sum;
+pub mod update;
+
+mod gather;
+mod product;
+mod simd;
+mod threads;
+mod values;
+
+#[cfg(test)]
+mod testing;
+
+pub use simd::Isa;
+
+use candle_core::{Result, bail};
+
+/// What is applied to an input on its way into an operation; the result is never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prelude {
+    /// `x`
+    Identity,
+    /// `max(x, 0)`; its derivative at 0 is 0, as in PyTorch.
+    Relu,
+}
+
+/// A sliding window over the two spatial axes, as pairs (rows, columns) in pixels.
+///
+/// Output `o` reads inputs `o·stride + tap·dilation − pad`; inputs outside the map are zero (for a maximum −∞).
+/// There are always `⌈in / stride⌉` outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Number of taps, at least 1.
+    pub kernel: (usize, usize),
+    /// Distance between outputs, at least 1.
+    pub stride: (usize, usize),
+    /// Distance between taps, at least 1.
+    pub dilation: (usize, usize),
+    /// How far the first window reaches out of the map; negative where it starts inside.
+    pub pad: (isize, isize),
+}
+
+impl Window {
+    /// The window centered on its output pixel: `pad = dilation·(kernel − 1) / 2`, rounded down.
+    #[must_use]
+    pub fn same(kernel: (usize, usize), stride: (usize, usize), dilation: (usize, usize)) -> Self {
+        let pad = |kernel: usize, dilation: usize| (dilation * (kernel - 1) / 2) as isize;
+        Self { kernel, stride, dilation, pad: (pad(kernel.0, dilation.0), pad(kernel.1, dilation.1)) }
+    }
+
+    /// The same window, reading `by` pixels further down and to the right.
+    #[must_use]
+    pub fn shifted(self, by: isize) -> Self {
+        Self { pad: (self.pad.0 - by, self.pad.1 - by), ..self }
+    }
+
+    /// The size of the output for an input of `h × w` pixels.
+    #[must_use]
+    pub fn out(&self, h: usize, w: usize) -> (usize, usize) {
+        (h.div_ceil(self.stride.0), w.div_ceil(self.stride.1))
+    }
+
+    /// Refuses a window without taps or that does not move.
+    pub(crate) fn check(&self) -> Result<()> {
+        let pairs = [("kernel", self.kernel), ("stride", self.stride), ("dilation", self.dilation)];
+        for (name, pair) in pairs {
+            if pair.0 == 0 || pair.1 == 0 {
+                bail!("{name} of a window: found {pair:?}, expected at least 1");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel.0 * self.kernel.1
+    }
+}

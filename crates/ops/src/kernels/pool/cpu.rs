@@ -1,0 +1,219 @@
+//! Pools on slices.
+
+use std::ops::Range;
+
+use crate::kernels::{
+    Isa, Prelude, Window,
+    depthwise::ChannelSums,
+    gather::Gather,
+    simd::vectorized,
+    threads::{fill, fill_pair, images_per_piece, piece},
+    values::{Map, Real},
+};
+
+/// The taps of output `o` that lie inside of an axis: those with `0 ≤ o·stride + tap·dilation − pad < len`.
+pub(super) fn taps_inside(
+    o: usize,
+    len: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pad: isize,
+) -> Range<usize> {
+    let start = (o * stride) as isize - pad;
+    let below = |end: isize| (end - start).max(0).unsigned_abs().div_ceil(dilation).min(kernel); // taps before `end`
+    below(0)..below(len as isize)
+}
+
+/// A run of outputs of one row and what they read through one tap, as offsets in their images.
+struct Run {
+    tap: u8,
+    x: usize,
+    y: usize,
+    len: usize,
+}
+
+pub(super) fn max<T: Real>(
+    isa: Isa,
+    x: &[T],
+    input: &Map,
+    output: &Map,
+    window: &Window,
+) -> (Vec<T>, Vec<u8>) {
+    let (runs, images) = (runs(input, output, window), images_per_piece(input.n, input.image()));
+    let sizes = (input.image(), output.image());
+    fill_pair(output.len(), images * output.image(), output.len() * window.taps(), |i, y, winners| {
+        max_piece(isa, piece(x, i, images * sizes.0), &runs, sizes, y, winners);
+    })
+}
+
+pub(super) fn max_gradient<T: Real>(
+    isa: Isa,
+    gy: &[T],
+    winners: &[u8],
+    input: &Map,
+    output: &Map,
+    window: &Window,
+) -> Vec<T> {
+    let (runs, images) = (runs(input, output, window), images_per_piece(input.n, input.image()));
+    let sizes = (input.image(), output.image());
+    fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
+        let len = images * output.image();
+        max_gradient_piece(isa, piece(gy, i, len), piece(winners, i, len), &runs, sizes, gx);
+    })
+}
+
+pub(super) fn average<T: Real>(isa: Isa, x: &[T], input: &Map, output: &Map, window: &Window) -> Vec<T> {
+    let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
+    let sums = ChannelSums::new(isa, Gather::forward(window, input, output.c), input, output, |_| &ones);
+    fill(output.len(), sums.images * output.image(), output.len() * window.taps(), |i, y| {
+        sums.write(piece(x, i, sums.images * input.image()), input, Prelude::Identity, y, output);
+        scale_pixels(isa, &shares, output.c, y);
+    })
+}
+
+pub(super) fn average_gradient<T: Real>(
+    isa: Isa,
+    gy: &[T],
+    input: &Map,
+    output: &Map,
+    window: &Window,
+) -> Vec<T> {
+    let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
+    let sums = ChannelSums::new(isa, Gather::backward(window, input, output.c), output, input, |_| &ones);
+    fill(input.len(), sums.images * input.image(), output.len() * window.taps(), |i, gx| {
+        let mut shared = piece(gy, i, sums.images * output.image()).to_vec();
+        scale_pixels(isa, &shares, output.c, &mut shared);
+        sums.write(&shared, output, Prelude::Identity, gx, input);
+    })
+}
+
+pub(super) fn adaptive_average<T: Real>(x: &[T], input: &Map, output: &Map) -> Vec<T> {
+    let parts = parts(input, output);
+    fill(output.len(), output.image(), input.len(), |n, y| {
+        let x = piece(x, n, input.image());
+        for ((pixels, share), y) in parts.iter().zip(y.chunks_exact_mut(input.c)) {
+            for &pixel in pixels {
+                y.iter_mut().zip(&x[pixel..]).for_each(|(y, &x)| *y += x);
+            }
+            y.iter_mut().for_each(|y| *y *= T::from_f64(*share));
+        }
+    })
+}
+
+pub(super) fn adaptive_average_gradient<T: Real>(gy: &[T], input: &Map, output: &Map) -> Vec<T> {
+    let parts = parts(input, output);
+    fill(input.len(), input.image(), input.len(), |n, gx| {
+        let gy = piece(gy, n, output.image());
+        for ((pixels, share), gy) in parts.iter().zip(gy.chunks_exact(input.c)) {
+            for &pixel in pixels {
+                gx[pixel..].iter_mut().zip(gy).for_each(|(gx, &gy)| *gx += gy * T::from_f64(*share));
+            }
+        }
+    })
+}
+
+/// The offsets of each part's pixels, and one by their number.
+fn parts(input: &Map, output: &Map) -> Vec<(Vec<usize>, f64)> {
+    let range = |i: usize, len: usize, parts: usize| i * len / parts..((i + 1) * len).div_ceil(parts);
+    let part = |p: usize| {
+        let (rows, columns) =
+            (range(p / output.w, input.h, output.h), range(p % output.w, input.w, output.w));
+        let pixel = |y: usize, x: usize| (y * input.w + x) * input.c;
+        let pixels: Vec<_> = rows.flat_map(|y| columns.clone().map(move |x| pixel(y, x))).collect();
+        let share = 1.0 / pixels.len() as f64;
+        (pixels, share)
+    };
+    (0..output.h * output.w).map(part).collect()
+}
+
+/// One by the number of pixels inside of each window.
+fn shares<T: Real>(input: &Map, output: &Map, window: &Window) -> Vec<T> {
+    let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
+    let share = |o: usize| {
+        let rows = taps_inside(o / output.w, input.h, kh, sh, dh, window.pad.0);
+        let columns = taps_inside(o % output.w, input.w, kw, sw, dw, window.pad.1);
+        T::from_f64(1.0 / (rows.len() * columns.len()) as f64)
+    };
+    (0..output.h * output.w).map(share).collect()
+}
+
+/// What each row of outputs reads, tap by tap.
+fn runs(input: &Map, output: &Map, window: &Window) -> Vec<Run> {
+    let (mut runs, c) = (Vec::new(), input.c);
+    let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
+    let read = |o: usize, s: usize, k: usize, d: usize, pad: isize| ((o * s + k * d) as isize - pad) as usize;
+    for oy in 0..output.h {
+        for ky in taps_inside(oy, input.h, kh, sh, dh, window.pad.0) {
+            let y = read(oy, sh, ky, dh, window.pad.0);
+            for kx in 0..kw {
+                let reads = |&ox: &usize| taps_inside(ox, input.w, kw, sw, dw, window.pad.1).contains(&kx);
+                let mut run = |ox: usize, pixels: usize| {
+                    let x = (y * input.w + read(ox, sw, kx, dw, window.pad.1)) * c;
+                    runs.push(Run {
+                        tap: (ky * kw + kx) as u8,
+                        x,
+                        y: (oy * output.w + ox) * c,
+                        len: pixels * c,
+                    });
+                };
+                let mut pixels = (0..output.w).filter(reads);
+                match (sw, pixels.next()) {
+                    (_, None) => {}
+                    (1, Some(first)) => run(first, 1 + pixels.count()),
+                    (_, Some(first)) => std::iter::once(first).chain(pixels).for_each(|ox| run(ox, 1)),
+                }
+            }
+        }
+    }
+    runs
+}
+
+vectorized! {
+    /// `sizes` are those of an image of `x` and of `y`.
+    fn max_piece<T, V, WIDE>(x: &[T], runs: &[Run], sizes: (usize, usize), y: &mut [T], winners: &mut [u8]) -> () {
+        let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
+        for ((x, y), winners) in images {
+            y.fill(T::from_f64(f64::NEG_INFINITY));
+            winners.fill(u8::MAX);
+            for run in runs {
+                let y = &mut y[run.y..run.y + run.len];
+                let (x, winners) = (&x[run.x..run.x + run.len], &mut winners[run.y..run.y + run.len]);
+                for ((y, winner), &x) in y.iter_mut().zip(winners).zip(x) {
+                    let first = *winner == u8::MAX; // so that −∞ can win
+                    let wins = first | (x > *y) | (x != x);
+                    *y = if wins { x } else { *y };
+                    *winner = if wins { run.tap } else { *winner };
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    fn max_gradient_piece<T, V, WIDE>(
+        gy: &[T], winners: &[u8], runs: &[Run], sizes: (usize, usize), gx: &mut [T],
+    ) -> () {
+        let images = gx.chunks_exact_mut(sizes.0).zip(gy.chunks_exact(sizes.1)).zip(winners.chunks_exact(sizes.1));
+        for ((gx, gy), winners) in images {
+            for run in runs {
+                let gx = &mut gx[run.x..run.x + run.len];
+                let (gy, winners) = (&gy[run.y..run.y + run.len], &winners[run.y..run.y + run.len]);
+                for ((gx, &gy), &winner) in gx.iter_mut().zip(gy).zip(winners) {
+                    *gx += if winner == run.tap { gy } else { T::ZERO };
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Multiplies the pixels of each image by their factors.
+    fn scale_pixels<T, V, WIDE>(factors: &[T], c: usize, images: &mut [T]) -> () {
+        for image in images.chunks_exact_mut(factors.len() * c) {
+            for (pixel, &factor) in image.chunks_exact_mut(c).zip(factors) {
+                pixel.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Pools: the largest or the mean value of a window, of a part of the map, or of all of it.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{
+    Isa, Window,
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// The largest value of each window of `x` `(N, H, W, C)`, and which tap had it: `(y, winners)`, both
+/// `(N, ⌈H/s⌉, ⌈W/s⌉, C)`, the taps numbered row by row in `u8`.
+///
+/// Padding counts as −∞. Of equal values the first wins, as in PyTorch.
+///
+/// # Errors
+/// Shapes or types do not fit, the window has over 255 taps, or one of its places lies wholly outside of the map.
+pub fn max(x: &Tensor, window: &Window) -> Result<(Tensor, Tensor)> {
+    let (input, output) = maps(x.dims(), window)?;
+    if window.taps() > 255 {
+        bail!("found a maximum over {} taps, expected at most 255", window.taps());
+    }
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let (y, winners) = cpu::max::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
+        Ok((tensor(y, &output.dims())?, tensor(winners, &output.dims())?))
+    })
+}
+
+/// `∂L/∂x` of [`max`], of shape `x_dims`: each `∂L/∂y` goes to the winner.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Window) -> Result<Tensor> {
+    let (input, output) = maps(x_dims, window)?;
+    expect_dims("gradient of a pool", gy, &output.dims())?;
+    expect_dims("winners of a pool", winners, &output.dims())?;
+    let (gy, winners) = (dense(gy)?, dense(winners)?);
+    let winners = Values::<u8>::of(&winners)?;
+    if let Some(tap) = winners.iter().find(|&&tap| usize::from(tap) >= window.taps()) {
+        bail!("winners of a pool: found tap {tap}, expected one below {}", window.taps());
+    }
+    for_real!(gy, T => {
+        tensor(cpu::max_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
+    })
+}
+
+/// The mean of each window of `x` `(N, H, W, C)` over the pixels inside of the map (`count_include_pad = false`):
+/// `(N, ⌈H/s⌉, ⌈W/s⌉, C)`.
+///
+/// # Errors
+/// Shapes or types do not fit, or one of the window's places lies wholly outside of the map.
+pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
+    let (input, output) = maps(x.dims(), window)?;
+    let x = dense(x)?;
+    for_real!(x, T => {
+        tensor(cpu::average::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
+    })
+}
+
+/// `∂L/∂x` of [`average`], of shape `x_dims`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn average_gradient(gy: &Tensor, x_dims: &[usize], window: &Window) -> Result<Tensor> {
+    let (input, output) = maps(x_dims, window)?;
+    expect_dims("gradient of a pool", gy, &output.dims())?;
+    let gy = dense(gy)?;
+    for_real!(gy, T => {
+        tensor(cpu::average_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
+    })
+}
+
+/// The mean over space: `(N, C)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn global_average(x: &Tensor) -> Result<Tensor> {
+    let input = Map::of(x.dims())?;
+    adaptive_average(x, (1, 1))?.reshape((input.n, input.c))
+}
+
+/// `∂L/∂x` of [`global_average`], of shape `x_dims`, from `∂L/∂y` `(N, C)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn global_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor> {
+    let input = Map::of(x_dims)?;
+    expect_dims("gradient of a pool", gy, &[input.n, input.c])?;
+    adaptive_average_gradient(&gy.reshape(input.with_pixels(1, 1).dims())?, x_dims)
+}
+
+/// The means of `out.0 × out.1` parts of the map, which may overlap by a pixel: part `i` of `n` covers pixels
+/// `⌊i·H/n⌋ .. ⌈(i + 1)·H/n⌉`, as PyTorch's `AdaptiveAvgPool2d`.
+///
+/// # Errors
+/// Shapes or types do not fit, or there are no parts.
+pub fn adaptive_average(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
+    let (input, output) = parts(x.dims(), out)?;
+    let x = dense(x)?;
+    for_real!(x, T => tensor(cpu::adaptive_average::<T>(&Values::of(&x)?, &input, &output), &output.dims()))
+}
+
+/// `∂L/∂x` of [`adaptive_average`], of shape `x_dims`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor> {
+    let given = Map::of(gy.dims())?;
+    let (input, output) = parts(x_dims, (given.h, given.w))?;
+    expect_dims("gradient of a pool", gy, &output.dims())?;
+    let gy = dense(gy)?;
+    for_real!(gy, T => tensor(cpu::adaptive_average_gradient::<T>(&Values::of(&gy)?, &input, &output), x_dims))
+}
+
+fn parts(dims: &[usize], out: (usize, usize)) -> Result<(Map, Map)> {
+    let input = Map::of(dims)?;
+    let output = input.with_pixels(out.0, out.1);
+    Map::of(&output.dims())?;
+    if output.len() != output.dims().iter().product::<usize>() {
+        bail!("found {out:?} parts of shape {dims:?}, expected 1 along an axis that it lacks");
+    }
+    Ok((input, output))
+}
+
+fn maps(dims: &[usize], window: &Window) -> Result<(Map, Map)> {
+    window.check()?;
+    let input = Map::of(dims)?;
+    let output = input.through(window, input.c);
+    let empty =
+        |outs, len, k, s, d, pad| (0..outs).any(|o| cpu::taps_inside(o, len, k, s, d, pad).is_empty());
+    let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
+    if empty(output.h, input.h, kh, sh, dh, window.pad.0)
+        || empty(output.w, input.w, kw, sw, dw, window.pad.1)
+    {
+        bail!("found a pool's window wholly outside of the map {dims:?}: {window:?}");
+    }
+    Ok((input, output))
+}

@@ -1,0 +1,249 @@
+//! The two loops behind every convolution: sums of products over gathered offsets.
+
+use super::{
+    simd::{MAX_LANES, Vector, vectorized},
+    values::Real,
+};
+
+/// Where a loop reads and writes: row `i` of the result lies at `outs[i]` and sums over `k` what lies at
+/// `rows[i] + cols[k]` of `values`.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) rows: &'a [usize],
+    pub(crate) cols: &'a [usize],
+    pub(crate) outs: &'a [usize],
+}
+
+/// A matrix `(K, n)` read a vector at a time: row `k` of vector `v` lies at `k·row + v·vector`.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) row: usize,
+    pub(crate) vector: usize,
+}
+
+/// What becomes of the old values of a result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Replace,
+    Add,
+}
+
+/// Lays out a matrix `(k, n)` for [`product`], with zeros up to a multiple of `lanes` columns.
+pub(crate) fn pack<T: Real>(lanes: usize, k: usize, n: usize, at: impl Fn(usize, usize) -> T) -> Vec<T> {
+    let mut packed = vec![T::ZERO; n.div_ceil(lanes) * lanes * k];
+    for (vector, panel) in packed.chunks_exact_mut((lanes * k).max(1)).enumerate() {
+        for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
+            let columns = vector * lanes..n.min((vector + 1) * lanes);
+            row.iter_mut().zip(columns).for_each(|(to, j)| *to = at(k, j));
+        }
+    }
+    packed
+}
+
+vectorized! {
+    /// `out[outs[i] + j] = Σ_k values[rows[i] + cols[k]] · b[k, j]` for `j < n`: an implicit matrix product.
+    pub(crate) fn product<T, V, WIDE>(sum: Sum<'_, T>, b: Panels<'_, T>, out: &mut [T], n: usize, store: Store) -> () {
+        let vectors = n.div_ceil(V::LANES);
+        check(&sum, 1, out.len(), n);
+        assert!(end(b.row, sum.cols.len()) + end(b.vector, vectors) + V::LANES <= b.values.len() || sum.cols.is_empty());
+        let mut vector = 0;
+        while vector < vectors {
+            let pair = vector + 1 < vectors;
+            // SAFETY: just checked: every `rows[i] + cols[k]` lies in `values`, every vector of `b` up to `vectors` in
+            // its values, and `n` elements from every `outs[i]` on in `out`.
+            unsafe {
+                match (WIDE, pair) {
+                    (false, true) => tiles::<V, 6, 2>(sum, b, out, n, store, vector),
+                    (false, false) => tiles::<V, 8, 1>(sum, b, out, n, store, vector),
+                    (true, true) => tiles::<V, 12, 2>(sum, b, out, n, store, vector),
+                    (true, false) => tiles::<V, 16, 1>(sum, b, out, n, store, vector),
+                }
+            }
+            vector += 1 + usize::from(pair);
+        }
+    }
+}
+
+vectorized! {
+    /// `out[outs[i] + c] = Σ_k values[rows[i] + cols[k] + c] · b[k·stride + c]` for `c < n`: each channel by itself.
+    /// `values` and `b` are readable up to a multiple of the vector's length.
+    pub(crate) fn channelwise<T, V, WIDE>(
+        sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize, store: Store,
+    ) -> () {
+        let padded = n.next_multiple_of(V::LANES);
+        check(&sum, padded, out.len(), n);
+        assert!(end(stride, sum.cols.len()) + padded <= b.len() || sum.cols.is_empty());
+        let mut c = 0;
+        while c < n {
+            // SAFETY: just checked: a vector at `c` lies in `values` and `b` wherever the loop reads, and `n` elements
+            // from every `outs[i]` on lie in `out`.
+            unsafe { channel_tiles::<V, 9>(sum, b, stride, out, n, store, c) };
+            c += V::LANES;
+        }
+    }
+}
+
+/// Panics unless `width` elements are readable at every offset of `sum` and `n` writable at every output.
+fn check<T>(sum: &Sum<'_, T>, width: usize, out: usize, n: usize) {
+    let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
+    assert_eq!(sum.rows.len(), sum.outs.len());
+    assert!(sum.rows.is_empty() || last(sum.outs) + n <= out);
+    assert!(
+        sum.rows.is_empty()
+            || sum.cols.is_empty()
+            || last(sum.rows) + last(sum.cols) + width <= sum.values.len()
+    );
+}
+
+fn end(stride: usize, count: usize) -> usize {
+    stride * count.saturating_sub(1)
+}
+
+/// `P` rows × `Q` vectors at a time; the last tile repeats the last row.
+///
+/// # Safety
+/// As checked in [`product`].
+#[inline(always)]
+unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
+    sum: Sum<'_, V::Elem>,
+    b: Panels<'_, V::Elem>,
+    out: &mut [V::Elem],
+    n: usize,
+    store: Store,
+    vector: usize,
+) {
+    let Some(last) = sum.rows.len().checked_sub(1) else { return };
+    let mut first = 0;
+    while first <= last {
+        let mut from = [sum.values.as_ptr(); P];
+        let mut acc = [[V::splat(V::Elem::ZERO); Q]; P];
+        for p in 0..P {
+            let row = last.min(first + p);
+            // SAFETY: offsets lie in `values` and `out`, by the caller's promise.
+            unsafe {
+                from[p] = from[p].add(*sum.rows.get_unchecked(row));
+                if store == Store::Add {
+                    let to = out.as_ptr().add(*sum.outs.get_unchecked(row));
+                    for q in 0..Q {
+                        acc[p][q] = load_some(to, (vector + q) * V::LANES, n);
+                    }
+                }
+            }
+        }
+        let mut at = b.values.as_ptr().wrapping_add(vector * b.vector);
+        for &col in sum.cols {
+            let mut weights = [V::splat(V::Elem::ZERO); Q];
+            for q in 0..Q {
+                // SAFETY: this row of the vector lies in `b`, by the caller's promise.
+                weights[q] = unsafe { V::load(at.wrapping_add(q * b.vector)) };
+            }
+            for p in 0..P {
+                // SAFETY: `rows[i] + cols[k]` lies in `values`, by the caller's promise.
+                let x = V::splat(unsafe { *from[p].add(col) });
+                for q in 0..Q {
+                    acc[p][q] = x.mul_add(weights[q], acc[p][q]);
+                }
+            }
+            at = at.wrapping_add(b.row);
+        }
+        for p in 0..P {
+            let row = last.min(first + p);
+            for q in 0..Q {
+                // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+                unsafe {
+                    let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(row));
+                    store_some(acc[p][q], to, (vector + q) * V::LANES, n);
+                }
+            }
+        }
+        first += P;
+    }
+}
+
+/// `P` rows × one vector of channels at a time; the last tile repeats the last row.
+///
+/// # Safety
+/// As checked in [`channelwise`].
+#[inline(always)]
+unsafe fn channel_tiles<V: Vector, const P: usize>(
+    sum: Sum<'_, V::Elem>,
+    b: &[V::Elem],
+    stride: usize,
+    out: &mut [V::Elem],
+    n: usize,
+    store: Store,
+    c: usize,
+) {
+    let Some(last) = sum.rows.len().checked_sub(1) else { return };
+    let mut first = 0;
+    while first <= last {
+        let mut from = [sum.values.as_ptr(); P];
+        let mut acc = [V::splat(V::Elem::ZERO); P];
+        for p in 0..P {
+            let row = last.min(first + p);
+            // SAFETY: offsets lie in `values` and `out`, by the caller's promise.
+            unsafe {
+                from[p] = from[p].add(*sum.rows.get_unchecked(row)).wrapping_add(c);
+                if store == Store::Add {
+                    acc[p] = load_some(out.as_ptr().add(*sum.outs.get_unchecked(row)), c, n);
+                }
+            }
+        }
+        let mut at = b.as_ptr().wrapping_add(c);
+        for &col in sum.cols {
+            // SAFETY: a vector here lies in `b`, by the caller's promise.
+            let weight = unsafe { V::load(at) };
+            for p in 0..P {
+                // SAFETY: a vector at `rows[i] + cols[k] + c` lies in `values`, by the caller's promise.
+                acc[p] = unsafe { V::load(from[p].wrapping_add(col)) }.mul_add(weight, acc[p]);
+            }
+            at = at.wrapping_add(stride);
+        }
+        for p in 0..P {
+            let row = last.min(first + p);
+            // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+            unsafe { store_some(acc[p], out.as_mut_ptr().add(*sum.outs.get_unchecked(row)), c, n) };
+        }
+        first += P;
+    }
+}
+
+/// Loads elements `first..` of `n`, with zeros beyond.
+///
+/// # Safety
+/// `n` elements from `from` on are readable.
+#[inline(always)]
+unsafe fn load_some<V: Vector>(from: *const V::Elem, first: usize, n: usize) -> V {
+    // SAFETY: only elements below `n` are read.
+    unsafe {
+        if first + V::LANES <= n {
+            return V::load(from.add(first));
+        }
+        let mut some = [V::Elem::ZERO; MAX_LANES];
+        for i in first..n {
+            some[i - first] = *from.add(i);
+        }
+        V::load(some.as_ptr())
+    }
+}
+
+/// Stores a vector to elements `first..` of `n`, dropping what lies beyond.
+///
+/// # Safety
+/// `n` elements from `to` on are writable.
+#[inline(always)]
+unsafe fn store_some<V: Vector>(vector: V, to: *mut V::Elem, first: usize, n: usize) {
+    // SAFETY: only elements below `n` are written.
+    unsafe {
+        if first + V::LANES <= n {
+            return vector.store(to.add(first));
+        }
+        let mut some = [V::Elem::ZERO; MAX_LANES];
+        vector.store(some.as_mut_ptr());
+        for i in first..n {
+            *to.add(i) = some[i - first];
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Sums and multiples of whole tensors, and their channels side by side.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{
+    Isa,
+    values::{Map, Values, dense, expect_dims, for_real, same_shape, tensor},
+};
+
+/// `a + b`, of one shape.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    same_shape(a, b)?;
+    let dims = a.dims();
+    let (a, b) = (dense(a)?, dense(b)?);
+    for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
+}
+
+/// `acc + s·x`, of one shape.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
+    same_shape(&acc, x)?;
+    let (a, x) = (dense(&acc)?, dense(x)?);
+    for_real!(a, T => tensor(cpu::add_scaled::<T>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
+}
+
+/// `s·x`.
+///
+/// # Errors
+/// The elements are neither `f32` nor `f64`, or not on the CPU.
+pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
+    let dims = x.dims();
+    let x = dense(x)?;
+    for_real!(x, T => tensor(cpu::scale::<T>(Isa::detect(), &Values::of(&x)?, s), dims))
+}
+
+/// `Σ aᵢ·bᵢ`, accumulated in `f64`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
+    same_shape(a, b)?;
+    let (a, b) = (dense(a)?, dense(b)?);
+    for_real!(a, T => Ok(cpu::dot::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?)))
+}
+
+/// Sample `n` of `x` `(N, …)` times `factors[n]`.
+///
+/// # Errors
+/// There is not one factor per sample, or types do not fit.
+pub fn scale_samples(x: &Tensor, factors: &[f64]) -> Result<Tensor> {
+    let dims = x.dims();
+    if dims.first() != Some(&factors.len()) {
+        bail!("found {} factors for shape {dims:?}, expected one per sample", factors.len());
+    }
+    let x = dense(x)?;
+    for_real!(x, T => tensor(cpu::scale_samples::<T>(Isa::detect(), &Values::of(&x)?, factors), dims))
+}
+
+/// Joins tensors along the last axis.
+///
+/// # Errors
+/// There is none, or they differ in another axis or in type.
+pub fn concat_channels(parts: &[&Tensor]) -> Result<Tensor> {
+    let Some(first) = parts.first() else { bail!("found nothing to join, expected one tensor or more") };
+    let mut map = Map::of(first.dims())?;
+    let widths = parts.iter().map(|part| Ok(Map::of(part.dims())?.c)).collect::<Result<Vec<_>>>()?;
+    for (part, &c) in parts.iter().zip(&widths) {
+        expect_dims("channels to join", part, &Map { c, ..map }.dims())?;
+    }
+    map.c = widths.iter().sum();
+    let parts = parts.iter().map(|part| dense(part)).collect::<Result<Vec<_>>>()?;
+    for_real!(first, T => {
+        let parts = parts.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+        let parts: Vec<&[T]> = parts.iter().map(|part| &**part).collect();
+        tensor(cpu::concat(&parts, &widths), &map.dims())
+    })
+}
+
+/// Cuts the last axis of `x` into parts of `widths` channels, which add up to all.
+///
+/// # Errors
+/// They do not, or the type does not fit.
+pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
+    let map = Map::of(x.dims())?;
+    if widths.iter().sum::<usize>() != map.c {
+        bail!("found parts of {widths:?} channels, expected {} in all", map.c);
+    }
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let x = Values::<T>::of(&x)?;
+        let firsts = widths.iter().scan(0, |next, c| Some(std::mem::replace(next, *next + c)));
+        firsts
+            .zip(widths)
+            .map(|(first, &c)| tensor(cpu::columns(&x, map.c, first, c), &Map { c, ..map }.dims()))
+            .collect()
+    })
+}
+
+/// Whether no element is infinite or NaN.
+///
+/// # Errors
+/// The elements are neither `f32` nor `f64`, or not on the CPU.
+pub fn is_finite(x: &Tensor) -> Result<bool> {
+    let x = dense(x)?;
+    for_real!(x, T => Ok(cpu::is_finite::<T>(Isa::detect(), &Values::of(&x)?)))
+}
