@@ -8,7 +8,7 @@ pub struct Error {
     /// Where it was found.
     pub place: Place,
     /// What was found, and what is accepted.
-    pub kind: ErrorKind,
+    pub kind: Box<ErrorKind>,
 }
 
 /// Where an [`Error`] was found.
@@ -97,7 +97,7 @@ pub enum ErrorKind {
         missing: u64,
     },
     /// One example differs in size from those before it.
-    #[error("is {found}; accepted: {expected} as before it{advice}")]
+    #[error("is {found}; accepted: {expected}, the size of the others{advice}")]
     Size {
         /// Its size.
         found: String,
@@ -135,23 +135,49 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn file(path: &Path, kind: impl Into<ErrorKind>) -> Self {
-        Self { place: Place::File(path.to_owned()), kind: kind.into() }
+        Self { place: Place::File(path.to_owned()), kind: Box::new(kind.into()) }
     }
 
     pub(crate) fn record(path: &Path, record: usize, kind: impl Into<ErrorKind>) -> Self {
-        Self { place: Place::Record(path.to_owned(), record), kind: kind.into() }
+        Self { place: Place::Record(path.to_owned(), record), kind: Box::new(kind.into()) }
+    }
+
+    pub(crate) fn fault(path: &Path, Fault { record, kind }: Fault) -> Self {
+        match record {
+            Some(record) => Self::record(path, record, kind),
+            None => Self::file(path, kind),
+        }
     }
 
     pub(crate) fn line(path: &Path, line: u64, kind: impl Into<ErrorKind>) -> Self {
-        Self { place: Place::Line(path.to_owned(), line), kind: kind.into() }
+        Self { place: Place::Line(path.to_owned(), line), kind: Box::new(kind.into()) }
     }
 
     pub(crate) fn named(name: &str, kind: impl Into<ErrorKind>) -> Self {
-        Self { place: Place::Named(name.to_owned()), kind: kind.into() }
+        Self { place: Place::Named(name.to_owned()), kind: Box::new(kind.into()) }
     }
 
     pub(crate) fn setting(name: &str, found: impl fmt::Display, accepted: impl Into<String>) -> Self {
         Self::named(name, ErrorKind::Setting { found: found.to_string(), accepted: accepted.into() })
+    }
+}
+
+/// What a parser found before it knew the file: a record of it, or the file as a whole.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) record: Option<usize>,
+    pub(crate) kind: ErrorKind,
+}
+
+impl Fault {
+    pub(crate) fn at(record: usize, kind: ErrorKind) -> Self {
+        Self { record: Some(record), kind }
+    }
+}
+
+impl<K: Into<ErrorKind>> From<K> for Fault {
+    fn from(kind: K) -> Self {
+        Self { record: None, kind: kind.into() }
     }
 }
 

@@ -57,3 +57,41 @@ impl Normalize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use search_space::{Extent, Shape};
+
+    use super::*;
+    use crate::{Error, Examples, InMemory, Values};
+
+    fn series(train: Vec<f32>, test: Vec<f32>) -> Result<InMemory, Error> {
+        let shape = Shape { extent: Extent::Series { length: 2 }, channels: 2 };
+        let part =
+            |values: Vec<f32>| Examples { labels: vec![0; values.len() / 4], values: Values::Floats(values) };
+        InMemory::new("series", shape, vec!["only".into()], part(train), part(test))
+    }
+
+    #[test]
+    fn moments_are_those_of_each_channel_of_the_training_part() -> Result<(), Error> {
+        let data = series(vec![1.0, 7.0, 2.0, 7.0, 3.0, 7.0, 6.0, 7.0], vec![100.0; 4])?;
+        let normalize = Normalize::of(&data);
+        assert_eq!(normalize.mean, [3.0, 7.0]);
+        assert_eq!(normalize.deviation, [3.5f32.sqrt(), 1.0]); // (4 + 1 + 0 + 9) / 4; a constant gets 1
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_offset_costs_no_digits() -> Result<(), Error> {
+        let data = series(vec![1e6, 1e7, 1e6 + 1.0, 1e7, 1e6, 1e7, 1e6 + 1.0, 1e7], vec![])?;
+        assert_eq!(Normalize::of(&data).deviation, [0.5, 1.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn applying_subtracts_and_divides_channel_by_channel() {
+        let mut example = [1.0, 2.0, 3.0, 4.0];
+        Normalize { mean: vec![1.0, 2.0], deviation: vec![2.0, 0.5] }.apply(&mut example);
+        assert_eq!(example, [0.0, 0.0, 1.0, 4.0]);
+    }
+}

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::datasets::{InMemory, cifar, csv, digits, folder, idx, npz, series};
-use crate::{Dataset, Error};
+use crate::{Dataset, Error, Part};
 
 const ACCEPTED: &str = "digits, idx:DIR, cifar10:DIR, cifar100:DIR, folder:DIR, csv:FILE, npz:FILE";
 
@@ -54,7 +54,7 @@ pub struct DataOptions {
     pub test_fraction: f64,
     /// `csv` and `folder`: which examples those are.
     pub test_seed: u64,
-    /// `folder`: height and width in pixels to bring every picture to (bilinear, aspect ratio not kept).
+    /// `folder`: height and width in pixels to bring every picture to, 1 to 4096 (bilinear, aspect ratio not kept).
     pub resize: Option<[usize; 2]>,
     /// `idx` and `npz`: the number of classes, where the labels alone do not tell.
     pub classes: Option<usize>,
@@ -101,10 +101,13 @@ pub fn open(spec: &DataSpec, options: &DataOptions) -> Result<Arc<dyn Dataset>, 
         DataSpec::Csv(file) => held(csv::open(file, options)?),
         DataSpec::Npz(file) => held(npz::open(file, options.classes)?),
     };
-    match options.form {
-        Form::Given => Ok(data),
-        Form::Series => series::view(data),
-    }
+    let data = match options.form {
+        Form::Given => data,
+        Form::Series => series::view(data)?,
+    };
+    let (info, train, test) = (data.info(), data.len(Part::Train), data.len(Part::Test));
+    tracing::info!(data = %spec, shape = %info.shape, classes = info.classes.len(), train, test, "data opened");
+    Ok(data)
 }
 
 impl Default for DataOptions {
@@ -134,6 +137,10 @@ impl DataOptions {
             _ if table && !matches!(spec, Csv(_)) => refuse("label, test_file, header", "csv"),
             _ if self.resize.is_some() && !matches!(spec, Folder(_)) => refuse("resize", "folder"),
             _ if self.classes.is_some() && !matches!(spec, Idx(_) | Npz(_)) => refuse("classes", "idx, npz"),
+            _ if self.resize.iter().flatten().any(|side| !(1..=4_096).contains(side)) => {
+                let found = format!("{:?}", self.resize.unwrap_or_default());
+                Err(Error::setting("resize", found, "height and width of 1 to 4096"))
+            }
             _ if self.classes == Some(0) => Err(Error::setting("classes", 0, "at least 1")),
             _ => Ok(()),
         }

@@ -77,7 +77,12 @@ impl SearchData {
             )),
             _ => Ok(Subset { dataset: dataset.clone(), part: Part::Train, indices: indices.into() }),
         };
-        Ok(Self { weights: subset("weights", weights)?, architecture: subset("architecture", architecture)? })
+        let data = Self {
+            weights: subset("weights", weights)?,
+            architecture: subset("architecture", architecture)?,
+        };
+        tracing::info!(%split, weights = data.weights.len(), architecture = data.architecture.len(), "data divided");
+        Ok(data)
     }
 
     /// What weight steps draw from.

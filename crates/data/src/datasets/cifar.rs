@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use search_space::{Extent, Shape};
 
 use super::{Examples, InMemory, Values};
+use crate::error::Fault;
 use crate::{Error, ErrorKind};
 
 const SIDE: usize = 32;
@@ -48,7 +49,7 @@ fn read(
         for path in paths {
             let bytes = fs::read(path).map_err(|error| Error::file(path, error))?;
             parse(&bytes, n_labels, classes.len(), &mut data, &mut labels)
-                .map_err(|(record, kind)| Error::record(path, record, kind))?;
+                .map_err(|fault| Error::fault(path, fault))?;
         }
         Ok(Examples { values: Values::Bytes { data, full: 255 }, labels })
     };
@@ -64,15 +65,15 @@ pub(super) fn parse(
     classes: usize,
     data: &mut Vec<u8>,
     labels: &mut Vec<u32>,
-) -> Result<(), (usize, ErrorKind)> {
+) -> Result<(), Fault> {
     let size = n_labels + 3 * PIXELS;
     let (records, rest) = (bytes.chunks_exact(size), bytes.len() % size);
     if bytes.is_empty() {
-        return Err((0, ErrorKind::Empty));
+        return Err(ErrorKind::Empty.into());
     }
     if rest > 0 {
         let (found, n) = (bytes.len() as u64, bytes.len() / size);
-        return Err((n, ErrorKind::Truncated { found, expected: ((n + 1) * size) as u64 }));
+        return Err(Fault::at(n, ErrorKind::Truncated { found, expected: ((n + 1) * size) as u64 }));
     }
     data.reserve(records.len() * 3 * PIXELS);
     for (record, bytes) in records.enumerate() {
@@ -80,7 +81,7 @@ pub(super) fn parse(
         let label = head[n_labels - 1];
         if usize::from(label) >= classes {
             let accepted = format!("0 to {}", classes - 1);
-            return Err((record, ErrorKind::Label { found: label.to_string(), accepted }));
+            return Err(Fault::at(record, ErrorKind::Label { found: label.to_string(), accepted }));
         }
         labels.push(label.into());
         data.extend((0..PIXELS).flat_map(|at| [planes[at], planes[at + PIXELS], planes[at + 2 * PIXELS]]));

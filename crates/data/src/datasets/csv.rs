@@ -18,17 +18,15 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<InMemory, Error
     let classes = table.classes();
     let index: BTreeMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
     let shape = Shape { extent: Extent::Flat, channels: table.columns.len() };
+    let columns = table.columns.clone();
     let all = table.examples(path, &index)?;
     let (train, test) = match &options.test_file {
         Some(test_path) => {
             let test = Table::read(test_path, options)?;
-            if test.columns != table.columns {
-                let kind = ErrorKind::Size {
-                    found: test.columns.join(", "),
-                    expected: table.columns.join(", "),
-                    advice: "",
-                };
-                return Err(Error::file(test_path, kind));
+            if test.columns != columns {
+                let what =
+                    format!("has the features {}; accepted: {}", test.columns.join(", "), columns.join(", "));
+                return Err(Error::file(test_path, ErrorKind::Malformed(what)));
             }
             (all, test.examples(test_path, &index)?)
         }
@@ -38,7 +36,7 @@ pub(crate) fn open(path: &Path, options: &DataOptions) -> Result<InMemory, Error
                 let kind = ErrorKind::Malformed("no class has two rows, so none can be tested on".into());
                 return Err(Error::file(path, kind));
             }
-            (select(&all, &table.values, &kept), select(&all, &table.values, &held))
+            (all.select(&kept), all.select(&held))
         }
     };
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -69,6 +67,7 @@ impl Table {
             None => return Err(Error::file(path, ErrorKind::Empty)),
         };
         let named = has_names(&first, options);
+        tracing::debug!(file = %path.display(), header = named, "first line read");
         let names: Vec<String> = match named {
             true => first.iter().map(String::from).collect(),
             false => (1..=first.len()).map(|column| column.to_string()).collect(),
@@ -115,7 +114,7 @@ impl Table {
         classes
     }
 
-    fn examples(&self, path: &Path, index: &BTreeMap<&str, u32>) -> Result<Examples, Error> {
+    fn examples(self, path: &Path, index: &BTreeMap<&str, u32>) -> Result<Examples, Error> {
         let known = |(line, label): &(u64, String)| {
             index.get(label.as_str()).copied().ok_or_else(|| {
                 let accepted = index.keys().copied().collect::<Vec<_>>().join(", ");
@@ -123,7 +122,7 @@ impl Table {
             })
         };
         let labels: Result<Vec<u32>, Error> = self.labels.iter().map(known).collect();
-        Ok(Examples { values: Values::Floats(self.values.clone()), labels: labels? })
+        Ok(Examples { values: Values::Floats(self.values), labels: labels? })
     }
 }
 
@@ -142,12 +141,8 @@ fn has_names(first: &StringRecord, options: &DataOptions) -> bool {
 
 fn label_column(names: &[String], options: &DataOptions) -> Result<usize, ErrorKind> {
     if names.len() < 2 {
-        let found = format!("{} column", names.len());
-        return Err(ErrorKind::Size {
-            found,
-            expected: "at least 2, features and label,".into(),
-            advice: "",
-        });
+        let what = format!("has {} column; accepted: 2 or more, features and label", names.len());
+        return Err(ErrorKind::Malformed(what));
     }
     match &options.label {
         None => Ok(names.len() - 1),
@@ -161,10 +156,4 @@ fn label_column(names: &[String], options: &DataOptions) -> Result<usize, ErrorK
 fn without(names: &[String], label: usize) -> Vec<String> {
     let features = names.iter().enumerate().filter(|(at, _)| *at != label);
     features.map(|(_, name)| name.clone()).collect()
-}
-
-fn select(all: &Examples, values: &[f32], rows: &[usize]) -> Examples {
-    let width = values.len() / all.labels.len().max(1);
-    let values = rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect();
-    Examples { values: Values::Floats(values), labels: rows.iter().map(|row| all.labels[*row]).collect() }
 }

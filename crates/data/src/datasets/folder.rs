@@ -22,7 +22,11 @@ type Labelled = (PathBuf, u32);
 /// all are grey, else three; an alpha channel is dropped, not blended.
 pub(crate) fn open(dir: &Path, options: &DataOptions) -> Result<InMemory, Error> {
     let (train_dir, test_dir) = (dir.join("train"), dir.join("test"));
-    let own_test = train_dir.is_dir() && test_dir.is_dir();
+    let own_test = match (is_part(&train_dir), is_part(&test_dir)) {
+        (true, false) => return Err(Error::file(dir, lonely("test/"))),
+        (false, true) => return Err(Error::file(dir, lonely("train/"))),
+        (both, _) => both,
+    };
     let root = if own_test { train_dir } else { dir.to_owned() };
     let classes = class_names(&root)?;
     let mut train = pictures(&root, &classes)?;
@@ -50,6 +54,18 @@ pub(crate) fn open(dir: &Path, options: &DataOptions) -> Result<InMemory, Error>
         labels: part.into_iter().map(|(_, label)| label).collect(),
     };
     InMemory::new(name, shape, classes, part(data, train), part(test_data, test))
+}
+
+/// A part has classes; a class that happens to be called `train` has pictures.
+fn is_part(dir: &Path) -> bool {
+    class_names(dir).is_ok()
+}
+
+fn lonely(missing: &str) -> ErrorKind {
+    ErrorKind::Missing {
+        missing: missing.into(),
+        accepted: "train/ and test/ with a folder a class, or neither".into(),
+    }
 }
 
 fn label(found: String, classes: &[String]) -> ErrorKind {
@@ -81,7 +97,12 @@ fn pictures(dir: &Path, classes: &[String]) -> Result<Vec<Labelled>, Error> {
     for class in entries(dir)?.into_iter().filter(|path| path.is_dir()) {
         let before = found.len();
         let label = classes.iter().position(|known| *known == name(&class)).unwrap_or(classes.len()) as u32;
-        found.extend(entries(&class)?.into_iter().filter(|path| is_picture(path)).map(|path| (path, label)));
+        let (files, others): (Vec<_>, Vec<_>) =
+            entries(&class)?.into_iter().partition(|path| is_picture(path));
+        found.extend(files.into_iter().map(|path| (path, label)));
+        if !others.is_empty() {
+            tracing::warn!(folder = %class.display(), files = others.len(), "passed over: neither PNG nor JPEG");
+        }
         if found.len() == before {
             return Err(Error::file(&class, ErrorKind::Empty));
         }

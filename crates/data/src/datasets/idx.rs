@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use search_space::{Extent, Shape};
 
 use super::{Examples, InMemory, Values, labels, read};
+use crate::error::Fault;
 use crate::{Error, ErrorKind};
 
 /// Reads `train-images…`, `train-labels…`, and the test pair named `t10k-…` or `test-…`.
@@ -76,41 +77,19 @@ fn find(dir: &Path, prefixes: &[&str], kind: &str) -> Result<PathBuf, Error> {
 }
 
 fn load(path: &Path) -> Result<(Vec<usize>, Vec<u8>), Error> {
-    let mut reader = read::open(path)?;
-    let (dims, bytes) = parse(&mut reader).map_err(|kind| Error::file(path, kind))?;
-    match bytes {
-        Ok(bytes) => Ok((dims, bytes)),
-        Err(ErrorKind::Truncated { found, expected }) => {
-            let size: usize = dims[1..].iter().product(); // not 0, or nothing would be expected
-            Err(Error::record(path, found as usize / size, ErrorKind::Truncated { found, expected }))
-        }
-        Err(kind) => Err(Error::file(path, kind)),
-    }
+    parse(&mut read::open(path)?).map_err(|fault| Error::fault(path, fault))
 }
 
-type Parsed = (Vec<usize>, Result<Vec<u8>, ErrorKind>);
-
-/// Axes, and the bytes or why there are none; at least one axis, and `∏ axes` fits in memory.
-pub(super) fn parse(reader: &mut dyn Read) -> Result<Parsed, ErrorKind> {
-    let magic: [u8; 4] = head(reader)?;
-    let [0, 0, 8, n_axes @ 1..=8] = magic else {
-        return Err(ErrorKind::Magic {
-            found: format!("{magic:02x?}"),
-            accepted: "00 00 08 and 1 to 8 axes",
-        });
+/// Axes, at least one, and as many bytes as they say; any bytes may come.
+pub(super) fn parse(reader: &mut dyn Read) -> Result<(Vec<usize>, Vec<u8>), Fault> {
+    let magic = read::head(reader, 4)?;
+    let [0, 0, 8, n_axes @ 1..=8] = magic[..] else {
+        let found = format!("{magic:02x?}");
+        return Err(ErrorKind::Magic { found, accepted: "00 00 08 and 1 to 8 axes" }.into());
     };
-    let mut dims = Vec::new();
-    for _ in 0..n_axes {
-        dims.push(u32::from_be_bytes(head(reader)?) as usize);
-    }
-    let expected = read::announced(&dims)?;
-    Ok((dims, read::exactly(reader, expected)))
-}
-
-/// Four bytes of a header.
-fn head(reader: &mut dyn Read) -> Result<[u8; 4], ErrorKind> {
-    let mut bytes = Vec::new();
-    reader.take(4).read_to_end(&mut bytes)?;
-    let found = bytes.len() as u64;
-    bytes.try_into().map_err(|_| ErrorKind::Truncated { found, expected: 4 })
+    let head = read::head(reader, u32::from(n_axes) * 4)?;
+    let dim = |four: &[u8]| four.iter().fold(0, |dim, byte| dim << 8 | usize::from(*byte));
+    let dims: Vec<usize> = head.chunks_exact(4).map(dim).collect();
+    let bytes = read::records(reader, dims[0], &dims[1..])?;
+    Ok((dims, bytes))
 }

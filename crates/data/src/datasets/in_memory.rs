@@ -106,6 +106,22 @@ impl Dataset for InMemory {
 }
 
 impl Examples {
+    /// The examples at `rows`, in that order.
+    pub(super) fn select(&self, rows: &[usize]) -> Self {
+        let width = self.values.len() / self.labels.len().max(1);
+        let place = |row: &usize| row * width..(row + 1) * width;
+        let values = match &self.values {
+            Values::Floats(data) => {
+                Values::Floats(rows.iter().flat_map(|row| &data[place(row)]).copied().collect())
+            }
+            Values::Bytes { data, full } => Values::Bytes {
+                data: rows.iter().flat_map(|row| &data[place(row)]).copied().collect(),
+                full: *full,
+            },
+        };
+        Self { values, labels: rows.iter().map(|row| self.labels[*row]).collect() }
+    }
+
     fn check(&self, shape: Shape, classes: usize) -> Result<(), ErrorKind> {
         let images = self.values.len() / shape.elements().max(1);
         if self.values.len() != self.labels.len() * shape.elements() {

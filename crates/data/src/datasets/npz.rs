@@ -1,6 +1,6 @@
 //! `npz:FILE`: NumPy arrays under the keys of Keras (`x_train`, …) or MedMNIST (`train_images`, …).
 
-mod array;
+pub(super) mod array;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -96,7 +96,7 @@ fn read_part(archive: &mut Archive, path: &Path, [image_key, label_key]: [&str; 
             return Err(Error::file(&images, ErrorKind::Malformed(what)));
         }
     };
-    let labels = labels.into_labels().map_err(|(record, kind)| Error::record(&label_path, record, kind))?;
+    let labels = labels.into_labels().map_err(|fault| Error::fault(&label_path, fault))?;
     if labels.len() != pixels.shape[0] {
         let kind = ErrorKind::Unpaired { images: pixels.shape[0], labels: labels.len() };
         return Err(Error::file(&label_path, kind));
@@ -127,7 +127,7 @@ fn read_array(archive: &mut Archive, path: &Path, key: &str) -> Result<Array, Er
         error => zip_error(path, error),
     };
     let mut entry = archive.by_name(&format!("{key}.npy")).map_err(missing)?;
-    Array::read(&mut entry).map_err(|kind| Error::file(&inside(path, key), kind))
+    Array::read(&mut entry).map_err(|fault| Error::fault(&inside(path, key), fault))
 }
 
 /// How an error names an array: `file.npz/key`.

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use crate::ErrorKind;
 use crate::datasets::{Values, read};
+use crate::error::Fault;
 
 /// Longer headers belong to record arrays, which are no images.
 const HEADER_LIMIT: u32 = 1 << 16;
@@ -27,13 +28,13 @@ enum Kind {
 
 impl Array {
     /// Reads one array to the end of `reader`; any bytes may be there.
-    pub(crate) fn read(reader: &mut dyn Read) -> Result<Self, ErrorKind> {
+    pub(crate) fn read(reader: &mut dyn Read) -> Result<Self, Fault> {
         let header = header(reader)?;
         let field = |key| field(&header, key).ok_or_else(|| malformed(&header));
         let kind = Kind::parse(field("descr")?)?;
         let shape = shape(field("shape")?).ok_or_else(|| malformed(&header))?;
-        let dims: Vec<usize> = shape.iter().copied().chain([kind.size()]).collect();
-        let bytes = read::exactly(reader, read::announced(&dims)?)?;
+        let (n, size) = shape.split_first().ok_or_else(|| malformed(&header))?;
+        let bytes = read::records(reader, *n, &[size, &[kind.size()]].concat())?;
         let bytes = match field("fortran_order")? {
             "True" => to_c_order(&bytes, &shape, kind.size()),
             _ => bytes,
@@ -52,16 +53,16 @@ impl Array {
     }
 
     /// The numbers as labels, or the record that is none.
-    pub(crate) fn into_labels(self) -> Result<Vec<u32>, (usize, ErrorKind)> {
+    pub(crate) fn into_labels(self) -> Result<Vec<u32>, Fault> {
         if !matches!(self.shape[..], [_] | [_, 1]) {
             let what = format!("has shape {:?}; accepted: one label for each example", self.shape);
-            return Err((0, ErrorKind::Malformed(what)));
+            return Err(ErrorKind::Malformed(what).into());
         }
         let label = |(record, bytes)| match self.kind.number(bytes) {
-            label if label >= 0.0 && label < 4_294_967_296.0 && label.fract() == 0.0 => Ok(label as u32),
+            label if (0.0..4_294_967_296.0).contains(&label) && label.fract() == 0.0 => Ok(label as u32),
             label => {
                 let accepted = "integers from 0".to_owned();
-                Err((record, ErrorKind::Label { found: label.to_string(), accepted }))
+                Err(Fault::at(record, ErrorKind::Label { found: label.to_string(), accepted }))
             }
         };
         self.bytes.chunks_exact(self.kind.size()).enumerate().map(label).collect()
@@ -119,29 +120,22 @@ fn malformed(header: &str) -> ErrorKind {
 }
 
 fn header(reader: &mut dyn Read) -> Result<String, ErrorKind> {
-    let start = take(reader, 8)?;
+    let start = read::head(reader, 8)?;
     let [0x93, b'N', b'U', b'M', b'P', b'Y', major @ 1..=3, _] = start[..] else {
         return Err(ErrorKind::Magic {
             found: format!("{start:02x?}"),
-            accepted: "\\x93NUMPY, versions 1 to 3",
+            accepted: "93 NUMPY, versions 1 to 3",
         });
     };
     let mut length = [0; 4];
     let n = if major == 1 { 2 } else { 4 };
-    length[..n].copy_from_slice(&take(reader, n as u64)?);
+    length[..n].copy_from_slice(&read::head(reader, n as u32)?);
     match u32::from_le_bytes(length) {
         long if long > HEADER_LIMIT => {
             Err(ErrorKind::TooLarge { found: long.into(), limit: HEADER_LIMIT.into() })
         }
-        length => Ok(String::from_utf8_lossy(&take(reader, length.into())?).into_owned()),
+        length => Ok(String::from_utf8_lossy(&read::head(reader, length)?).into_owned()),
     }
-}
-
-/// The next `n` bytes; few enough to be read at once.
-fn take(reader: &mut dyn Read, n: u64) -> Result<Vec<u8>, ErrorKind> {
-    let mut bytes = Vec::new();
-    let found = reader.take(n).read_to_end(&mut bytes)? as u64;
-    if found < n { Err(ErrorKind::Truncated { found, expected: n }) } else { Ok(bytes) }
 }
 
 /// What stands after `'key':`, up to the comma that ends it; parentheses hold theirs together.
