@@ -7,6 +7,8 @@
 use std::any::Any;
 
 use candle_core::{Result, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::params::{Gradients, ParamStore, Statistics};
 
@@ -76,6 +78,18 @@ pub struct Draw {
     pub seed: u64,
     /// The step within the stream.
     pub step: u64,
+}
+
+impl Draw {
+    /// The generator of one operation in this pass; `stream` is its [`crate::ParamBuilder::stream`].
+    #[must_use]
+    pub fn rng(self, stream: u64) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&self.step.to_le_bytes());
+        key[16..24].copy_from_slice(&stream.to_le_bytes());
+        ChaCha8Rng::from_seed(key)
+    }
 }
 
 /// What a forward keeps for its backward; each operation knows its own kind.

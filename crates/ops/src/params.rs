@@ -2,6 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+const MEAN: &str = ".running_mean";
+const VAR: &str = ".running_var";
+
 /// Index of a weight in its [`ParamStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WeightId(pub(crate) usize);
@@ -89,6 +92,46 @@ impl ParamStore {
     /// Running statistics in the order of construction; a name is that of the batch norm.
     pub fn all_stats(&self) -> impl Iterator<Item = (StatId, &str, &RunningStats)> {
         self.stats.iter().enumerate().map(|(i, (name, value))| (StatId(i), name.as_str(), value))
+    }
+
+    /// The weight of this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<WeightId> {
+        self.weights.iter().position(|(known, _)| known == name).map(WeightId)
+    }
+
+    /// The running statistics of the batch norm of this name.
+    #[must_use]
+    pub fn find_stats(&self, name: &str) -> Option<StatId> {
+        self.stats.iter().position(|(known, _)| known == name).map(StatId)
+    }
+
+    /// Every value in the order of construction, weights first, under the name that [`ParamStore::load`] takes: a
+    /// weight's own, or `NAME.running_mean` and `NAME.running_var` of a batch norm.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let weights = self.weights.iter().map(|(name, value)| (name.clone(), value));
+        weights.chain(self.stats.iter().flat_map(|(name, stats)| {
+            [(format!("{name}{MEAN}"), &stats.mean), (format!("{name}{VAR}"), &stats.var)]
+        }))
+    }
+
+    /// Replaces one value, cast to this store's type: a weight by its name, or a batch norm's `NAME.running_mean` or
+    /// `NAME.running_var`.
+    ///
+    /// # Errors
+    /// No value has this name, or the shapes differ.
+    pub fn load(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let value = value.to_dtype(self.dtype)?.to_device(&self.device)?.contiguous()?;
+        if let Some(id) = self.find(name) {
+            return self.set_weight(id, value);
+        }
+        let mean = name.strip_suffix(MEAN).and_then(|norm| self.find_stats(norm));
+        let var = name.strip_suffix(VAR).and_then(|norm| self.find_stats(norm));
+        match (mean, var) {
+            (Some(id), _) => self.set_stats(id, RunningStats { mean: value, ..self.stats(id).clone() }),
+            (_, Some(id)) => self.set_stats(id, RunningStats { var: value, ..self.stats(id).clone() }),
+            (None, None) => candle_core::bail!("no weight and no statistic is named {name}"),
+        }
     }
 
     /// How many tensors of weights there are.
