@@ -1,0 +1,102 @@
+//! Batch normalization, with the statistics of the batch or with frozen ones.
+
+use candle_core::{Result, Tensor};
+use search_space::Norm;
+
+use crate::{
+    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, StatId, WeightId,
+    kernels::{
+        batch_norm::{self, Moments},
+        bias,
+    },
+};
+
+/// `y = (x − μ)/√(σ² + ε) · scale + shift` over every axis but the channels.
+///
+/// In training `μ` and the biased `σ²` are the batch's, and the batch's mean and unbiased variance are reported to
+/// [`Forward::statistics`]: whoever runs the pass decides whether the running statistics move. In evaluation they are
+/// the running ones. Scale and shift, `(C,)` each, are named `weight` and `bias` as in PyTorch.
+///
+/// # References
+/// - Ioffe & Szegedy, *Batch Normalization*, 2015, <https://arxiv.org/abs/1502.03167>
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    stats: StatId,
+    affine: Option<(WeightId, WeightId)>,
+    eps: f64,
+    momentum: f64,
+}
+
+/// What a batch norm keeps: its input, and the batch's moments where those normalized it.
+#[derive(Debug)]
+pub struct NormSaved {
+    x: Tensor,
+    moments: Option<Moments>,
+}
+
+impl BatchNorm {
+    /// A batch norm over `channels`; it is named as the scope.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn new(params: &mut ParamBuilder<'_>, channels: usize, norm: &Norm) -> Result<Self> {
+        let affine = match norm.affine {
+            true => {
+                Some((params.constant("weight", channels, 1.0)?, params.constant("bias", channels, 0.0)?))
+            }
+            false => None,
+        };
+        let stats = params.running_stats(channels)?;
+        Ok(Self { stats, affine, eps: norm.eps, momentum: norm.momentum })
+    }
+
+    fn scale_shift<'a>(&self, params: &'a ParamStore) -> Option<(&'a Tensor, &'a Tensor)> {
+        self.affine.map(|(scale, shift)| (params.weight(scale), params.weight(shift)))
+    }
+
+    fn add(&self, gradients: &mut Gradients, of_scale: Tensor, of_shift: Tensor) -> Result<()> {
+        let Some((scale, shift)) = self.affine else { return Ok(()) };
+        gradients.add(scale, of_scale)?;
+        gradients.add(shift, of_shift)
+    }
+
+    /// With frozen statistics the map is affine in `x`, and so is its backward.
+    fn backward_frozen(&self, x: &Tensor, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        let scale = self.scale_shift(pass.params).map(|(scale, _)| scale);
+        let running = pass.params.stats(self.stats);
+        if let Some(gradients) = pass.gradients.as_deref_mut() {
+            let whitened = batch_norm::forward_eval(x, None, &running.mean, &running.var, self.eps)?;
+            self.add(gradients, bias::gradient(&(grad * whitened)?)?, bias::gradient(grad)?)?;
+        }
+        batch_norm::backward_eval(grad, scale, &running.var, self.eps)
+    }
+}
+
+impl Layer for BatchNorm {
+    type Saved = NormSaved;
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, NormSaved)> {
+        let affine = self.scale_shift(pass.params);
+        if pass.mode == Mode::Eval {
+            let running = pass.params.stats(self.stats);
+            let y = batch_norm::forward_eval(x, affine, &running.mean, &running.var, self.eps)?;
+            return Ok((y, NormSaved { x: x.clone(), moments: None }));
+        }
+        let (y, moments) = batch_norm::forward_train(x, affine, self.eps)?;
+        let (mean, var) = (moments.mean.clone(), moments.var_unbiased.clone());
+        pass.statistics.report(self.stats, BatchStats { mean, var, momentum: self.momentum });
+        Ok((y, NormSaved { x: x.clone(), moments: Some(moments) }))
+    }
+
+    fn backward(&self, saved: NormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        let NormSaved { x, moments: Some(moments) } = &saved else {
+            return self.backward_frozen(&saved.x, grad, pass);
+        };
+        let scale = self.scale_shift(pass.params).map(|(scale, _)| scale);
+        let (gx, affine) = batch_norm::backward(x, grad, scale, moments)?;
+        if let (Some(gradients), Some((of_scale, of_shift))) = (pass.gradients.as_deref_mut(), affine) {
+            self.add(gradients, of_scale, of_shift)?;
+        }
+        Ok(gx)
+    }
+}

@@ -1,0 +1,92 @@
+//! One after the other, perhaps, and side by side.
+
+use candle_core::{Result, Tensor};
+
+use crate::{Backward, Forward, Layer, kernels::sum};
+
+/// `y = x`.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+/// `y = a(x) + b(x)`.
+#[derive(Clone, Debug)]
+pub struct Sum<A, B>(pub A, pub B);
+
+impl Layer for Identity {
+    type Saved = ();
+
+    fn forward(&self, x: &Tensor, _: &mut Forward<'_>) -> Result<(Tensor, ())> {
+        Ok((x.clone(), ()))
+    }
+
+    fn backward(&self, (): (), grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
+        Ok(grad.clone())
+    }
+}
+
+impl<A: Layer, B: Layer> Layer for Sum<A, B> {
+    type Saved = (A::Saved, B::Saved);
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
+        let (a, saved_a) = self.0.forward(x, pass)?;
+        let (b, saved_b) = self.1.forward(x, pass)?;
+        Ok((sum::add(&a, &b)?, (saved_a, saved_b)))
+    }
+
+    fn backward(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        let grad_a = self.0.backward(a, grad, pass)?;
+        let grad_b = self.1.backward(b, grad, pass)?;
+        sum::add(&grad_a, &grad_b)
+    }
+
+    fn backward_weights(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        self.0.backward_weights(a, grad, pass)?;
+        self.1.backward_weights(b, grad, pass)
+    }
+}
+
+/// `y = b(a(x))`.
+impl<A: Layer, B: Layer> Layer for (A, B) {
+    type Saved = (A::Saved, B::Saved);
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
+        let (inner, saved_a) = self.0.forward(x, pass)?;
+        let (y, saved_b) = self.1.forward(&inner, pass)?;
+        Ok((y, (saved_a, saved_b)))
+    }
+
+    fn backward(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        let inner = self.1.backward(b, grad, pass)?;
+        self.0.backward(a, &inner, pass)
+    }
+
+    fn backward_weights(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        let inner = self.1.backward(b, grad, pass)?;
+        self.0.backward_weights(a, &inner, pass)
+    }
+}
+
+/// `y = a(x)` where there is an `a`, otherwise `y = x`.
+impl<A: Layer> Layer for Option<A> {
+    type Saved = Option<A::Saved>;
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
+        let Some(layer) = self else { return Ok((x.clone(), None)) };
+        let (y, saved) = layer.forward(x, pass)?;
+        Ok((y, Some(saved)))
+    }
+
+    fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        match self.as_ref().zip(saved) {
+            Some((layer, saved)) => layer.backward(saved, grad, pass),
+            None => Ok(grad.clone()),
+        }
+    }
+
+    fn backward_weights(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        match self.as_ref().zip(saved) {
+            Some((layer, saved)) => layer.backward_weights(saved, grad, pass),
+            None => Ok(()),
+        }
+    }
+}
