@@ -1,0 +1,39 @@
+//! `avg_pool`: the average of a window.
+
+use candle_core::Result;
+use search_space::{Cost, Site, WordError};
+
+use super::{Candidate, fit, pool_cost, pool_norm};
+use crate::{
+    Definition, Op, ParamBuilder, Parameter,
+    layers::{AveragePool, same},
+};
+
+/// The average of a k×k window, its padding not counted. A batch norm follows where the space says so (DARTS in
+/// search), a `ReLU → 1×1 convolution → batch norm` comes first where channels change.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool {
+    /// Side of the window, odd.
+    pub kernel: usize,
+}
+
+/// The word `avg_pool`.
+#[must_use]
+pub fn definition() -> Definition {
+    Definition::new("avg_pool", "average of a k×k window, padding not counted", |arguments| {
+        Box::new(AvgPool { kernel: arguments.size("kernel") })
+    })
+    .parameter(Parameter::kernel(3, 15))
+    .examples(&[&[3]])
+}
+
+impl Candidate for AvgPool {
+    fn cost(&self, site: &Site) -> std::result::Result<Cost, WordError> {
+        Ok(pool_cost(site, 0))
+    }
+
+    fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
+        let pool = AveragePool(same(site, self.kernel, 1));
+        Ok(Box::new((fit(params, site)?, (pool, pool_norm(params, site)?))))
+    }
+}
