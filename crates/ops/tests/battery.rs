@@ -1,0 +1,176 @@
+//! The whole catalog at images, series and flat maps, strides 1 and 2, odd and even sizes, with and without changes of
+//! channels, under the norms of search and of training.
+
+use candle_core::{DType, Result, Tensor};
+use ops::{Catalog, Mode};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use search_space::{Extent, Norm, OpSpec, Rank, Site, Vocabulary, Written};
+
+use crate::{
+    reference::assert_agrees,
+    running::{Running, resolve, uniform},
+};
+
+const BATCH: usize = 3;
+
+/// Calls `check` with every label of the catalog at every site where it may stand.
+fn everywhere(mut check: impl FnMut(&Catalog, &str, &Site) -> Result<()>) -> Result<()> {
+    let catalog = Catalog::standard();
+    for (label, rank) in labels(&catalog) {
+        let spec = resolve(&catalog, &label, rank);
+        let legal: Vec<Site> =
+            sites(rank).into_iter().filter(|site| catalog.cost(&spec, site).is_ok()).collect();
+        assert!(!legal.is_empty(), "{label} stands nowhere");
+        for site in legal {
+            check(&catalog, &label, &site)?;
+        }
+    }
+    Ok(())
+}
+
+/// The examples of every word, at each of its ranks.
+fn labels(catalog: &Catalog) -> Vec<(String, Rank)> {
+    let mut labels = Vec::new();
+    for word in catalog.words() {
+        for (example, &rank) in
+            word.examples.iter().flat_map(|one| word.ranks.iter().map(move |rank| (one, rank)))
+        {
+            let OpSpec { word: op, params, .. } = resolve(catalog, example, word.ranks[0]);
+            let spec = catalog.resolve(&Written::Spec { op, params }, rank).expect("the word has this rank");
+            labels.push((spec.label, rank));
+        }
+    }
+    labels
+}
+
+fn sites(rank: Rank) -> Vec<Site> {
+    let extents = match rank {
+        Rank::Image => vec![Extent::Image { height: 6, width: 4 }, Extent::Image { height: 5, width: 7 }],
+        Rank::Series => vec![Extent::Series { length: 8 }, Extent::Series { length: 9 }],
+        Rank::Flat => vec![Extent::Flat],
+    };
+    let search = Norm { affine: false, conv_bias: true, pool_norm: true, ..Norm::default() };
+    let mut sites = Vec::new();
+    for (extent, norm) in extents.into_iter().flat_map(|extent| [(extent, search), (extent, Norm::default())])
+    {
+        for (c_out, stride) in [(3, 1), (4, 1), (3, 2), (4, 2)] {
+            sites.push(Site { extent, c_in: 3, c_out, stride, norm });
+        }
+    }
+    sites
+}
+
+/// An operation with weights and running statistics away from their initial values, and a random input and gradient.
+fn prepare(catalog: &Catalog, label: &str, site: &Site) -> Result<(Running, Tensor, Tensor)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(23);
+    let mut running = Running::build(catalog, label, site, DType::F64);
+    let values: Vec<(String, Tensor)> =
+        running.params.tensors().map(|(name, value)| (name, value.clone())).collect();
+    for (name, value) in values {
+        let moved = (&value + (uniform(value.dims(), &mut rng)? * 0.3)?)?;
+        running.params.load(&name, &moved)?;
+    }
+    let x = uniform(&site.input().batch_dims(BATCH), &mut rng)?;
+    let y = running.forward(&x, Mode::Train)?;
+    let gy = uniform(y.dims(), &mut rng)?;
+    Ok((running, x, gy))
+}
+
+#[test]
+fn parameters_are_what_the_cost_says() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let cost =
+            catalog.cost(&resolve(catalog, label, site.extent.rank()), site).expect("the site is legal");
+        let running = Running::build(catalog, label, site, DType::F32);
+        assert_eq!(running.params.n_params(), cost.params, "{label} at {site:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn outputs_have_the_shape_of_their_site() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let (running, x, _) = prepare(catalog, label, site)?;
+        let y = running.forward(&x, Mode::Train)?;
+        let expected = match label {
+            "auxiliary_head" => vec![BATCH, site.c_out], // it ends the map
+            _ => site.output().batch_dims(BATCH),
+        };
+        assert_eq!(y.dims(), expected, "{label} at {site:?}");
+        if label != "none" {
+            let cost =
+                catalog.cost(&resolve(catalog, label, site.extent.rank()), site).expect("the site is legal");
+            assert_eq!(cost.output as usize * BATCH, y.elem_count(), "{label} at {site:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let (mut running, x, gy) = prepare(catalog, label, site)?;
+        differences_agree(&format!("{label} at {site:?}"), &mut running, &x, &gy)
+    })
+}
+
+/// Compares `⟨gradient, direction⟩` with the central difference along a random direction, of the input and of every
+/// weight, under either kind of statistics.
+pub(crate) fn differences_agree(what: &str, running: &mut Running, x: &Tensor, gy: &Tensor) -> Result<()> {
+    for mode in [Mode::Train, Mode::Eval] {
+        let pass = running.pass(x, gy, mode)?;
+        let direction = direction(x)?;
+        let slope = slope(&direction, |moved| value(&running.forward(&(x + moved)?, mode)?, gy))?;
+        near(&format!("x of {what} in {mode:?}"), slope, value(&pass.gx, &direction)?);
+        let weights: Vec<_> =
+            running.params.weights().map(|(id, name, w)| (id, name.to_owned(), w.clone())).collect();
+        for (id, name, weight) in weights {
+            let direction = self::direction(&weight)?;
+            let slope = self::slope(&direction, |moved| {
+                running.params.set_weight(id, (&weight + moved)?)?;
+                value(&running.forward(x, mode)?, gy)
+            })?;
+            running.params.set_weight(id, weight)?;
+            let gradient = pass.gradients.get(id).expect("every weight took part");
+            near(&format!("{name} of {what} in {mode:?}"), slope, value(gradient, &direction)?);
+        }
+    }
+    Ok(())
+}
+
+fn direction(of: &Tensor) -> Result<Tensor> {
+    uniform(of.dims(), &mut ChaCha8Rng::seed_from_u64(41))
+}
+
+fn value(y: &Tensor, gy: &Tensor) -> Result<f64> {
+    (y * gy)?.sum_all()?.to_scalar()
+}
+
+fn slope(direction: &Tensor, mut at: impl FnMut(Tensor) -> Result<f64>) -> Result<f64> {
+    let step = 1e-7;
+    Ok((at((direction * step)?)? - at((direction * -step)?)?) / (2.0 * step))
+}
+
+#[track_caller]
+fn near(what: &str, slope: f64, gradient: f64) {
+    assert!(
+        (slope - gradient).abs() <= 1e-6 * gradient.abs().max(1.0),
+        "{what}: slope {slope}, gradient {gradient}"
+    );
+}
+
+#[test]
+fn a_step_that_asks_for_less_gets_the_same() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let (running, x, gy) = prepare(catalog, label, site)?;
+        let pass = running.pass(&x, &gy, Mode::Train)?;
+        assert_agrees(label, &running.input_gradient(&x, &gy)?, &pass.gx, 0.0)?;
+        let weights = running.weight_gradients(&x, &gy)?;
+        assert_eq!(weights.iter().count(), running.params.n_weights());
+        for (id, expected) in pass.gradients.iter() {
+            assert_agrees(label, weights.get(id).expect("every weight took part"), expected, 0.0)?;
+        }
+        Ok(())
+    })
+}

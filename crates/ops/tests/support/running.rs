@@ -1,0 +1,80 @@
+//! One operation with its weights, run forward and back.
+
+use candle_core::{DType, Device, Result, Tensor};
+use ops::{Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use search_space::{OpSpec, Rank, Site, Vocabulary, Written};
+
+/// An operation and its weights.
+pub(crate) struct Running {
+    pub(crate) op: Box<dyn Op>,
+    pub(crate) params: ParamStore,
+}
+
+/// What a pass forward and back found.
+pub(crate) struct Pass {
+    pub(crate) y: Tensor,
+    pub(crate) gx: Tensor,
+    pub(crate) gradients: Gradients,
+    pub(crate) statistics: Statistics,
+}
+
+pub(crate) const DRAW: Draw = Draw { seed: 5, step: 3 };
+
+pub(crate) fn resolve(catalog: &Catalog, label: &str, rank: Rank) -> OpSpec {
+    catalog.resolve(&Written::Label(label.to_owned()), rank).expect("the catalog knows its own labels")
+}
+
+impl Running {
+    pub(crate) fn build(catalog: &Catalog, label: &str, site: &Site, dtype: DType) -> Self {
+        let mut params = ParamStore::new(dtype, &Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let spec = resolve(catalog, label, site.extent.rank());
+        let op = catalog.build(&spec, site, &mut ParamBuilder::new(&mut params, &mut rng));
+        Self { op: op.expect("the site is legal"), params }
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut statistics = Statistics::default();
+        let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw: DRAW };
+        Ok(self.op.forward(x, &mut pass)?.0)
+    }
+
+    /// Forward, then back from `gy`.
+    pub(crate) fn pass(&self, x: &Tensor, gy: &Tensor, mode: Mode) -> Result<Pass> {
+        let (mut statistics, mut gradients) = (Statistics::default(), Gradients::new(&self.params));
+        let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw: DRAW };
+        let (y, saved) = self.op.forward(x, &mut pass)?;
+        let mut back = Backward { params: &self.params, gradients: Some(&mut gradients) };
+        let gx = self.op.backward(saved, gy, &mut back)?;
+        Ok(Pass { y, gx, gradients, statistics })
+    }
+
+    /// Forward, then back as an architecture step goes: `∂L/∂x` alone.
+    pub(crate) fn input_gradient(&self, x: &Tensor, gy: &Tensor) -> Result<Tensor> {
+        let mut statistics = Statistics::default();
+        let mut pass =
+            Forward { params: &self.params, mode: Mode::Train, statistics: &mut statistics, draw: DRAW };
+        let saved = self.op.forward(x, &mut pass)?.1;
+        self.op.backward(saved, gy, &mut Backward { params: &self.params, gradients: None })
+    }
+
+    /// Forward, then back as a network's first operation goes: the weights' gradients alone.
+    pub(crate) fn weight_gradients(&self, x: &Tensor, gy: &Tensor) -> Result<Gradients> {
+        let (mut statistics, mut gradients) = (Statistics::default(), Gradients::new(&self.params));
+        let mut pass =
+            Forward { params: &self.params, mode: Mode::Train, statistics: &mut statistics, draw: DRAW };
+        let saved = self.op.forward(x, &mut pass)?.1;
+        let mut back = Backward { params: &self.params, gradients: Some(&mut gradients) };
+        self.op.backward_weights(saved, gy, &mut back)?;
+        Ok(gradients)
+    }
+}
+
+/// Values from `U(−1, 1)`, in `f64`.
+pub(crate) fn uniform(dims: &[usize], rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let draw = || 2.0 * rng.random::<f64>() - 1.0;
+    let values: Vec<f64> = std::iter::repeat_with(draw).take(dims.iter().product()).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu)
+}
