@@ -1,0 +1,260 @@
+//! The walk back: blocks, nodes and edges in the reverse of the forward's order.
+
+use candle_core::Tensor;
+use ops::{Backward, Forward, Op, Saved, Statistics, kernels::sum};
+use search_space::{Block, Cell, Layout};
+
+use crate::{
+    Error, Purpose,
+    graph::{Built, Graph},
+    trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
+};
+
+/// A walk back under way.
+pub(crate) struct WalkBack<'w, 'p> {
+    pub(crate) pass: &'w mut Backward<'p>,
+    /// `∂L/∂gate` per group, row and candidate, summed over cells.
+    pub(crate) gates: Vec<Vec<Vec<f64>>>,
+}
+
+/// Which block outputs need their gradient: 0 is the stem's, `i + 1` that of block `i`.
+struct Wanted(Vec<bool>);
+
+impl<'w, 'p> WalkBack<'w, 'p> {
+    pub(crate) fn new(layout: &Layout, pass: &'w mut Backward<'p>) -> Self {
+        let gates =
+            layout.groups.iter().map(|g| vec![vec![0.0; g.candidates.len()]; g.edges.len()]).collect();
+        Self { pass, gates }
+    }
+
+    /// Walks from the logits' gradients to the first block whose gradient anybody needs.
+    pub(crate) fn run(
+        &mut self,
+        graph: &Graph,
+        mut trace: Trace,
+        grad: &Tensor,
+        auxiliary: Option<&Tensor>,
+    ) -> Result<(), Error> {
+        let wanted = Wanted::of(graph, trace.purpose);
+        let n_blocks = graph.blocks.len();
+        let mut grads: Vec<Option<Tensor>> = vec![None; n_blocks + 1];
+        let classifier = trace.classifier.take().ok_or(Error::NothingKept)?;
+        let need = wanted.0[n_blocks];
+        let mut g =
+            self.op(&graph.classifier, Some(classifier), grad, need || graph.before_pool.is_some())?;
+        if let (Some(op), Some(back)) = (&graph.before_pool, &g) {
+            g = self.op(op.as_ref(), trace.before_pool.take(), back, need)?;
+        }
+        grads[n_blocks] = g;
+        for index in (0..n_blocks).rev() {
+            if let (Some(op), Some(aux), Some(g)) = (&graph.auxiliary, &graph.layout.auxiliary, auxiliary)
+                && aux.after == index
+            {
+                let g = self.op(op.as_ref(), trace.auxiliary.take(), g, wanted.0[index + 1])?;
+                accumulate(&mut grads[index + 1], g)?;
+            }
+            let (Some(g), Some(kept)) = (grads[index + 1].take(), trace.blocks.pop()) else { continue };
+            match (&graph.blocks[index], &graph.layout.blocks[index], kept) {
+                (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
+                    let g = self.op(op.as_ref(), saved, &g, wanted.0[index])?;
+                    accumulate(&mut grads[index], g)?;
+                }
+                (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(kept)) => {
+                    let frame = Frame { mode: trace.mode, draw: trace.draw, purpose: trace.purpose };
+                    let need: Vec<bool> = cell
+                        .inputs
+                        .iter()
+                        .map(|input| wanted.0[(index + 1).saturating_sub(input.back)])
+                        .collect();
+                    let back = self.cell(cell, preprocess, edges, kept, &g, frame, &need)?;
+                    for (input, g) in cell.inputs.iter().zip(back).rev() {
+                        accumulate(&mut grads[(index + 1).saturating_sub(input.back)], g)?;
+                    }
+                }
+                _ => return Err(Error::NothingKept),
+            }
+        }
+        if let (Some(stem), Some(g)) = (&graph.stem, grads[0].take()) {
+            self.op(stem.as_ref(), trace.stem.take(), &g, false)?;
+        }
+        Ok(())
+    }
+
+    /// Gradients at the cell's inputs; `need` says which are asked for.
+    #[expect(clippy::too_many_arguments, reason = "a cell's parts, and what arrives at it")]
+    fn cell(
+        &mut self,
+        cell: &Cell,
+        preprocess: &[Option<Box<dyn Op>>],
+        edges: &[Vec<Option<Box<dyn Op>>>],
+        mut kept: CellTrace,
+        grad: &Tensor,
+        frame: Frame,
+        need: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, Error> {
+        let n_inputs = cell.inputs.len();
+        let mut grads: Vec<Option<Tensor>> = vec![None; n_inputs + cell.nodes];
+        for (&node, g) in cell.output.iter().zip(split(grad, cell.output.len())?) {
+            accumulate(&mut grads[node], Some(g))?;
+        }
+        let at_input: Vec<bool> = (0..n_inputs)
+            .map(|i| need[i] || (preprocess[i].is_some() && self.pass.gradients.is_some()))
+            .collect();
+        for (index, edge) in cell.edges.iter().enumerate().rev() {
+            let ran = kept.edges.pop().ok_or(Error::NothingKept)?;
+            let Some(g) = &grads[edge.to] else { continue };
+            if frame.purpose.probes() {
+                self.probe(edge.group, edge.row, &ran, &edges[index], &kept.nodes[edge.from], g, frame)?;
+            }
+            let need = edge.from >= n_inputs || at_input[edge.from];
+            let back = self.edge((edge.group, edge.row), ran, &edges[index], g, need)?;
+            accumulate(&mut grads[edge.from], back)?;
+        }
+        let mut back = Vec::with_capacity(n_inputs);
+        for (i, (op, saved)) in preprocess.iter().zip(kept.preprocess).enumerate() {
+            back.push(match (op, grads[i].take()) {
+                (Some(op), Some(g)) => self.op(op.as_ref(), saved, &g, need[i])?,
+                (_, g) => g,
+            });
+        }
+        Ok(back)
+    }
+
+    /// `∂L/∂x` of one edge; adds to `∂L/∂gate` of what ran.
+    fn edge(
+        &mut self,
+        (group, row): (usize, usize),
+        ran: EdgeTrace,
+        candidates: &[Option<Box<dyn Op>>],
+        grad: &Tensor,
+        need: bool,
+    ) -> Result<Option<Tensor>, Error> {
+        match ran {
+            EdgeTrace::Single { ran: None, .. } => Ok(None),
+            EdgeTrace::Single { chosen, ran: Some(ran) } => {
+                self.weigh(group, row, chosen, &ran, grad)?;
+                self.candidate(&candidates[chosen], ran, grad, need)
+            }
+            EdgeTrace::Mixture(parts) => {
+                let mut sum = None;
+                for (k, (weight, ran)) in parts.into_iter().enumerate().rev() {
+                    let Some(ran) = ran else { continue };
+                    self.weigh(group, row, k, &ran, grad)?;
+                    if weight != 0.0 {
+                        let g = self.candidate(&candidates[k], ran, &sum::scale(grad, weight)?, need)?;
+                        accumulate(&mut sum, g)?;
+                    }
+                }
+                Ok(sum)
+            }
+        }
+    }
+
+    /// Runs the candidates that did not run, weighs their outputs and keeps nothing of them.
+    #[expect(clippy::too_many_arguments, reason = "an edge's parts, and what arrives at it")]
+    fn probe(
+        &mut self,
+        group: usize,
+        row: usize,
+        ran: &EdgeTrace,
+        candidates: &[Option<Box<dyn Op>>],
+        x: &Tensor,
+        grad: &Tensor,
+        frame: Frame,
+    ) -> Result<(), Error> {
+        let EdgeTrace::Single { chosen, .. } = ran else { return Ok(()) };
+        for (k, op) in candidates.iter().enumerate().filter(|(k, _)| k != chosen) {
+            let Some(op) = op else { continue };
+            let mut statistics = Statistics::default(); // of a pass that never was: dropped
+            let mut pass = Forward {
+                params: self.pass.params,
+                mode: frame.mode,
+                statistics: &mut statistics,
+                draw: frame.draw,
+            };
+            let (y, _) = op.forward(x, &mut pass)?;
+            self.gates[group][row][k] += sum::dot(grad, &y)?;
+        }
+        Ok(())
+    }
+
+    fn weigh(&mut self, group: usize, row: usize, k: usize, ran: &Ran, grad: &Tensor) -> Result<(), Error> {
+        if let Some(output) = &ran.output {
+            self.gates[group][row][k] += sum::dot(grad, output)?;
+        }
+        Ok(())
+    }
+
+    fn candidate(
+        &mut self,
+        op: &Option<Box<dyn Op>>,
+        ran: Ran,
+        grad: &Tensor,
+        need: bool,
+    ) -> Result<Option<Tensor>, Error> {
+        let op = op.as_ref().ok_or(Error::NothingKept)?;
+        match &ran.factors {
+            None => self.op(op.as_ref(), ran.saved, grad, need),
+            Some(factors) => self.op(op.as_ref(), ran.saved, &sum::scale_samples(grad, factors)?, need),
+        }
+    }
+
+    /// `∂L/∂x` where it is needed; the weights' gradients where they are asked for.
+    fn op(
+        &mut self,
+        op: &dyn Op,
+        saved: Option<Saved>,
+        grad: &Tensor,
+        need: bool,
+    ) -> Result<Option<Tensor>, Error> {
+        let saved = saved.ok_or(Error::NothingKept)?;
+        if need {
+            return Ok(Some(op.backward(saved, grad, self.pass)?));
+        }
+        if self.pass.gradients.is_some() {
+            op.backward_weights(saved, grad, self.pass)?;
+        }
+        Ok(None)
+    }
+}
+
+/// What a probe needs to know of the forward it repeats.
+#[derive(Clone, Copy)]
+struct Frame {
+    mode: ops::Mode,
+    draw: ops::Draw,
+    purpose: Purpose,
+}
+
+impl Wanted {
+    /// A weight step needs every gradient down to the stem's output; an architecture step those above a choice.
+    fn of(graph: &Graph, purpose: Purpose) -> Self {
+        let mut wanted = vec![purpose == Purpose::Weights && graph.stem.is_some()];
+        for block in &graph.blocks {
+            let last = wanted[wanted.len() - 1];
+            let learns = match purpose {
+                Purpose::Weights => true,
+                Purpose::Architecture(_) => matches!(block, Built::Cell { .. }),
+                Purpose::Evaluate => false,
+            };
+            wanted.push(last || learns);
+        }
+        Self(wanted)
+    }
+}
+
+fn split(grad: &Tensor, parts: usize) -> Result<Vec<Tensor>, Error> {
+    if parts == 1 {
+        return Ok(vec![grad.clone()]);
+    }
+    let channels = grad.dim(candle_core::D::Minus1)? / parts;
+    Ok(sum::split_channels(grad, &vec![channels; parts])?)
+}
+
+fn accumulate(slot: &mut Option<Tensor>, grad: Option<Tensor>) -> Result<(), Error> {
+    *slot = match (slot.take(), grad) {
+        (Some(sum), Some(grad)) => Some(sum::add(&sum, &grad)?),
+        (slot, grad) => slot.or(grad),
+    };
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! The walk forward over blocks, nodes and edges.
+
+use candle_core::Tensor;
+use controller::Paths;
+use ops::{Forward, Op, Saved, kernels::sum};
+use rand::Rng;
+use search_space::{Block, Cell, Edge};
+
+use crate::{
+    Error, Place, Purpose,
+    graph::{Built, Graph, edge_place},
+    trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
+};
+
+/// The logits of a forward pass.
+#[derive(Clone, Debug)]
+pub struct Logits {
+    /// `(N, classes)`.
+    pub main: Tensor,
+    /// `(N, classes)` of the auxiliary head, in training where the network has one.
+    pub auxiliary: Option<Tensor>,
+}
+
+/// A forward pass under way.
+pub(crate) struct Walk<'w, 'p> {
+    pub(crate) pass: &'w mut Forward<'p>,
+    pub(crate) purpose: Purpose,
+    /// Probability of dropping an edge's output for one example.
+    pub(crate) drop_path: f64,
+    /// Whether every output is checked to be finite.
+    pub(crate) watch: bool,
+}
+
+impl Walk<'_, '_> {
+    /// Runs the whole network; `paths` has one entry per group.
+    pub(crate) fn run(
+        mut self,
+        graph: &Graph,
+        x: &Tensor,
+        paths: &[Paths],
+    ) -> Result<(Logits, Trace), Error> {
+        let mut trace = Trace {
+            purpose: self.purpose,
+            mode: self.pass.mode,
+            draw: self.pass.draw,
+            stem: None,
+            blocks: Vec::with_capacity(graph.blocks.len()),
+            before_pool: None,
+            classifier: None,
+            auxiliary: None,
+        };
+        let mut last = x.clone();
+        if let Some(stem) = &graph.stem {
+            (last, trace.stem) = self.step(stem.as_ref(), x, || Place::Stem)?;
+        }
+        let mut before = last.clone(); // the output before the last one
+        let mut auxiliary = None;
+        for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
+            let (y, kept) = match (built, block) {
+                (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
+                    let (y, kept) = self.cell(cell, preprocess, edges, [&last, &before], paths)?;
+                    (y, BlockTrace::Cell(kept))
+                }
+                (Built::Fixed(op), _) => {
+                    let (y, saved) = self.step(op.as_ref(), &last, || Place::Block(index))?;
+                    (y, BlockTrace::Fixed(saved))
+                }
+                (Built::Cell { .. }, Block::Fixed { .. }) => unreachable!("a graph is built block by block"),
+            };
+            trace.blocks.push(kept);
+            (before, last) = (last, y);
+            if let (Some(op), Some(aux)) = (&graph.auxiliary, &graph.layout.auxiliary)
+                && aux.after == index
+                && self.purpose == Purpose::Weights
+            {
+                let (logits, saved) = self.step(op.as_ref(), &last, || Place::Auxiliary)?;
+                (auxiliary, trace.auxiliary) = (Some(logits), saved);
+            }
+        }
+        if let Some(op) = &graph.before_pool {
+            (last, trace.before_pool) = self.step(op.as_ref(), &last, || Place::Head)?;
+        }
+        let (main, saved) = self.step(&graph.classifier, &last, || Place::Head)?;
+        trace.classifier = saved;
+        Ok((Logits { main, auxiliary }, trace))
+    }
+
+    fn cell(
+        &mut self,
+        cell: &Cell,
+        preprocess: &[Option<Box<dyn Op>>],
+        edges: &[Vec<Option<Box<dyn Op>>>],
+        sources: [&Tensor; 2],
+        paths: &[Paths],
+    ) -> Result<(Tensor, CellTrace), Error> {
+        let mut kept =
+            CellTrace { preprocess: Vec::new(), nodes: Vec::new(), edges: Vec::with_capacity(edges.len()) };
+        let mut nodes = Vec::with_capacity(cell.inputs.len() + cell.nodes);
+        for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
+            let x = sources[input.back - 1];
+            let (x, saved) = match op {
+                None => (x.clone(), None),
+                Some(op) => {
+                    let place = || Place::Input { cell: (cell.index, cell.name.clone()), input: index };
+                    self.step(op.as_ref(), x, place)?
+                }
+            };
+            nodes.push(x);
+            kept.preprocess.push(saved);
+        }
+        let mut next = 0;
+        for node in nodes.len()..cell.inputs.len() + cell.nodes {
+            let mut value: Option<Tensor> = None;
+            while let Some(edge) = cell.edges.get(next).filter(|edge| edge.to == node) {
+                let (y, ran) = self.edge(cell, edge, &edges[next], &nodes[edge.from], &paths[edge.group])?;
+                kept.edges.push(ran);
+                next += 1;
+                value = match (value, y) {
+                    (Some(sum), Some(y)) => Some(sum::add(&sum, &y)?),
+                    (value, y) => value.or(y),
+                };
+            }
+            let value = match value {
+                Some(value) => value,
+                None => nothing(cell, node, &nodes)?,
+            };
+            nodes.push(value);
+        }
+        let outputs: Vec<&Tensor> = cell.output.iter().map(|&node| &nodes[node]).collect();
+        let y = match outputs[..] {
+            [only] => only.clone(),
+            _ => sum::concat_channels(&outputs)?,
+        };
+        if self.purpose.probes() {
+            kept.nodes = nodes;
+        }
+        Ok((y, kept))
+    }
+
+    /// The edge's value (nothing where no operation runs) and what ran.
+    fn edge(
+        &mut self,
+        cell: &Cell,
+        edge: &Edge,
+        candidates: &[Option<Box<dyn Op>>],
+        x: &Tensor,
+        paths: &Paths,
+    ) -> Result<(Option<Tensor>, EdgeTrace), Error> {
+        match paths {
+            Paths::Single(chosen) => {
+                let chosen = chosen[edge.row];
+                let (y, ran) = self.candidate(cell, edge, chosen, candidates, x)?.unzip();
+                Ok((y, EdgeTrace::Single { chosen, ran }))
+            }
+            Paths::Weighted(rows) => {
+                let (mut sum, mut parts) = (None, Vec::with_capacity(candidates.len()));
+                for (k, &weight) in rows[edge.row].iter().enumerate() {
+                    let (y, ran) = self.candidate(cell, edge, k, candidates, x)?.unzip();
+                    sum = match (sum, y) {
+                        (None, Some(y)) => Some(sum::scale(&y, weight)?),
+                        (Some(sum), Some(y)) => Some(sum::add_scaled(sum, weight, &y)?),
+                        (sum, None) => sum,
+                    };
+                    parts.push((weight, ran));
+                }
+                Ok((sum, EdgeTrace::Mixture(parts)))
+            }
+        }
+    }
+
+    /// Runs one candidate; nothing where it is `none`.
+    fn candidate(
+        &mut self,
+        cell: &Cell,
+        edge: &Edge,
+        k: usize,
+        candidates: &[Option<Box<dyn Op>>],
+        x: &Tensor,
+    ) -> Result<Option<(Tensor, Ran)>, Error> {
+        let Some(op) = &candidates[k] else { return Ok(None) };
+        let (y, saved) = self.step(op.as_ref(), x, || edge_place(cell, edge, &edge.candidates[k]))?;
+        let identity = y.id() == x.id(); // what returns its own input is not dropped (Liu et al., 2019, `cnn/train.py`)
+        let factors = (self.drop_path > 0.0 && !identity).then(|| self.path_factors(cell, edge, x));
+        let y = match &factors {
+            None => y,
+            Some(factors) => sum::scale_samples(&y, factors)?,
+        };
+        let output = self.purpose.weighs_outputs().then(|| y.clone());
+        Ok(Some((y, Ran { saved, output, factors })))
+    }
+
+    /// Per example: 0 with the probability of dropping, else the reciprocal of the probability of keeping.
+    fn path_factors(&self, cell: &Cell, edge: &Edge, x: &Tensor) -> Vec<f64> {
+        let keep = 1.0 - self.drop_path;
+        let stream = (1 << 63) | ((cell.index as u64) << 32) | ((edge.from as u64) << 16) | edge.to as u64;
+        let mut rng = self.pass.draw.rng(stream);
+        let n = x.dims().first().copied().unwrap_or(0);
+        (0..n).map(|_| if rng.random::<f64>() < keep { 1.0 / keep } else { 0.0 }).collect()
+    }
+
+    /// Runs one operation; keeps its state only where a backward will come.
+    fn step(
+        &mut self,
+        op: &dyn Op,
+        x: &Tensor,
+        place: impl Fn() -> Place,
+    ) -> Result<(Tensor, Option<Saved>), Error> {
+        let (y, saved) = op.forward(x, self.pass)?;
+        if self.watch && !sum::is_finite(&y)? {
+            return Err(Error::NotFinite(place()));
+        }
+        Ok((y, (self.purpose != Purpose::Evaluate).then_some(saved)))
+    }
+}
+
+/// The value of a node that no operation reaches: zeros of its shape.
+fn nothing(cell: &Cell, node: usize, nodes: &[Tensor]) -> Result<Tensor, Error> {
+    let like = &nodes[0];
+    let n = like.dims().first().copied().unwrap_or(0);
+    // Intermediate nodes all have the shape of a map that is the whole output, or an equal share of its channels.
+    let mut shape = cell.shape;
+    shape.channels /= cell.output.len();
+    debug_assert!(node >= cell.inputs.len(), "inputs always have a value");
+    Ok(Tensor::zeros(shape.batch_dims(n), like.dtype(), like.device())?)
+}

@@ -1,0 +1,107 @@
+//! The supernet: every candidate of every edge.
+
+use candle_core::{DType, Device, Tensor};
+use controller::Paths;
+use ops::{Backward, Catalog, Forward, ParamBuilder, ParamStore};
+use rand_chacha::ChaCha8Rng;
+use search_space::Layout;
+
+use crate::{Error, Place, Purpose, Trace, backward::WalkBack, forward::Walk, graph::Graph};
+
+/// A network in which every edge still holds all its candidates, and gates say which run.
+pub struct Supernet(Graph);
+
+impl Supernet {
+    /// Builds every candidate of `layout`, with fresh weights drawn from `rng` in the order of construction.
+    ///
+    /// # Errors
+    /// The catalog cannot build an operation at its site.
+    pub fn new(
+        layout: Layout,
+        catalog: &Catalog,
+        dtype: DType,
+        device: &Device,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Self, ParamStore), Error> {
+        let mut store = ParamStore::new(dtype, device);
+        let graph = Graph::build(layout, catalog, &mut ParamBuilder::new(&mut store, rng))?;
+        Ok((Self(graph), store))
+    }
+
+    /// The plan it was built from.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    /// The logits `(N, classes)` of a batch `x` (`(N, H, W, C)`, `(N, L, C)` or `(N, C)`), and what
+    /// [`Supernet::backward`] needs. `paths[g]` belongs to group `g` of the layout.
+    ///
+    /// # Errors
+    /// The number of groups differs, or shapes do not fit.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        paths: &[Paths],
+        purpose: Purpose,
+        pass: &mut Forward<'_>,
+    ) -> Result<(Tensor, Trace), Error> {
+        self.check(paths)?;
+        let walk = Walk { pass, purpose, drop_path: 0.0, watch: false };
+        let (logits, trace) = walk.run(&self.0, x, paths)?;
+        Ok((logits.main, trace))
+    }
+
+    /// Walks back from `∂L/∂logits`.
+    ///
+    /// In a weight step it fills `pass.gradients`. In an architecture step, where that is absent, it answers the
+    /// estimator: `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
+    ///
+    /// # Errors
+    /// The trace is that of an evaluation, or shapes do not fit.
+    pub fn backward(
+        &self,
+        trace: Trace,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<Vec<Tensor>, Error> {
+        let purpose = trace.purpose;
+        let mut walk = WalkBack::new(&self.0.layout, pass);
+        walk.run(&self.0, trace, grad, None)?;
+        match purpose {
+            Purpose::Architecture(_) => {
+                walk.gates.into_iter().map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?)).collect()
+            }
+            Purpose::Weights | Purpose::Evaluate => Ok(Vec::new()),
+        }
+    }
+
+    /// The first operation whose output is not finite, found by one more forward pass; for the message after a loss
+    /// that is not.
+    ///
+    /// # Errors
+    /// As [`Supernet::forward`].
+    pub fn diagnose(
+        &self,
+        x: &Tensor,
+        paths: &[Paths],
+        pass: &mut Forward<'_>,
+    ) -> Result<Option<Place>, Error> {
+        self.check(paths)?;
+        culprit(Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true }.run(&self.0, x, paths))
+    }
+
+    fn check(&self, paths: &[Paths]) -> Result<(), Error> {
+        let (found, expected) = (paths.len(), self.0.layout.groups.len());
+        if found == expected { Ok(()) } else { Err(Error::Groups { found, expected }) }
+    }
+}
+
+/// Turns "not finite" into an answer.
+pub(crate) fn culprit<T>(result: Result<T, Error>) -> Result<Option<Place>, Error> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(Error::NotFinite(place)) => Ok(Some(place)),
+        Err(error) => Err(error),
+    }
+}
