@@ -105,29 +105,3 @@ impl Edge {
         Ok((!op.is_none()).then_some(kept))
     }
 }
-
-impl Genotype {
-    /// The version of the format that this crate reads and writes.
-    pub const VERSION: u32 = 1;
-
-    pub(crate) fn check_version(&self) -> Result<(), GenotypeError> {
-        if self.version == Self::VERSION {
-            return Ok(());
-        }
-        let accepted = format!("this program reads version {}", Self::VERSION);
-        Err(GenotypeError::new("version", format!("version {}", self.version), accepted))
-    }
-
-    /// The entry for `cell`: its own, or else that of its kind.
-    fn of(&self, cell: &Cell) -> Result<&CellGenotype, GenotypeError> {
-        let mut own = self.cells.iter().filter(|entry| entry.kind == cell.name);
-        let mut matching = own.clone().filter(|entry| entry.cell == Some(cell.index));
-        let mut shared = own.by_ref().filter(|entry| entry.cell.is_none());
-        let place = || format!("cell {} of kind `{}`", cell.index, cell.name);
-        match (matching.next(), matching.next(), shared.next(), shared.next()) {
-            (Some(entry), None, None, _) | (None, _, Some(entry), None) => Ok(entry),
-            (None, _, None, _) => Err(GenotypeError::new(place(), "no choices", "expected an entry for it")),
-            _ => Err(GenotypeError::new(place(), "more than one entry", "expected one")),
-        }
-    }
-}

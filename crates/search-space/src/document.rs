@@ -177,7 +177,10 @@ impl<'a> Tree<'a> {
             }
             Some(Err(error)) => {
                 let at = At { line: error.marker().line(), column: error.marker().col() + 1 };
-                Err(fault(at, &format!("not YAML: {}", excerpt(error.info())), "expected valid YAML"))
+                match error.info() {
+                    "recursion limit exceeded" => Err(too_deep(at)),
+                    info => Err(fault(at, &format!("not YAML: {}", excerpt(info)), "expected valid YAML")),
+                }
             }
             None => Ok((Event::StreamEnd, At { line: 1, column: 1 })),
         }
@@ -185,7 +188,7 @@ impl<'a> Tree<'a> {
 
     fn node(&mut self, event: Event<'a>, at: At, depth: usize) -> Result<Node, Fault> {
         if depth > MOST_DEPTH {
-            return Err(fault(at, "nested too deeply", &format!("expected at most {MOST_DEPTH} levels")));
+            return Err(too_deep(at));
         }
         let content = match event {
             Event::Alias(_) => {
@@ -239,6 +242,10 @@ impl<'a> Tree<'a> {
             entries.push((key, value));
         }
     }
+}
+
+fn too_deep(at: At) -> Fault {
+    fault(at, "nested too deeply", &format!("expected at most {MOST_DEPTH} levels"))
 }
 
 fn fault(at: At, found: &str, accepted: &str) -> Fault {

@@ -76,6 +76,7 @@ impl Vocabulary for Words {
         let (c_in, c_out) = (site.c_in as u64, site.c_out as u64);
         let kernel = op.params.get("kernel").map_or(1, |k| *k as u64);
         let taps = if site.extent.rank() == Rank::Image { kernel * kernel } else { kernel };
+        let three = if site.extent.rank() == Rank::Image { 9 } else { 3 };
         let params = match op.word.as_str() {
             "none" | "noise" => 0,
             "skip_connect" if site.stride == 1 && keeps => 0,
@@ -96,7 +97,7 @@ impl Vocabulary for Words {
                 expand + taps * wide + 2 * wide + wide * c_out + 2 * c_out
             }
             "conv_norm" => taps * c_in * c_out + 2 * c_out,
-            "residual_block" => 9 * c_in * c_out + 9 * c_out * c_out + c_in * c_out + 4 * c_out,
+            "residual_block" => three * (c_in * c_out + c_out * c_out) + c_in * c_out + 4 * c_out,
             "norm_relu" => 2 * c_out,
             "auxiliary_head" => 128 * c_in + 256 + 4 * 128 * 768 + 2 * 768 + 768 * c_out + c_out,
             _ => return refuse("it fits nowhere"),
