@@ -67,7 +67,7 @@ pub struct Backward<'a> {
 pub enum Mode {
     /// The batch's own moments; dropout acts.
     Train,
-    /// The running statistics; nothing is random.
+    /// The running statistics; dropout rests. (`noise` is random by definition, here too.)
     Eval,
 }
 

@@ -165,12 +165,11 @@ impl ParamStore {
     /// The shapes differ.
     pub fn set_stats(&mut self, id: StatId, value: RunningStats) -> Result<()> {
         let (name, old) = &mut self.stats[id.0];
-        if old.mean.dims() != value.mean.dims() || old.var.dims() != value.var.dims() {
-            candle_core::bail!(
-                "statistics of {name}: found shape {:?}, expected {:?}",
-                value.mean.dims(),
-                old.mean.dims()
-            );
+        for (found, expected) in [(&value.mean, &old.mean), (&value.var, &old.var)] {
+            if found.dims() != expected.dims() {
+                let (found, expected) = (found.dims(), expected.dims());
+                candle_core::bail!("statistics of {name}: found shape {found:?}, expected {expected:?}");
+            }
         }
         *old = value;
         Ok(())
@@ -242,5 +241,66 @@ impl Gradients {
     /// The gradients that exist, in the order of construction of their weights.
     pub fn iter(&self) -> impl Iterator<Item = (WeightId, &Tensor)> {
         self.0.iter().enumerate().filter_map(|(i, grad)| grad.as_ref().map(|grad| (WeightId(i), grad)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::ParamBuilder;
+
+    fn store(dtype: DType) -> Result<ParamStore> {
+        let (mut store, mut rng) = (ParamStore::new(dtype, &Device::Cpu), ChaCha8Rng::seed_from_u64(1));
+        let mut params = ParamBuilder::new(&mut store, &mut rng);
+        let mut norm = params.scope("stem.bn");
+        norm.constant("weight", 2, 1.0)?;
+        norm.running_stats(2)?;
+        Ok(store)
+    }
+
+    fn names(store: &ParamStore) -> Vec<String> {
+        store.tensors().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn every_value_loads_under_the_name_it_is_listed_by() -> Result<()> {
+        let mut store = store(DType::F32)?;
+        assert_eq!(names(&store), ["stem.bn.weight", "stem.bn.running_mean", "stem.bn.running_var"]);
+        for (i, name) in names(&store).iter().enumerate() {
+            store.load(name, &Tensor::full(i as f64, 2, &Device::Cpu)?)?;
+        }
+        let values = store.tensors().map(|(_, value)| value.to_vec1::<f32>()).collect::<Result<Vec<_>>>()?;
+        assert_eq!(values, [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_value_of_another_name_or_shape_is_refused() -> Result<()> {
+        let mut store = store(DType::F32)?;
+        let mut refuses = |name: &str, length: usize, message: &str| -> Result<()> {
+            let value = Tensor::zeros(length, DType::F32, &Device::Cpu)?;
+            let error = store.load(name, &value).expect_err("a faulty value was loaded");
+            assert!(error.to_string().starts_with(message), "{error}");
+            Ok(())
+        };
+        refuses("stem.weight", 2, "no weight and no statistic is named stem.weight")?;
+        refuses("stem.bn.weight", 3, "weight stem.bn.weight: found shape [3], expected [2]")?;
+        refuses("stem.bn.running_var", 3, "statistics of stem.bn: found shape [3], expected [2]")
+    }
+
+    #[test]
+    fn running_statistics_move_by_their_momentum() -> Result<()> {
+        let mut store = store(DType::F64)?;
+        let full = |value: f64| Tensor::full(value, 2, &Device::Cpu);
+        let mut statistics = Statistics::default();
+        statistics.report(StatId(0), BatchStats { mean: full(2.0)?, var: full(3.0)?, momentum: 0.25 });
+        store.absorb(&statistics)?;
+        let moved = store.stats(StatId(0));
+        assert_eq!(moved.mean.to_vec1::<f64>()?, [0.5, 0.5]); // ¾·0 + ¼·2
+        assert_eq!(moved.var.to_vec1::<f64>()?, [1.5, 1.5]); // ¾·1 + ¼·3
+        Ok(())
     }
 }
