@@ -1,7 +1,9 @@
 //! Multiply-accumulates derived by hand, at 8×6 maps from 4 to 8 channels with stride 2: 12 output pixels.
 
+use std::path::Path;
+
 use ops::Catalog;
-use search_space::{Cost, Extent, Norm, Rank, Site, Vocabulary};
+use search_space::{Cost, Extent, LayoutRequest, Norm, Phase, Rank, Shape, Site, Space, Vocabulary};
 
 use crate::running::resolve;
 
@@ -74,4 +76,22 @@ fn every_word_has_a_rank() {
             Rank::Flat => 2,
         }));
     }
+}
+
+/// Weights of a shipped space's supernet on 32×32×3 images with 10 classes.
+fn supernet(name: &str) -> u64 {
+    let catalog = Catalog::standard();
+    let file = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../search_spaces/{}.yaml"), name);
+    let space =
+        Space::load(Path::new(&file), &catalog).expect("the catalog knows the words of the shipped spaces");
+    let input = Shape { extent: Extent::Image { height: 32, width: 32 }, channels: 3 };
+    let request = LayoutRequest { input, classes: 10, phase: Phase::Search, channels: None, cells: None };
+    let layout = space.layout(&request, &catalog).expect("the space takes such images");
+    layout.cost(&catalog).expect("every operation can stand where the layout puts it").params
+}
+
+#[test]
+fn supernets_weigh_what_was_published() {
+    assert_eq!(supernet("nas-bench-201"), 1_692_826); // arithmetic from the definitions of Dong & Yang, 2020
+    assert_eq!(supernet("darts"), 1_930_618); // the log of the authors' code
 }
