@@ -82,7 +82,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
 
     /// Gradients at the cell's inputs; `need` says which are asked for.
     #[expect(clippy::too_many_arguments, reason = "a cell's parts, and what arrives at it")]
-    fn cell(
+    pub(crate) fn cell(
         &mut self,
         cell: &Cell,
         preprocess: &[Option<Box<dyn Op>>],
@@ -220,10 +220,10 @@ impl<'w, 'p> WalkBack<'w, 'p> {
 
 /// What a probe needs to know of the forward it repeats.
 #[derive(Clone, Copy)]
-struct Frame {
-    mode: ops::Mode,
-    draw: ops::Draw,
-    purpose: Purpose,
+pub(crate) struct Frame {
+    pub(crate) mode: ops::Mode,
+    pub(crate) draw: ops::Draw,
+    pub(crate) purpose: Purpose,
 }
 
 impl Wanted {

@@ -85,7 +85,8 @@ impl Walk<'_, '_> {
         Ok((Logits { main, auxiliary }, trace))
     }
 
-    fn cell(
+    /// Runs one cell on the outputs of the previous block and of the one before it.
+    pub(crate) fn cell(
         &mut self,
         cell: &Cell,
         preprocess: &[Option<Box<dyn Op>>],

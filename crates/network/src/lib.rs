@@ -13,6 +13,8 @@ mod error;
 mod forward;
 mod graph;
 mod supernet;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 pub use child::{Network, inherit};

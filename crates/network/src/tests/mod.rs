@@ -1,0 +1,10 @@
+//! The walk against PyTorch, against itself and against finite differences.
+
+#[path = "../../../ops/tests/support/reference.rs"]
+mod reference;
+
+mod child;
+mod edges;
+mod gates;
+mod nets;
+mod rig;
