@@ -1,7 +1,5 @@
 //! Multiply-accumulates derived by hand, at 8×6 maps from 4 to 8 channels with stride 2: 12 output pixels.
 
-use std::path::Path;
-
 use ops::Catalog;
 use search_space::{Cost, Extent, LayoutRequest, Norm, Phase, Rank, Shape, Site, Space, Vocabulary};
 
@@ -81,9 +79,8 @@ fn every_word_has_a_rank() {
 /// Weights of a shipped space's supernet on 32×32×3 images with 10 classes.
 fn supernet(name: &str) -> u64 {
     let catalog = Catalog::standard();
-    let file = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../search_spaces/{}.yaml"), name);
     let space =
-        Space::load(Path::new(&file), &catalog).expect("the catalog knows the words of the shipped spaces");
+        Space::shipped(name, &catalog).expect("the space is shipped").expect("the catalog has its words");
     let input = Shape { extent: Extent::Image { height: 32, width: 32 }, channels: 3 };
     let request = LayoutRequest { input, classes: 10, phase: Phase::Search, channels: None, cells: None };
     let layout = space.layout(&request, &catalog).expect("the space takes such images");
@@ -94,4 +91,13 @@ fn supernet(name: &str) -> u64 {
 fn supernets_weigh_what_was_published() {
     assert_eq!(supernet("nas-bench-201"), 1_692_826); // arithmetic from the definitions of Dong & Yang, 2020
     assert_eq!(supernet("darts"), 1_930_618); // the log of the authors' code
+    assert_eq!(supernet("mobile"), 14_765_978); // as the head of its file says
+}
+
+#[test]
+fn every_shipped_space_is_made_of_known_words() {
+    for name in Space::shipped_names() {
+        let space = Space::shipped(name, &Catalog::standard()).expect("a shipped name has a space");
+        assert!(space.is_ok(), "{name}: {}", space.expect_err("just seen"));
+    }
 }

@@ -6,6 +6,7 @@ pub mod conv_7x1_1x7;
 pub mod conv_norm;
 pub mod dense;
 pub mod dil_conv;
+pub mod linear_norm;
 pub mod max_pool;
 pub mod mbconv;
 pub mod noise;

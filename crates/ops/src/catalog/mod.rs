@@ -48,6 +48,7 @@ impl Catalog {
             candidates::dense::definition(),
             candidates::noise::definition(),
             candidates::conv_norm::definition(),
+            candidates::linear_norm::definition(),
             candidates::residual_block::definition(),
             candidates::norm_relu::definition(),
             candidates::auxiliary_head::definition(),

@@ -72,7 +72,7 @@ fn a_faulty_word_is_told_what_would_be_accepted() {
     refuses(
         &label("lstm"),
         Rank::Flat,
-        "unknown operation `lstm`; known are none, skip_connect, dense, noise, norm_relu",
+        "unknown operation `lstm`; known are none, skip_connect, dense, noise, linear_norm, norm_relu",
     );
     refuses(&label("sep_conv"), Rank::Image, "`sep_conv` without its `kernel`; odd, 3 to 31");
     refuses(&label("sep_conv_4x4"), Rank::Image, "`sep_conv` with kernel 4; odd, 3 to 31");
