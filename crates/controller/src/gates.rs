@@ -1,6 +1,6 @@
 //! What a relaxation hands to the network, and how the network's answer returns to the logits.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, backprop::GradStore};
 
 /// What an estimator needs of every edge in an architecture step. A weight step always runs [`Paths`] alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ impl Gates {
     /// Every candidate runs with its weight; `weights` is `(E, K)`. Copies the values to the host.
     ///
     /// # Errors
-    /// candle's, when `weights` is no matrix of floats.
+    /// candle's, when `weights` is no matrix of floats; a weight is not finite.
     pub fn weighted(weights: Tensor) -> Result<Self> {
-        let rows = weights.to_dtype(candle_core::DType::F64)?.to_vec2()?;
+        let rows = to_finite_host(&weights)?;
         Ok(Self { weights, paths: Paths::Weighted(rows) })
     }
 
@@ -59,4 +59,31 @@ impl Gates {
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
+
+    /// Carries the network's answer `∂L/∂gates`, `(E, K)`, back through the relaxation: the gradients of every
+    /// variable the gates were made of.
+    ///
+    /// # Errors
+    /// candle's, when `grad` has another shape than the gates.
+    pub fn pullback(&self, grad: &Tensor) -> Result<GradStore> {
+        let upstream = grad.detach().to_device(self.weights.device())?.to_dtype(self.weights.dtype())?;
+        (&self.weights * upstream)?.sum_all()?.backward()
+    }
+}
+
+/// Copies an `(E, K)` matrix to the host and refuses what is not finite, naming the row and the column.
+pub(crate) fn to_finite_host(matrix: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let rows = to_host(matrix)?;
+    for (edge, row) in rows.iter().enumerate() {
+        if let Some(candidate) = row.iter().position(|value| !value.is_finite()) {
+            let value = row[candidate];
+            candle_core::bail!("edge {edge}, candidate {candidate}: {value}; expected a finite number");
+        }
+    }
+    Ok(rows)
+}
+
+/// Copies an `(E, K)` matrix to the host: a host sync.
+pub(crate) fn to_host(matrix: &Tensor) -> Result<Vec<Vec<f64>>> {
+    matrix.to_dtype(DType::F64)?.to_vec2()
 }

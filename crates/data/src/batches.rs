@@ -128,8 +128,8 @@ impl BatchPlan {
     #[must_use]
     pub fn steps(&self, examples: usize) -> usize {
         match self.tail {
-            Tail::Keep => examples.div_ceil(self.batch),
-            Tail::Drop => examples / self.batch,
+            Tail::Keep => examples.div_ceil(self.batch.max(1)),
+            Tail::Drop => examples / self.batch.max(1),
         }
     }
 

@@ -1,0 +1,34 @@
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::{Gates, Paths, Tau, categorical, gumbel};
+
+mod facts;
+mod fixtures;
+
+/// Every estimator that has a temperature, with its noise given.
+const GUMBEL: [fn(&Tensor, &Tensor, &Tensor) -> Result<Gates>; 3] =
+    [GumbelSt::relax_with, Gdas::relax_with, GumbelSoft::relax_with];
+
+fn scalar(value: f64) -> Result<Tensor> {
+    Ok(Var::new(value, &Device::Cpu)?.into_inner())
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+fn noise(seed: u64, shape: (usize, usize)) -> Result<Tensor> {
+    gumbel(shape, &mut ChaCha8Rng::seed_from_u64(seed), DType::F64, &Device::Cpu)
+}
+
+/// `∂(v · gates)/∂α` and `∂(v · gates)/∂τ`.
+fn gradients(gates: &Gates, upstream: &Tensor, logits: &Tensor, tau: &Tensor) -> Result<(Tensor, Tensor)> {
+    let grads = gates.pullback(upstream)?;
+    let of = |x: &Tensor| grads.get(x).cloned().map_or_else(|| x.zeros_like(), Ok);
+    Ok((of(logits)?, of(tau)?))
+}
