@@ -1,1 +1,78 @@
+use candle_core::{Result, Tensor};
 
+use super::{cpu, forward, input_gradient, weight_gradient};
+use crate::kernels::{
+    Isa, Prelude, Window, conv,
+    testing::*,
+    values::{Map, Real},
+};
+
+/// The dense kernel `(kh, kw, C, C)` that has `w` `(kh, kw, C)` on its diagonal.
+fn diagonal(w: &Tensor) -> Result<Tensor> {
+    let eye = Tensor::eye(w.dims()[2], w.dtype(), w.device())?;
+    w.unsqueeze(2)?.broadcast_mul(&eye)
+}
+
+/// The diagonal of a dense kernel.
+fn of_diagonal(w: &Tensor) -> Result<Tensor> {
+    let eye = Tensor::eye(w.dims()[2], w.dtype(), w.device())?;
+    w.broadcast_mul(&eye)?.sum(2)
+}
+
+fn agrees<T: Real>(isa: Isa, map: &Map, window: &Window, prelude: Prelude, tolerance: f64) -> Result<()> {
+    let output = map.through(window, map.c);
+    let x = random(&map.dims(), 1)?;
+    let (w, gy) = (random(&[window.kernel.0, window.kernel.1, map.c], 2)?, random(&output.dims(), 3)?);
+    let y = conv::forward(&x, &diagonal(&w)?, window, prelude)?;
+    let gx = conv::input_gradient(&gy, &diagonal(&w)?, &x, window, prelude)?;
+    let gw = of_diagonal(&conv::weight_gradient(&x, &gy, window, prelude)?)?;
+    let slice = |x: &Tensor| Ok::<_, candle_core::Error>(cast::<T>(&values(x)?));
+    let (x, w, gy) = (slice(&x)?, slice(&w)?, slice(&gy)?);
+    assert_close(&cpu::forward(isa, &x, map, &w, &output, window, prelude), &values(&y)?, tolerance);
+    let found = cpu::input_gradient(isa, &gy, &output, &w, &x, map, window, prelude);
+    assert_close(&found, &values(&gx)?, tolerance);
+    assert_close(
+        &cpu::weight_gradient(isa, &x, map, &gy, &output, window, prelude),
+        &values(&gw)?,
+        tolerance,
+    );
+    Ok(())
+}
+
+#[test]
+fn every_instruction_set_computes_a_dense_convolution_with_a_diagonal_kernel() -> Result<()> {
+    for (isa, map) in sets().flat_map(|isa| maps().into_iter().map(move |map| (isa, map))) {
+        for window in windows() {
+            agrees::<f32>(isa, &map, &window, Prelude::Relu, 1e-5)?;
+            agrees::<f64>(isa, &map, &window, Prelude::Identity, 1e-13)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
+    for window in windows() {
+        let (x, w) = (random(&[2, 4, 3, 3], 1)?, random(&[window.kernel.0, window.kernel.1, 3], 2)?);
+        let y = forward(&x, &w, &window, Prelude::Relu)?;
+        let gy = random(y.dims(), 3)?;
+        let gx = input_gradient(&gy, &w, &x, &window, Prelude::Relu)?;
+        assert_gradient(&x, &gx, &gy, |x| forward(x, &w, &window, Prelude::Relu))?;
+        let gw = weight_gradient(&x, &gy, &window, Prelude::Relu)?;
+        assert_gradient(&w, &gw, &gy, |w| forward(&x, w, &window, Prelude::Relu))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    let input = Map { n: 21, h: 16, w: 16, c: 16, rank: 4 };
+    let window = Window::same((5, 5), (1, 1), (2, 2));
+    let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(25 * 16, 2)));
+    assert_same_on_any_threads(|| {
+        let y = cpu::forward(Isa::detect(), &x, &input, &w, &input, &window, Prelude::Relu);
+        let gw = cpu::weight_gradient(Isa::detect(), &x, &input, &y, &input, &window, Prelude::Relu);
+        let gx = cpu::input_gradient(Isa::detect(), &y, &input, &w, &x, &input, &window, Prelude::Relu);
+        (y, gw, gx)
+    });
+}

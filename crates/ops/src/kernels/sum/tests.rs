@@ -1,1 +1,72 @@
+use candle_core::{DType, Device, Result, Tensor};
 
+use super::*;
+use crate::kernels::testing::*;
+
+fn vector(x: &[f64]) -> Result<Tensor> {
+    Tensor::new(x, &Device::Cpu)
+}
+
+#[test]
+fn sums_and_multiples_are_those_of_arithmetic() -> Result<()> {
+    let (a, b) = (vector(&[1.0, 2.0, 3.0])?, vector(&[10.0, 20.0, 30.0])?);
+    assert_eq!(values(&add(&a, &b)?)?, [11.0, 22.0, 33.0]);
+    assert_eq!(values(&add_scaled(a.clone(), 0.5, &b)?)?, [6.0, 12.0, 18.0]);
+    assert_eq!(values(&scale(&a, -2.0)?)?, [-2.0, -4.0, -6.0]);
+    assert_eq!(dot(&a, &b)?, 140.0);
+    assert_eq!(values(&scale_samples(&a.reshape((3, 1))?, &[0.0, 1.0, 2.0])?)?, [0.0, 2.0, 6.0]);
+    Ok(())
+}
+
+#[test]
+fn a_dot_product_of_many_small_numbers_keeps_its_digits() -> Result<()> {
+    let tenths = vector(&[0.1; 100_001])?.to_dtype(DType::F32)?;
+    let tenth = f64::from(0.1f32);
+    assert_close(&[dot(&tenths, &tenths)?], &[100_001.0 * tenth * tenth], 1e-12);
+    Ok(())
+}
+
+#[test]
+fn split_channels_undoes_concat_channels() -> Result<()> {
+    let parts = [random(&[2, 3, 2, 5], 1)?, random(&[2, 3, 2, 1], 2)?, random(&[2, 3, 2, 4], 3)?];
+    let joined = concat_channels(&parts.each_ref())?;
+    assert_tensors_close(&joined, &Tensor::cat(&parts.each_ref(), 3)?, 0.0)?;
+    for (part, expected) in split_channels(&joined, &[5, 1, 4])?.iter().zip(&parts) {
+        assert_tensors_close(part, expected, 0.0)?;
+    }
+    assert!(split_channels(&joined, &[5, 4]).is_err());
+    Ok(())
+}
+
+#[test]
+fn strided_tensors_are_read_in_order() -> Result<()> {
+    let x = random(&[3, 4], 1)?;
+    assert_tensors_close(&add(&x.t()?, &x.t()?)?, &(x.t()? * 2.0)?, 0.0)?;
+    assert_tensors_close(&scale(&x.narrow(0, 1, 2)?, 1.0)?, &x.narrow(0, 1, 2)?, 0.0)
+}
+
+#[test]
+fn infinities_and_nan_are_not_finite() -> Result<()> {
+    let mut x = vec![0.0; 20_000];
+    assert!(is_finite(&vector(&x)?)?);
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        x[19_999] = bad;
+        assert!(!is_finite(&vector(&x)?)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn misfits_are_errors() -> Result<()> {
+    assert!(add(&vector(&[1.0])?, &vector(&[1.0, 2.0])?).is_err());
+    assert!(add(&vector(&[1.0])?, &vector(&[1.0])?.to_dtype(DType::F32)?).is_err());
+    assert!(scale(&Tensor::new(&[1u32], &Device::Cpu)?, 1.0).is_err());
+    Ok(())
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() -> Result<()> {
+    let x = random(&[100_001], 1)?.to_dtype(DType::F32)?;
+    assert_same_on_any_threads(|| dot(&x, &x).expect("the shapes fit").to_bits());
+    Ok(())
+}

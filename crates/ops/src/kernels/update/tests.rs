@@ -1,1 +1,63 @@
+use candle_core::{Device, Result, Tensor};
 
+use super::*;
+use crate::kernels::testing::*;
+
+fn number(x: f64) -> Result<Tensor> {
+    Tensor::new(&[x], &Device::Cpu)
+}
+
+const SGD: SgdStep = SgdStep { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.5, grad_scale: 1.0 };
+const ADAM: AdamStep = AdamStep { lr: 0.1, beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step: 1 };
+
+#[test]
+fn the_first_velocity_is_the_decayed_gradient() -> Result<()> {
+    let (w, v) = sgd(&number(2.0)?, &number(3.0)?, None, SGD)?; // g = 3 + 0.5·2 = 4
+    assert_close(&values(&v)?, &[4.0], 1e-15);
+    assert_close(&values(&w)?, &[1.6], 1e-15);
+    let (w, _) = sgd(&number(2.0)?, &number(6.0)?, None, SgdStep { grad_scale: 0.5, ..SGD })?;
+    assert_close(&values(&w)?, &[1.6], 1e-15);
+    Ok(())
+}
+
+#[test]
+fn nesterov_looks_ahead_along_the_velocity() -> Result<()> {
+    let (w, v) = sgd(&number(2.0)?, &number(3.0)?, Some(&number(10.0)?), SGD)?; // v' = 9 + 4
+    assert_close(&values(&v)?, &[13.0], 1e-15);
+    assert_close(&values(&w)?, &[0.7], 1e-14);
+    let nesterov = SgdStep { nesterov: true, ..SGD };
+    let (w, _) = sgd(&number(2.0)?, &number(3.0)?, Some(&number(10.0)?), nesterov)?; // 4 + 0.9·13 = 15.7
+    assert_close(&values(&w)?, &[0.43], 1e-14);
+    Ok(())
+}
+
+#[test]
+fn adams_first_step_has_the_length_of_its_rate() -> Result<()> {
+    for g in [1e-3, 7.0] {
+        let zero = number(0.0)?;
+        let (w, m, v) = adam(&number(1.0)?, &number(g)?, &zero, &zero, ADAM)?;
+        assert_close(&values(&w)?, &[0.9], 1e-5);
+        assert_close(&values(&m)?, &[0.5 * g], 1e-15);
+        assert_close(&values(&v)?, &[0.001 * g * g], 1e-15);
+    }
+    Ok(())
+}
+
+#[test]
+fn adam_corrects_its_means_by_the_number_of_steps() -> Result<()> {
+    // m' = 1 + 1 = 2, v' = 0.999·4 + 0.001·4 = 4; m'/(1 − 0.25) = 8/3, v'/(1 − 0.999²) = 4/0.001999.
+    let step = AdamStep { weight_decay: 2.0, step: 2, ..ADAM };
+    let (w, ..) = adam(&number(1.0)?, &number(0.0)?, &number(2.0)?, &number(4.0)?, step)?;
+    assert_close(&values(&w)?, &[1.0 - 0.1 * (8.0 / 3.0) / (4.0f64 / 0.001999).sqrt()], 1e-9);
+    assert!(
+        adam(&number(1.0)?, &number(0.0)?, &number(2.0)?, &number(4.0)?, AdamStep { step: 0, ..ADAM })
+            .is_err()
+    );
+    Ok(())
+}
+
+#[test]
+fn the_norm_is_that_of_all_elements() -> Result<()> {
+    assert_eq!(norm_squared(&Tensor::new(&[[3.0f32], [4.0]], &Device::Cpu)?)?, 25.0);
+    Ok(())
+}
