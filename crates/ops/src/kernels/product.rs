@@ -54,11 +54,12 @@ vectorized! {
             // SAFETY: just checked: every `rows[i] + cols[k]` lies in `values`, every vector of `b` up to `vectors` in
             // its values, and `n` elements from every `outs[i]` on in `out`.
             unsafe {
+                // LLVM loads the values of all rows first: they and the sums must fit the registers.
                 match (WIDE, pair) {
-                    (false, true) => tiles::<V, 6, 2>(sum, b, out, n, store, vector),
-                    (false, false) => tiles::<V, 8, 1>(sum, b, out, n, store, vector),
-                    (true, true) => tiles::<V, 12, 2>(sum, b, out, n, store, vector),
-                    (true, false) => tiles::<V, 16, 1>(sum, b, out, n, store, vector),
+                    (false, true) => tiles::<V, 4, 2>(sum, b, out, n, store, vector),
+                    (false, false) => tiles::<V, 6, 1>(sum, b, out, n, store, vector),
+                    (true, true) => tiles::<V, 8, 2>(sum, b, out, n, store, vector),
+                    (true, false) => tiles::<V, 14, 1>(sum, b, out, n, store, vector),
                 }
             }
             vector += 1 + usize::from(pair);
