@@ -55,26 +55,26 @@ impl Frame {
         (self.top, self.left, self.h, self.w) == (0, 0, map.h, map.w)
     }
 
-    /// Copies an image into the frame, with zeros outside of it.
-    pub(crate) fn copy<T: Real>(&self, map: &Map, prelude: Prelude, image: &[T], frame: &mut [T]) {
+    /// Adds the frame of an image to `frames`, with zeros outside of the image.
+    fn push<T: Real>(&self, map: &Map, prelude: Prelude, image: &[T], frames: &mut Vec<T>) {
         let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
         let first = self.left.max(0) as usize;
         let inside = map.w.saturating_sub(first).min(self.w - before);
-        for (r, row) in frame.chunks_exact_mut(self.w * self.c).enumerate() {
-            let y = self.top + r as isize;
+        let zeros =
+            |frames: &mut Vec<T>, columns: usize| frames.resize(frames.len() + columns * self.c, T::ZERO);
+        for y in (0..self.h).map(|r| self.top + r as isize) {
             if inside == 0 || y < 0 || y >= map.h as isize {
-                row.fill(T::ZERO);
+                zeros(frames, self.w);
                 continue;
             }
             let start = (y as usize * map.w + first) * self.c;
-            let source = &image[start..start + inside * self.c];
-            row[..before * self.c].fill(T::ZERO);
-            row[(before + inside) * self.c..].fill(T::ZERO);
-            let row = &mut row[before * self.c..(before + inside) * self.c];
+            let row = &image[start..start + inside * self.c];
+            zeros(frames, before);
             match prelude {
-                Prelude::Identity => row.copy_from_slice(source),
-                Prelude::Relu => row.iter_mut().zip(source).for_each(|(to, &x)| *to = x.relu()),
+                Prelude::Identity => frames.extend_from_slice(row),
+                Prelude::Relu => frames.extend(row.iter().map(|x| x.relu())),
             }
+            zeros(frames, self.w - before - inside);
         }
     }
 }
@@ -164,11 +164,9 @@ impl Gather {
         if exact && prelude == Prelude::Identity && self.frame.is_whole(map) {
             return Cow::Borrowed(images);
         }
-        let len = self.frame.len();
-        let mut frames = vec![T::ZERO; images.len() / map.image() * len + MAX_LANES];
-        for (image, frame) in images.chunks_exact(map.image()).zip(frames.chunks_exact_mut(len)) {
-            self.frame.copy(map, prelude, image, frame);
-        }
+        let mut frames = Vec::with_capacity(images.len() / map.image() * self.frame.len() + MAX_LANES);
+        images.chunks_exact(map.image()).for_each(|image| self.frame.push(map, prelude, image, &mut frames));
+        frames.resize(frames.len() + MAX_LANES, T::ZERO);
         Cow::Owned(frames)
     }
 }

@@ -116,6 +116,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     vector: usize,
 ) {
     let Some(last) = sum.rows.len().checked_sub(1) else { return };
+    let full = (vector + Q) * V::LANES <= n;
     let mut first = 0;
     while first <= last {
         let mut from = [sum.values.as_ptr(); P];
@@ -128,7 +129,8 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
                 if store == Store::Add {
                     let to = out.as_ptr().add(*sum.outs.get_unchecked(row));
                     for q in 0..Q {
-                        acc[p][q] = load_some(to, (vector + q) * V::LANES, n);
+                        let at = (vector + q) * V::LANES;
+                        acc[p][q] = if full { V::load(to.add(at)) } else { load_some(to, at, n) };
                     }
                 }
             }
@@ -150,12 +152,15 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
             at = at.wrapping_add(b.row);
         }
         for p in 0..P {
-            let row = last.min(first + p);
-            for q in 0..Q {
-                // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                unsafe {
-                    let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(row));
-                    store_some(acc[p][q], to, (vector + q) * V::LANES, n);
+            // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+            unsafe {
+                let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)));
+                for q in 0..Q {
+                    if full {
+                        acc[p][q].store(to.add((vector + q) * V::LANES));
+                    } else {
+                        store_some(acc[p][q], to, (vector + q) * V::LANES, n);
+                    }
                 }
             }
         }
@@ -178,6 +183,7 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
     c: usize,
 ) {
     let Some(last) = sum.rows.len().checked_sub(1) else { return };
+    let full = c + V::LANES <= n;
     let mut first = 0;
     while first <= last {
         let mut from = [sum.values.as_ptr(); P];
@@ -203,15 +209,21 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
             at = at.wrapping_add(stride);
         }
         for p in 0..P {
-            let row = last.min(first + p);
             // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-            unsafe { store_some(acc[p], out.as_mut_ptr().add(*sum.outs.get_unchecked(row)), c, n) };
+            unsafe {
+                let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)));
+                if full {
+                    acc[p].store(to.add(c));
+                } else {
+                    store_some(acc[p], to, c, n);
+                }
+            }
         }
         first += P;
     }
 }
 
-/// Loads elements `first..` of `n`, with zeros beyond.
+/// Loads elements `first..` of `n`, fewer than a vector, with zeros beyond.
 ///
 /// # Safety
 /// `n` elements from `from` on are readable.
@@ -219,18 +231,15 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
 unsafe fn load_some<V: Vector>(from: *const V::Elem, first: usize, n: usize) -> V {
     // SAFETY: only elements below `n` are read.
     unsafe {
-        if first + V::LANES <= n {
-            return V::load(from.add(first));
-        }
         let mut some = [V::Elem::ZERO; MAX_LANES];
-        for i in first..n {
+        for i in first..n.min(first + V::LANES) {
             some[i - first] = *from.add(i);
         }
         V::load(some.as_ptr())
     }
 }
 
-/// Stores a vector to elements `first..` of `n`, dropping what lies beyond.
+/// Stores a vector to elements `first..` of `n`, fewer than it has, dropping what lies beyond.
 ///
 /// # Safety
 /// `n` elements from `to` on are writable.
@@ -238,12 +247,9 @@ unsafe fn load_some<V: Vector>(from: *const V::Elem, first: usize, n: usize) -> 
 unsafe fn store_some<V: Vector>(vector: V, to: *mut V::Elem, first: usize, n: usize) {
     // SAFETY: only elements below `n` are written.
     unsafe {
-        if first + V::LANES <= n {
-            return vector.store(to.add(first));
-        }
         let mut some = [V::Elem::ZERO; MAX_LANES];
         vector.store(some.as_mut_ptr());
-        for i in first..n {
+        for i in first..n.min(first + V::LANES) {
             *to.add(i) = some[i - first];
         }
     }

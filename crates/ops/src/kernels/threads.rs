@@ -1,5 +1,7 @@
 //! Cutting work into pieces whose sizes depend on shapes only.
 
+use std::mem::MaybeUninit;
+
 use candle_core::WithDType;
 use rayon::prelude::*;
 
@@ -21,20 +23,18 @@ pub(crate) fn rows_per_piece(c: usize) -> usize {
     (PIECE / c.max(1)).max(1)
 }
 
-/// A fresh vector, written piece by piece; `work` counts element operations in all.
+/// A fresh vector, written piece by piece from zeros; `work` counts element operations in all.
 pub(crate) fn fill<T: WithDType>(
     len: usize,
     piece: usize,
     work: usize,
-    write: impl Fn(usize, &mut [T]) + Sync,
+    write: impl Fn(usize, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
-    let mut out = vec![T::zero(); len];
-    let piece = piece.max(1);
-    if work < WORTH_SHARING {
-        out.chunks_mut(piece).enumerate().for_each(|(i, out)| write(i, out));
-    } else {
-        out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| write(i, out));
-    }
+    let mut out = Vec::with_capacity(len);
+    let pieces = &mut out.spare_capacity_mut()[..len];
+    share(pieces.chunks_mut(piece.max(1)).collect(), work, |i, out| write(i, zeroed(out)));
+    // SAFETY: every element lies in a piece, and `zeroed` has initialized each piece.
+    unsafe { out.set_len(len) };
     out
 }
 
@@ -43,21 +43,34 @@ pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
     len: usize,
     piece: usize,
     work: usize,
-    write: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+    write: impl Fn(usize, &mut [A], &mut [B]) + Sync + Send,
 ) -> (Vec<A>, Vec<B>) {
-    let (mut first, mut second) = (vec![A::zero(); len], vec![B::zero(); len]);
-    let piece = piece.max(1);
-    if work < WORTH_SHARING {
-        first
-            .chunks_mut(piece)
-            .zip(second.chunks_mut(piece))
-            .enumerate()
-            .for_each(|(i, (a, b))| write(i, a, b));
-    } else {
-        let pieces = first.par_chunks_mut(piece).zip(second.par_chunks_mut(piece));
-        pieces.enumerate().for_each(|(i, (a, b))| write(i, a, b));
+    let (mut first, mut second) = (Vec::with_capacity(len), Vec::with_capacity(len));
+    let a = first.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
+    let b = second.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
+    share(a.zip(b).collect(), work, |i, (a, b)| write(i, zeroed(a), zeroed(b)));
+    // SAFETY: as in `fill`.
+    unsafe {
+        first.set_len(len);
+        second.set_len(len);
     }
     (first, second)
+}
+
+/// Clears a piece where it will be written, when it is in no cache yet but soon will be.
+fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
+    piece.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: every element has just been written.
+    unsafe { piece.assume_init_mut() }
+}
+
+/// Works on every piece, on several threads where that pays.
+fn share<P: Send>(pieces: Vec<P>, work: usize, each: impl Fn(usize, P) + Sync + Send) {
+    if work < WORTH_SHARING {
+        pieces.into_iter().enumerate().for_each(|(i, piece)| each(i, piece));
+    } else {
+        pieces.into_par_iter().enumerate().for_each(|(i, piece)| each(i, piece));
+    }
 }
 
 /// The results of `n` pieces of work, in order.

@@ -19,6 +19,8 @@ pub(crate) trait Real: WithDType {
 
     fn sqrt(self) -> Self;
 
+    fn is_nan(self) -> bool;
+
     /// `max(self, 0)`, of NaN NaN.
     #[inline(always)]
     fn relu(self) -> Self {
@@ -39,6 +41,11 @@ impl Real for f32 {
     fn sqrt(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
 }
 
 impl Real for f64 {
@@ -53,6 +60,11 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
     }
 }
 

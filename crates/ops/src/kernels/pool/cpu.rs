@@ -28,6 +28,8 @@ pub(super) fn taps_inside(
 /// A run of outputs of one row and what they read through one tap, as offsets in their images.
 struct Run {
     tap: u8,
+    /// Whether no earlier tap of these outputs lies inside of the map.
+    first: bool,
     x: usize,
     y: usize,
     len: usize,
@@ -140,28 +142,22 @@ fn shares<T: Real>(input: &Map, output: &Map, window: &Window) -> Vec<T> {
 
 /// What each row of outputs reads, tap by tap.
 fn runs(input: &Map, output: &Map, window: &Window) -> Vec<Run> {
-    let (mut runs, c) = (Vec::new(), input.c);
     let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
     let read = |o: usize, s: usize, k: usize, d: usize, pad: isize| ((o * s + k * d) as isize - pad) as usize;
+    let columns: Vec<_> =
+        (0..output.w).map(|ox| taps_inside(ox, input.w, kw, sw, dw, window.pad.1)).collect();
+    let mut runs: Vec<Run> = Vec::new();
     for oy in 0..output.h {
-        for ky in taps_inside(oy, input.h, kh, sh, dh, window.pad.0) {
-            let y = read(oy, sh, ky, dh, window.pad.0);
-            for kx in 0..kw {
-                let reads = |&ox: &usize| taps_inside(ox, input.w, kw, sw, dw, window.pad.1).contains(&kx);
-                let mut run = |ox: usize, pixels: usize| {
-                    let x = (y * input.w + read(ox, sw, kx, dw, window.pad.1)) * c;
-                    runs.push(Run {
-                        tap: (ky * kw + kx) as u8,
-                        x,
-                        y: (oy * output.w + ox) * c,
-                        len: pixels * c,
-                    });
-                };
-                let mut pixels = (0..output.w).filter(reads);
-                match (sw, pixels.next()) {
-                    (_, None) => {}
-                    (1, Some(first)) => run(first, 1 + pixels.count()),
-                    (_, Some(first)) => std::iter::once(first).chain(pixels).for_each(|ox| run(ox, 1)),
+        let rows = taps_inside(oy, input.h, kh, sh, dh, window.pad.0);
+        for (ky, kx) in rows.clone().flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let (tap, y) = ((ky * kw + kx) as u8, read(oy, sh, ky, dh, window.pad.0));
+            for (ox, inside) in columns.iter().enumerate().filter(|(_, inside)| inside.contains(&kx)) {
+                let first = ky == rows.start && kx == inside.start;
+                let x = (y * input.w + read(ox, sw, kx, dw, window.pad.1)) * input.c;
+                let next = Run { tap, first, x, y: (oy * output.w + ox) * input.c, len: input.c };
+                match runs.last_mut() {
+                    Some(last) if last.continues(&next) => last.len += input.c,
+                    _ => runs.push(next),
                 }
             }
         }
@@ -169,19 +165,28 @@ fn runs(input: &Map, output: &Map, window: &Window) -> Vec<Run> {
     runs
 }
 
+impl Run {
+    /// Whether the next run lies right behind this one.
+    fn continues(&self, next: &Self) -> bool {
+        (self.tap, self.first, self.x + self.len, self.y + self.len) == (next.tap, next.first, next.x, next.y)
+    }
+}
+
 vectorized! {
     /// `sizes` are those of an image of `x` and of `y`.
     fn max_piece<T, V, WIDE>(x: &[T], runs: &[Run], sizes: (usize, usize), y: &mut [T], winners: &mut [u8]) -> () {
         let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
         for ((x, y), winners) in images {
-            y.fill(T::from_f64(f64::NEG_INFINITY));
-            winners.fill(u8::MAX);
             for run in runs {
                 let y = &mut y[run.y..run.y + run.len];
                 let (x, winners) = (&x[run.x..run.x + run.len], &mut winners[run.y..run.y + run.len]);
+                if run.first {
+                    y.copy_from_slice(x);
+                    winners.fill(run.tap);
+                    continue;
+                }
                 for ((y, winner), &x) in y.iter_mut().zip(winners).zip(x) {
-                    let first = *winner == u8::MAX; // so that −∞ can win
-                    let wins = first | (x > *y) | (x != x);
+                    let wins = (x > *y) | x.is_nan(); // of equal values the earlier tap stays
                     *y = if wins { x } else { *y };
                     *winner = if wins { run.tap } else { *winner };
                 }
