@@ -4,7 +4,7 @@
 //! through tap `t` lies at `pixel(p) + tap(t)`: both a forward (a sum over taps at each pixel) and a weight's gradient
 //! (a sum over pixels at each tap) are sums over such offsets.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     Prelude, Window,
@@ -83,6 +83,7 @@ impl Gather {
     /// What the outputs of a window over `input` read; each output has `c_out` channels.
     pub(crate) fn forward(window: &Window, input: &Map, c_out: usize) -> Self {
         let (oh, ow) = window.out(input.h, input.w);
+        let Trimmed { window, tap } = Trimmed::new(window, input);
         let size = |outs: usize, s: usize, k: usize, d: usize| (outs.max(1) - 1) * s + (k - 1) * d + 1;
         let frame = Frame {
             top: -window.pad.0,
@@ -97,7 +98,7 @@ impl Gather {
         let offsets = grid(0..window.kernel.0, 0..window.kernel.1)
             .map(|(ky, kx)| at(ky * window.dilation.0, kx * window.dilation.1))
             .collect();
-        let taps = (0..window.taps()).collect();
+        let taps = grid(0..window.kernel.0, 0..window.kernel.1).map(tap).collect();
         Self { frame, phases: vec![Phase { pixels, outs, offsets, taps }], images: 1 }
     }
 
@@ -105,6 +106,7 @@ impl Gather {
     /// channels. Input `i` was read by output `o` through tap `k` where `o·stride = i + pad − k·dilation`: inputs of the
     /// same remainder by the stride make a phase.
     pub(crate) fn backward(window: &Window, input: &Map, c_out: usize) -> Self {
+        let Trimmed { window, tap } = Trimmed::new(window, input);
         let rows = Axis::new(input.h, window.kernel.0, window.stride.0, window.dilation.0, window.pad.0);
         let columns = Axis::new(input.w, window.kernel.1, window.stride.1, window.dilation.1, window.pad.1);
         let frame = Frame { top: rows.first, left: columns.first, h: rows.len, w: columns.len, c: c_out };
@@ -121,7 +123,7 @@ impl Gather {
                     pixels: grid(0..h, 0..w).map(|(y, x)| at(y, x)).collect(),
                     outs: grid(0..h, 0..w).map(place).collect(),
                     offsets: taps().map(|(row, column)| at(row.1, column.1)).collect(),
-                    taps: taps().map(|(row, column)| row.0 * window.kernel.1 + column.0).collect(),
+                    taps: taps().map(|(row, column)| tap((row.0, column.0))).collect(),
                 }
             })
             .collect();
@@ -176,6 +178,48 @@ impl Phase {
     pub(crate) fn channels(&self, c: usize) -> Vec<usize> {
         self.offsets.iter().flat_map(|&offset| offset..offset + c).collect()
     }
+}
+
+/// A window without the rows and columns of taps that no output reads the map through.
+struct Trimmed<F> {
+    window: Window,
+    /// Which tap of the whole window one of this is.
+    tap: F,
+}
+
+impl Trimmed<()> {
+    fn new(whole: &Window, input: &Map) -> Trimmed<impl Fn((usize, usize)) -> usize + Copy + use<>> {
+        let (oh, ow) = whole.out(input.h, input.w);
+        let rows = useful(input.h, oh, whole.kernel.0, whole.stride.0, whole.dilation.0, whole.pad.0);
+        let columns = useful(input.w, ow, whole.kernel.1, whole.stride.1, whole.dilation.1, whole.pad.1);
+        let (first_row, first_column, width) = (rows.start, columns.start, whole.kernel.1);
+        let past = |taps: usize, dilation: usize| (taps * dilation) as isize;
+        let window = Window {
+            kernel: (rows.len(), columns.len()),
+            pad: (
+                whole.pad.0 - past(rows.start, whole.dilation.0),
+                whole.pad.1 - past(columns.start, whole.dilation.1),
+            ),
+            ..*whole
+        };
+        Trimmed { window, tap: move |(ky, kx)| (first_row + ky) * width + first_column + kx }
+    }
+}
+
+/// The taps of an axis that read the map for some output; if none do, one that reads zeros.
+fn useful(
+    len: usize,
+    outs: usize,
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    pad: isize,
+) -> Range<usize> {
+    let before = |end: isize| end.max(0).unsigned_abs().div_ceil(dilation).min(kernel); // taps that start before `end`
+    let last = ((outs - 1) * stride) as isize;
+    let (start, end) = (before(pad - last), before(len as isize + pad));
+    let start = start.min(kernel - 1);
+    start..end.max(start + 1)
 }
 
 /// One axis of a window, seen from its inputs.

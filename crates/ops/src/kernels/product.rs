@@ -151,16 +151,30 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
             }
             at = at.wrapping_add(b.row);
         }
-        for p in 0..P {
-            // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-            unsafe {
-                let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)));
+        if full {
+            for p in 0..P {
                 for q in 0..Q {
-                    if full {
-                        acc[p][q].store(to.add((vector + q) * V::LANES));
-                    } else {
-                        store_some(acc[p][q], to, (vector + q) * V::LANES, n);
-                    }
+                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+                    unsafe {
+                        acc[p][q].store(
+                            out.as_mut_ptr()
+                                .add(*sum.outs.get_unchecked(last.min(first + p)) + (vector + q) * V::LANES),
+                        )
+                    };
+                }
+            }
+        } else {
+            for p in 0..P {
+                for q in 0..Q {
+                    // SAFETY: as above.
+                    unsafe {
+                        store_some(
+                            acc[p][q],
+                            out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p))),
+                            (vector + q) * V::LANES,
+                            n,
+                        )
+                    };
                 }
             }
         }
@@ -208,15 +222,24 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
             }
             at = at.wrapping_add(stride);
         }
-        for p in 0..P {
-            // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-            unsafe {
-                let to = out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)));
-                if full {
-                    acc[p].store(to.add(c));
-                } else {
-                    store_some(acc[p], to, c, n);
-                }
+        if full {
+            for p in 0..P {
+                // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+                unsafe {
+                    acc[p].store(out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)) + c))
+                };
+            }
+        } else {
+            for p in 0..P {
+                // SAFETY: as above.
+                unsafe {
+                    store_some(
+                        acc[p],
+                        out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p))),
+                        c,
+                        n,
+                    )
+                };
             }
         }
         first += P;

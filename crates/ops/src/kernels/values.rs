@@ -21,6 +21,9 @@ pub(crate) trait Real: WithDType {
 
     fn is_nan(self) -> bool;
 
+    /// The nearest number below, of 0 … 255.
+    fn to_u8(self) -> u8;
+
     /// `max(self, 0)`, of NaN NaN.
     #[inline(always)]
     fn relu(self) -> Self {
@@ -46,6 +49,11 @@ impl Real for f32 {
     fn is_nan(self) -> bool {
         self.is_nan()
     }
+
+    #[inline(always)]
+    fn to_u8(self) -> u8 {
+        self as u8
+    }
 }
 
 impl Real for f64 {
@@ -65,6 +73,11 @@ impl Real for f64 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         self.is_nan()
+    }
+
+    #[inline(always)]
+    fn to_u8(self) -> u8 {
+        self as u8
     }
 }
 

@@ -25,9 +25,13 @@ pub(super) fn forward<T: Real>(
     let gather = Gather::forward(window, input, output.c);
     let images = images_per_piece(input.n, gather.frame.len());
     let gather = gather.over(images, output.image());
-    let k = window.taps() * input.c;
-    let panels = vec![pack(lanes::<T>(isa), k, output.c, |k, co| w[k * output.c + co])];
-    let work = output.len() * k;
+    let pack_taps = |taps: &[usize]| {
+        pack(lanes::<T>(isa), taps.len() * input.c, output.c, |k, co| {
+            w[(taps[k / input.c] * input.c + k % input.c) * output.c + co]
+        })
+    };
+    let panels = gather.phases.iter().map(|phase| pack_taps(&phase.taps)).collect();
+    let work = output.len() * window.taps() * input.c;
     let sums = Sums::new(isa, gather, input.c, panels);
     fill(output.len(), images * output.image(), work, |i, y| {
         let x = piece(x, i, images * input.image());
@@ -79,13 +83,15 @@ pub(super) fn weight_gradient<T: Real>(
     let gather = gather.over(images, output.image());
     let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
     let rows = phase.channels(input.c);
-    let outs: Vec<_> = (0..rows.len()).map(|row| row * output.c).collect();
+    let place = |&tap: &usize| (0..input.c).map(move |ci| (tap * input.c + ci) * output.c);
+    let outs: Vec<_> = phase.taps.iter().flat_map(place).collect();
+    let len = window.taps() * input.c * output.c;
     let lanes = lanes::<T>(isa);
     let parts = collect(input.n.div_ceil(images), output.len() * rows.len(), |i| {
         let frames = gather.frames(input, prelude, piece(x, i, images * input.image()), true);
         let gy = padded(piece(gy, i, images * output.image()), output.c, lanes);
         let width = output.c.next_multiple_of(lanes);
-        let mut part = vec![T::ZERO; outs.len() * output.c];
+        let mut part = vec![T::ZERO; len];
         for (cols, gy) in phase.pixels.chunks(PIXELS).zip(gy.chunks(PIXELS * width)) {
             let cols = &cols[..gy.len() / width];
             let sum = Sum { values: &frames, rows: &rows, cols, outs: &outs };
@@ -100,7 +106,7 @@ pub(super) fn weight_gradient<T: Real>(
         }
         part
     });
-    add_in_order(parts, outs.len() * output.c)
+    add_in_order(parts, len)
 }
 
 /// A gather, with what each of its phases sums over and the weights of that.

@@ -61,7 +61,7 @@ pub(super) fn weight_gradient<T: Real>(
     let images = images_per_piece(input.n, gather.frame.len());
     let gather = gather.over(images, output.image());
     let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
-    let outs: Vec<_> = (0..window.taps()).map(|tap| tap * input.c).collect();
+    let outs: Vec<_> = phase.taps.iter().map(|tap| tap * input.c).collect();
     let (c, lanes) = (input.c, lanes::<T>(isa));
     let width = c.next_multiple_of(lanes);
     let parts = collect(input.n.div_ceil(images), output.len() * window.taps(), |i| {
@@ -69,11 +69,11 @@ pub(super) fn weight_gradient<T: Real>(
         let gy = padded(piece(gy, i, images * output.image()), c, lanes);
         let cols = &phase.pixels[..gy.len() / width];
         let sum = Sum { values: &frames, rows: &phase.offsets, cols, outs: &outs };
-        let mut part = vec![T::ZERO; outs.len() * c];
+        let mut part = vec![T::ZERO; window.taps() * c];
         channelwise(isa, sum, &gy, width, &mut part, c, Store::Replace);
         part
     });
-    add_in_order(parts, outs.len() * c)
+    add_in_order(parts, window.taps() * c)
 }
 
 /// A gather over pieces of some images, with the weights of each of its phases.

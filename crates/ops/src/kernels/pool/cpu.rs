@@ -175,22 +175,25 @@ impl Run {
 vectorized! {
     /// `sizes` are those of an image of `x` and of `y`.
     fn max_piece<T, V, WIDE>(x: &[T], runs: &[Run], sizes: (usize, usize), y: &mut [T], winners: &mut [u8]) -> () {
+        let mut taps = vec![T::ZERO; sizes.1]; // of the elements' width, so that vectors compare and choose alike
         let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
         for ((x, y), winners) in images {
             for run in runs {
                 let y = &mut y[run.y..run.y + run.len];
-                let (x, winners) = (&x[run.x..run.x + run.len], &mut winners[run.y..run.y + run.len]);
+                let (x, taps) = (&x[run.x..run.x + run.len], &mut taps[run.y..run.y + run.len]);
+                let tap = T::from_f64(f64::from(run.tap));
                 if run.first {
                     y.copy_from_slice(x);
-                    winners.fill(run.tap);
+                    taps.fill(tap);
                     continue;
                 }
-                for ((y, winner), &x) in y.iter_mut().zip(winners).zip(x) {
+                for ((y, winner), &x) in y.iter_mut().zip(taps).zip(x) {
                     let wins = (x > *y) | x.is_nan(); // of equal values the earlier tap stays
                     *y = if wins { x } else { *y };
-                    *winner = if wins { run.tap } else { *winner };
+                    *winner = if wins { tap } else { *winner };
                 }
             }
+            winners.iter_mut().zip(&taps).for_each(|(winner, tap)| *winner = tap.to_u8());
         }
     }
 }
