@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chance::{Use, rng};
 use crate::datasets::open_text;
-use crate::{DataInfo, Dataset, Error, ErrorKind, Part};
+use crate::{DataInfo, Dataset, Error, ErrorKind, Normalize, Part};
 
 /// How the training part is divided between weights and architecture.
 ///
@@ -169,6 +169,13 @@ impl Subset {
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.indices
+    }
+
+    /// Mean and deviation of the whole training part of the data set that this subset is of: what every part is
+    /// normalized with.
+    #[must_use]
+    pub fn normalize(&self) -> Normalize {
+        Normalize::of(&*self.dataset)
     }
 
     /// Reads the example that stands at `index` of the part.
