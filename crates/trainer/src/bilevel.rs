@@ -1,0 +1,201 @@
+//! One step of the two nested problems: gradients of the weights, gradients of the logits.
+
+use candle_core::{Result as TensorResult, Tensor};
+use controller::{ArchParams, Demand, Estimator, Gates, Paths, Tau};
+use data::Batch;
+use network::{Purpose, Supernet, Trace};
+use ops::{
+    Backward, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
+    kernels::{loss, sum, update},
+};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Error, optimizer::Sgd, score::Tally};
+
+/// How far the unrolled step looks to both sides: `ε = 0.01 / ‖v‖` (Liu et al., 2019, §2.3).
+pub(crate) const REACH: f64 = 0.01;
+
+/// One choice for all edges, and the graph by which gradients return to the logits.
+pub(crate) struct Relaxed {
+    gates: Vec<Gates>,
+    paths: Vec<Paths>,
+    tau: Tensor,
+}
+
+impl Relaxed {
+    /// Relaxes every group in order, with noise from `rng`.
+    pub(crate) fn new(
+        arch: &ArchParams,
+        estimator: &dyn Estimator,
+        tau: Tau,
+        rng: &mut ChaCha8Rng,
+    ) -> TensorResult<Self> {
+        let tau = tau.to_tensor(candle_core::DType::F64, &candle_core::Device::Cpu)?;
+        let gates: Vec<Gates> = (0..arch.len())
+            .map(|group| estimator.relax(arch.logits(group), &tau, rng))
+            .collect::<TensorResult<_>>()?;
+        let paths = gates.iter().map(|gates| gates.paths().clone()).collect();
+        Ok(Self { gates, paths, tau })
+    }
+
+    fn pull(&self, arch: &ArchParams, answers: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let pull = |(group, (gates, answer)): (usize, (&Gates, &Tensor))| {
+            Ok(arch.gradient(group, gates, answer, &self.tau)?.0)
+        };
+        self.gates.iter().zip(answers).enumerate().map(pull).collect()
+    }
+}
+
+/// A batch and the choices with which it runs.
+pub(crate) struct Task<'a> {
+    pub(crate) supernet: &'a Supernet,
+    pub(crate) batch: &'a Batch,
+    pub(crate) relaxed: &'a Relaxed,
+    pub(crate) draw: Draw,
+    /// Epoch and step, for messages.
+    pub(crate) at: (usize, usize),
+    /// Which step it is, for messages.
+    pub(crate) name: &'static str,
+}
+
+impl Task<'_> {
+    /// The loss, `∂L/∂w` of the weights that took part, and the moments that the batch norms saw.
+    pub(crate) fn weights(&self, params: &ParamStore) -> Result<(Tally, Gradients, Statistics), Error> {
+        let mut gradients = Gradients::new(params);
+        let mut statistics = Statistics::default();
+        let (tally, _) = self.run(params, Purpose::Weights, &mut statistics, Some(&mut gradients))?;
+        Ok((tally, gradients, statistics))
+    }
+
+    /// The loss and `∂L/∂α`, one `(E, K)` matrix per group; no gradient of a weight is computed, no statistic moves.
+    pub(crate) fn logits(
+        &self,
+        params: &ParamStore,
+        arch: &ArchParams,
+        demand: Demand,
+    ) -> Result<(Tally, Vec<Tensor>), Error> {
+        let purpose = Purpose::Architecture(demand);
+        let (tally, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
+        Ok((tally, self.relaxed.pull(arch, &answers)?))
+    }
+
+    /// The loss alone.
+    pub(crate) fn tally(&self, params: &ParamStore) -> Result<Tally, Error> {
+        Ok(self.forward(params, Purpose::Evaluate, &mut Statistics::default())?.0)
+    }
+
+    fn run(
+        &self,
+        params: &ParamStore,
+        purpose: Purpose,
+        statistics: &mut Statistics,
+        gradients: Option<&mut Gradients>,
+    ) -> Result<(Tally, Vec<Tensor>), Error> {
+        let (tally, trace, grad) = self.forward(params, purpose, statistics)?;
+        let answers = self.supernet.backward(trace, &grad, &mut Backward { params, gradients })?;
+        Ok((tally, answers))
+    }
+
+    fn forward(
+        &self,
+        params: &ParamStore,
+        purpose: Purpose,
+        statistics: &mut Statistics,
+    ) -> Result<(Tally, Trace, Tensor), Error> {
+        let Batch { x, y, .. } = self.batch;
+        let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
+        let (logits, trace) = self.supernet.forward(x, &self.relaxed.paths, purpose, &mut pass)?;
+        let head = loss::cross_entropy(&logits, y, 0.0)?;
+        if !head.loss.is_finite() {
+            return Err(self.diverged(params)?);
+        }
+        let mut tally = Tally::default();
+        tally.add(head.loss, head.correct, y.len());
+        Ok((tally, trace, head.grad))
+    }
+
+    fn diverged(&self, params: &ParamStore) -> Result<Error, Error> {
+        let statistics = &mut Statistics::default();
+        let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
+        let place = self.supernet.diagnose(&self.batch.x, &self.relaxed.paths, &mut pass)?;
+        let (epoch, step) = self.at;
+        Ok(Error::Diverged { epoch, step, what: format!("the loss of the {} step", self.name), place })
+    }
+}
+
+/// The two losses, as functions of the weights at fixed logits.
+pub(crate) trait Bilevel {
+    /// `∂L_train/∂w`.
+    fn train_weights(&self, w: &ParamStore) -> Result<Gradients, Error>;
+    /// `∂L_train/∂α`.
+    fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error>;
+    /// `∂L_val/∂α` and `∂L_val/∂w`.
+    fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error>;
+}
+
+/// The architecture's gradient through one step of the weights (DARTS's second order):
+///
+/// ```text
+/// w' = w − ξ·(μ·b + ∂L_train/∂w + λ·w)            b: the velocity, 0 before the first step
+/// v  = ∂L_val/∂w at w',   ε = reach / ‖v‖
+/// ∂/∂α L_val(w', α) ≈ ∂L_val/∂α − ξ · (∂L_train/∂α at w + ε·v  −  ∂L_train/∂α at w − ε·v) / (2·ε)
+/// ```
+///
+/// The parentheses of the last line have cost several implementations their second order. `w` itself is never
+/// touched: perturbed weights are new tensors, so nothing has to be restored, and no statistic moves.
+pub(crate) fn unrolled(
+    problem: &dyn Bilevel,
+    w: &ParamStore,
+    sgd: &Sgd,
+    lr: f64,
+    reach: f64,
+) -> Result<Vec<Tensor>, Error> {
+    let ahead = sgd.look_ahead(w, &problem.train_weights(w)?, lr)?;
+    let (direct, v) = problem.validation(&ahead)?;
+    let squared = v.iter().map(|(_, v)| update::norm_squared(v)).sum::<TensorResult<f64>>()?;
+    if squared == 0.0 {
+        return Ok(direct);
+    }
+    let epsilon = reach / squared.sqrt();
+    let plus = problem.train_logits(&shifted(w, epsilon, &v)?)?;
+    let minus = problem.train_logits(&shifted(w, -epsilon, &v)?)?;
+    let correct = |((direct, plus), minus): ((&Tensor, &Tensor), &Tensor)| {
+        Ok((direct - ((plus - minus)? * (lr / (2.0 * epsilon)))?)?)
+    };
+    direct.iter().zip(&plus).zip(&minus).map(correct).collect()
+}
+
+/// `w + by·v`, where `v` has a value.
+fn shifted(w: &ParamStore, by: f64, v: &Gradients) -> TensorResult<ParamStore> {
+    let mut shifted = w.clone();
+    for (id, v) in v.iter() {
+        shifted.set_weight(id, sum::add_scaled(w.weight(id).clone(), by, v)?)?;
+    }
+    Ok(shifted)
+}
+
+/// The supernet's two losses: one task on each split.
+pub(crate) struct Losses<'a> {
+    pub(crate) train: Task<'a>,
+    pub(crate) validation: Task<'a>,
+    pub(crate) arch: &'a ArchParams,
+    pub(crate) demand: Demand,
+}
+
+impl Bilevel for Losses<'_> {
+    fn train_weights(&self, w: &ParamStore) -> Result<Gradients, Error> {
+        Ok(self.train.weights(w)?.1)
+    }
+
+    fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error> {
+        Ok(self.train.logits(w, self.arch, self.demand)?.1)
+    }
+
+    fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error> {
+        let (_, logits) = self.validation.logits(w, self.arch, self.demand)?;
+        Ok((logits, self.validation.weights(w)?.1))
+    }
+}
+
+#[cfg(test)]
+mod tests;

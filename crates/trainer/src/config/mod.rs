@@ -1,0 +1,359 @@
+//! Every setting of a search and of a training, with its default.
+//!
+//! Defaults follow GDAS's recipe on NAS-Bench-201 (Dong & Yang, 2019) for the weights. Where short searches of our own
+//! spoke against the published settings we follow those: the weights train alone first, since early on candidates
+//! without weights look better; τ starts at 2, not 10, because α hardly moves above; α does not decay.
+
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use data::{Augment, DataOptions, DataSpec, Split};
+use search_space::Rule;
+use serde::{Deserialize, Serialize};
+
+pub use resolve::Layer;
+
+use crate::schedule::{Schedule, Shape};
+
+/// The version of the format of configurations.
+pub const VERSION: u32 = 1;
+
+/// The settings of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Always 1.
+    pub version: u32,
+    /// All chance derives from it.
+    pub seed: u64,
+    /// What to learn from.
+    pub data: DataConfig,
+    /// How a gradient crosses a choice: a name of `controller::estimators`.
+    pub estimator: String,
+    /// Passes over the weights' part of the data, at least 1.
+    pub epochs: usize,
+    /// Epochs in which the weights train alone, before α moves. The last epoch is never one of them.
+    pub warmup_epochs: usize,
+    /// Epochs of training the derived child from scratch; 0 leaves that to `strait train`.
+    pub retrain_epochs: usize,
+    /// Examples in a batch, at least 2.
+    pub batch: usize,
+    /// How the training part is divided between weights and architecture.
+    pub split: SplitBy,
+    /// The weights' share where the split is `stratified`, in (0, 1).
+    pub fraction: f64,
+    /// The temperature, from the first epoch in which α moves to the last.
+    pub tau: TauConfig,
+    /// SGD of the weights.
+    pub weights: WeightsConfig,
+    /// Adam of the logits.
+    pub arch: ArchConfig,
+    /// Which step comes first.
+    pub order: Order,
+    /// Second order: differentiate the architecture's loss through one step of the weights (DARTS, §2.3).
+    pub unrolled: bool,
+    /// What is done to the examples of both parts.
+    pub augment: Augment,
+    /// How choices are made discrete; `null` takes the space's rule.
+    pub rule: Option<Rule>,
+    /// Batches on which every epoch measures the discretization gap, at least 1; the last epoch takes all there are.
+    pub gap_batches: usize,
+    /// Training the child from scratch.
+    pub train: TrainSettings,
+}
+
+/// What to learn from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataConfig {
+    /// `digits`, `idx:DIR`, `cifar10:DIR`, …
+    pub source: DataSpec,
+    /// How to read it; the keys stand beside `source`.
+    #[serde(flatten)]
+    pub options: DataOptions,
+}
+
+/// How the training part is divided: `stratified`, `halves`, or `indices:FILE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum SplitBy {
+    /// Of every class the same share.
+    #[default]
+    Stratified,
+    /// First half, second half, as in DARTS.
+    Halves,
+    /// As a file says.
+    Indices(PathBuf),
+}
+
+/// The temperature's course.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TauConfig {
+    /// The curve.
+    pub schedule: Shape,
+    /// In the first epoch (and in all warm-up epochs), above 0.
+    pub from: f64,
+    /// In the last epoch, above 0.
+    pub to: f64,
+}
+
+/// SGD of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WeightsConfig {
+    /// Learning rate at the start, at least 0; a cosine leads from it to `lr_min`.
+    pub lr: f64,
+    /// Learning rate at the end, at least 0.
+    pub lr_min: f64,
+    /// In [0, 1).
+    pub momentum: f64,
+    /// Whether steps look ahead along the velocity.
+    pub nesterov: bool,
+    /// L2 in the gradient, at least 0.
+    pub weight_decay: f64,
+    /// The largest norm of all gradients together, above 0; `null` does not clip.
+    pub clip: Option<f64>,
+}
+
+/// Adam of the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchConfig {
+    /// Learning rate, constant, at least 0.
+    pub lr: f64,
+    /// Decay of the gradient's mean, in [0, 1).
+    pub beta1: f64,
+    /// Decay of the squared gradient's mean, in [0, 1).
+    pub beta2: f64,
+    /// Added to the root of the latter, above 0.
+    pub eps: f64,
+    /// L2 in the gradient, at least 0.
+    pub weight_decay: f64,
+}
+
+/// Which step comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Weights, then architecture (GDAS).
+    #[default]
+    WeightsFirst,
+    /// Architecture, then weights (DARTS).
+    ArchFirst,
+}
+
+/// Training a child from scratch, as part of a search's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Examples in a batch; `null` takes the search's.
+    pub batch: Option<usize>,
+    /// SGD of the weights.
+    pub weights: WeightsConfig,
+    /// What is done to the examples; `null` takes the search's.
+    pub augment: Option<Augment>,
+    /// Probability of losing an edge's output after the last epoch, rising linearly from 0, in [0, 1) (0.2 in DARTS).
+    pub drop_path: f64,
+    /// Share of the label spread over all classes, in [0, 1).
+    pub label_smoothing: f64,
+    /// Width of the first stage; `null` takes the space's.
+    pub channels: Option<usize>,
+    /// Depth, as the space counts it; `null` takes the space's.
+    pub cells: Option<usize>,
+}
+
+/// The settings of a training from scratch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Always 1.
+    pub version: u32,
+    /// All chance derives from it.
+    pub seed: u64,
+    /// What to learn from.
+    pub data: DataConfig,
+    /// Passes over the training part, at least 1.
+    pub epochs: usize,
+    /// Examples in a batch, at least 2.
+    pub batch: usize,
+    /// SGD of the weights.
+    pub weights: WeightsConfig,
+    /// What is done to the training examples.
+    pub augment: Augment,
+    /// Probability of losing an edge's output after the last epoch, rising linearly from 0, in [0, 1).
+    pub drop_path: f64,
+    /// Share of the label spread over all classes, in [0, 1).
+    pub label_smoothing: f64,
+    /// Width of the first stage; `null` takes the space's.
+    pub channels: Option<usize>,
+    /// Depth, as the space counts it; `null` takes the space's.
+    pub cells: Option<usize>,
+}
+
+impl SearchConfig {
+    /// Epochs in which the weights train alone: as set, but the last epoch always moves α.
+    #[must_use]
+    pub fn warmup(&self) -> usize {
+        self.warmup_epochs.min(self.epochs - 1)
+    }
+
+    /// The split in `data`'s words.
+    #[must_use]
+    pub fn split(&self) -> Split {
+        match &self.split {
+            SplitBy::Stratified => {
+                let seed = crate::Seed(self.seed).of(crate::Stream::Split);
+                Split::Stratified { fraction: self.fraction, seed }
+            }
+            SplitBy::Halves => Split::Halves,
+            SplitBy::Indices(path) => Split::Indices(path.clone()),
+        }
+    }
+}
+
+impl TauConfig {
+    /// The course as a schedule.
+    #[must_use]
+    pub fn schedule(self) -> Schedule {
+        Schedule { shape: self.schedule, from: self.from, to: self.to }
+    }
+}
+
+impl WeightsConfig {
+    /// The learning rate's course.
+    #[must_use]
+    pub fn schedule(self) -> Schedule {
+        Schedule { shape: Shape::Cosine, from: self.lr, to: self.lr_min }
+    }
+}
+
+impl TrainConfig {
+    /// Epochs of a training nobody has set them for.
+    pub const EPOCHS: usize = 100;
+}
+
+/// What a search's settings say of the training that follows it.
+impl From<&SearchConfig> for TrainConfig {
+    fn from(search: &SearchConfig) -> Self {
+        let TrainSettings { batch, weights, augment, drop_path, label_smoothing, channels, cells } =
+            search.train;
+        Self {
+            version: VERSION,
+            seed: search.seed,
+            data: search.data.clone(),
+            epochs: if search.retrain_epochs > 0 { search.retrain_epochs } else { Self::EPOCHS },
+            batch: batch.unwrap_or(search.batch),
+            weights,
+            augment: augment.unwrap_or(search.augment),
+            drop_path,
+            label_smoothing,
+            channels,
+            cells,
+        }
+    }
+}
+
+impl Default for SearchConfig {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            seed: 0,
+            data: DataConfig::default(),
+            estimator: "gumbel-st".into(),
+            epochs: 50,
+            warmup_epochs: 10,
+            retrain_epochs: 0,
+            batch: 64,
+            split: SplitBy::Stratified,
+            fraction: 0.5,
+            tau: TauConfig::default(),
+            weights: WeightsConfig::default(),
+            arch: ArchConfig::default(),
+            order: Order::WeightsFirst,
+            unrolled: false,
+            augment: Augment::default(),
+            rule: None,
+            gap_batches: 4,
+            train: TrainSettings::default(),
+        }
+    }
+}
+
+impl Default for TauConfig {
+    fn default() -> Self {
+        Self { schedule: Shape::Linear, from: 2.0, to: 0.3 }
+    }
+}
+
+impl Default for WeightsConfig {
+    fn default() -> Self {
+        Self { lr: 0.025, lr_min: 0.001, momentum: 0.9, nesterov: true, weight_decay: 5e-4, clip: Some(5.0) }
+    }
+}
+
+impl Default for ArchConfig {
+    fn default() -> Self {
+        Self { lr: 3e-3, beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            batch: None,
+            weights: WeightsConfig { lr_min: 0.0, ..WeightsConfig::default() },
+            augment: None,
+            drop_path: 0.0,
+            label_smoothing: 0.0,
+            channels: None,
+            cells: None,
+        }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self::from(&SearchConfig::default())
+    }
+}
+
+impl FromStr for SplitBy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.split_once(':')) {
+            ("stratified", _) => Ok(Self::Stratified),
+            ("halves", _) => Ok(Self::Halves),
+            (_, Some(("indices", path))) if !path.is_empty() => Ok(Self::Indices(path.into())),
+            _ => Err("expected stratified, halves or indices:FILE".into()),
+        }
+    }
+}
+
+impl fmt::Display for SplitBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stratified => f.write_str("stratified"),
+            Self::Halves => f.write_str("halves"),
+            Self::Indices(path) => write!(f, "indices:{}", path.display()),
+        }
+    }
+}
+
+impl TryFrom<String> for SplitBy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SplitBy> for String {
+    fn from(split: SplitBy) -> Self {
+        split.to_string()
+    }
+}

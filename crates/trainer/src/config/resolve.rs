@@ -1,0 +1,341 @@
+//! From layers of YAML to one configuration, with errors that name the key.
+
+use data::Augment;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_yaml::{Mapping, Value};
+
+use super::{ArchConfig, SearchConfig, TauConfig, TrainConfig, TrainSettings, VERSION, WeightsConfig};
+use crate::Error;
+
+/// One layer of settings; what it does not mention stays as it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Layer<'a> {
+    /// A parsed mapping: the `search:` block of a space.
+    Value {
+        /// Where it comes from, for messages.
+        origin: &'a str,
+        /// The mapping; null says nothing.
+        value: &'a Value,
+    },
+    /// A file of YAML.
+    Text {
+        /// Its name, for messages.
+        origin: &'a str,
+        /// Its content.
+        text: &'a str,
+    },
+    /// One key: `weights.lr`, and its value in YAML.
+    Set {
+        /// The path to the key, separated by dots.
+        key: &'a str,
+        /// The value as written.
+        value: &'a str,
+    },
+}
+
+impl SearchConfig {
+    /// Puts layers on top of the defaults, the first at the bottom: the space's block, a file, single keys.
+    ///
+    /// ```
+    /// use strait_trainer::{Layer, SearchConfig};
+    ///
+    /// let file = Layer::Text { origin: "quick.yaml", text: "{epochs: 5, tau: {to: 0.5}}" };
+    /// let config = SearchConfig::resolve(&[file, Layer::Set { key: "weights.lr", value: "0.1" }])?;
+    /// assert_eq!((config.epochs, config.tau.from, config.weights.lr), (5, 2.0, 0.1));
+    ///
+    /// let error = SearchConfig::resolve(&[Layer::Set { key: "epoch", value: "5" }]).unwrap_err();
+    /// assert!(error.to_string().contains("did you mean `epochs`?"));
+    /// # Ok::<(), strait_trainer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An unknown key, a value of the wrong type or out of range: names the layer, the key, what was found and what is
+    /// accepted.
+    pub fn resolve(layers: &[Layer<'_>]) -> Result<Self, Error> {
+        resolve(layers)
+    }
+
+    /// The configuration as YAML, every key written out.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        to_yaml(self)
+    }
+
+    /// Reads what [`Self::to_yaml`] wrote; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Self, Error> {
+        resolve(&[Layer::Text { origin, text }])
+    }
+}
+
+impl TrainConfig {
+    /// As [`SearchConfig::resolve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve(layers: &[Layer<'_>]) -> Result<Self, Error> {
+        resolve(layers)
+    }
+
+    /// The configuration as YAML, every key written out.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        to_yaml(self)
+    }
+
+    /// Reads what [`Self::to_yaml`] wrote; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// As [`SearchConfig::resolve`].
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Self, Error> {
+        resolve(&[Layer::Text { origin, text }])
+    }
+}
+
+/// A key out of range: the key, what was found, what is accepted.
+type OutOfRange = (&'static str, String, &'static str);
+
+trait Settings: Default + Serialize + DeserializeOwned {
+    /// The defaults with every optional section present: all keys there are.
+    fn full() -> Self;
+    fn check(&self) -> Result<(), OutOfRange>;
+}
+
+fn resolve<S: Settings>(layers: &[Layer<'_>]) -> Result<S, Error> {
+    let mut tree = value(&S::default());
+    let keys = value(&S::full());
+    for layer in layers {
+        match layer {
+            Layer::Value { origin, value } => Merge::<S>::new(&mut tree, origin).mapping("", &keys, value)?,
+            Layer::Text { origin, text } => {
+                let value = parse(origin, text)?;
+                Merge::<S>::new(&mut tree, origin).mapping("", &keys, &value)?;
+            }
+            Layer::Set { key, value } => {
+                let value = parse(&format!("--set {key}"), value)?;
+                let nested = key.rsplit('.').fold(value, |value, key| {
+                    Value::Mapping(Mapping::from_iter([(Value::from(key), value)]))
+                });
+                Merge::<S>::new(&mut tree, "--set").mapping("", &keys, &nested)?;
+            }
+        }
+    }
+    Ok(serde_yaml::from_value(tree).expect("every value that was put in was tried"))
+}
+
+/// One layer on its way into the tree of values.
+struct Merge<'a, S> {
+    tree: &'a mut Value,
+    origin: &'a str,
+    settings: std::marker::PhantomData<S>,
+}
+
+impl<'a, S: Settings> Merge<'a, S> {
+    fn new(tree: &'a mut Value, origin: &'a str) -> Self {
+        Self { tree, origin, settings: std::marker::PhantomData }
+    }
+
+    /// Puts every key of `found` in its place below `path`; `keys` are those there are.
+    fn mapping(&mut self, path: &str, keys: &Value, found: &Value) -> Result<(), Error> {
+        let known = keys.as_mapping().expect("only sections are descended into");
+        let found = match found {
+            Value::Mapping(found) => found,
+            Value::Null if path.is_empty() => return Ok(()), // an empty file
+            other => return Err(self.refuse(path, other, format!("expected the keys {}", list(known)))),
+        };
+        for (key, value) in found {
+            let name = key.as_str().map_or_else(|| show(key), str::to_owned);
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match known.get(&name) {
+                None => return Err(self.unknown(&path, &name, known)),
+                Some(keys @ Value::Mapping(_)) if !value.is_null() => self.mapping(&path, keys, value)?,
+                Some(_) => self.leaf(&path, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, path: &str, value: &Value) -> Result<(), Error> {
+        let mut tried = self.tree.clone();
+        put(&mut tried, path, value.clone());
+        let settings: S = serde_yaml::from_value(tried.clone())
+            .map_err(|error| self.refuse(path, value, error.to_string()))?;
+        match settings.check() {
+            Ok(()) => *self.tree = tried,
+            Err((key, found, accepted)) => {
+                return Err(self.refuse(key, found, format!("expected {accepted}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, path: &str, name: &str, known: &Mapping) -> Error {
+        let near = known
+            .keys()
+            .filter_map(Value::as_str)
+            .map(|key| (strsim::damerau_levenshtein(key, name), key))
+            .min()
+            .filter(|(distance, key)| 2 * distance <= key.len().max(2));
+        let accepted = format!("accepted keys: {}", list(known));
+        let advice = near.map_or(accepted.clone(), |(_, key)| format!("did you mean `{key}`? {accepted}"));
+        Error::UnknownKey { origin: self.origin.into(), key: path.into(), advice }
+    }
+
+    fn refuse(&self, key: &str, found: impl Shown, accepted: String) -> Error {
+        Error::Setting { origin: self.origin.into(), key: key.into(), found: found.shown(), accepted }
+    }
+}
+
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+impl Shown for &Value {
+    fn shown(&self) -> String {
+        show(self)
+    }
+}
+
+impl Shown for String {
+    fn shown(&self) -> String {
+        self.clone()
+    }
+}
+
+fn put(tree: &mut Value, path: &str, value: Value) {
+    let place = path.split('.').fold(tree, |place, key| {
+        if !place.is_mapping() {
+            *place = Value::Mapping(Mapping::new()); // a section that was null
+        }
+        &mut place[key]
+    });
+    *place = value;
+}
+
+fn parse(origin: &str, text: &str) -> Result<Value, Error> {
+    serde_yaml::from_str(text).map_err(|source| Error::Syntax { origin: origin.into(), source })
+}
+
+fn value(settings: &impl Serialize) -> Value {
+    serde_yaml::to_value(settings).expect("settings are plain values")
+}
+
+fn to_yaml(settings: &impl Serialize) -> String {
+    serde_yaml::to_string(settings).expect("settings are plain values")
+}
+
+fn show(value: &Value) -> String {
+    let text = serde_yaml::to_string(value).unwrap_or_default();
+    let line = text.trim_end().replace('\n', ", ");
+    if line.chars().count() > 60 { format!("{}…", line.chars().take(60).collect::<String>()) } else { line }
+}
+
+fn list(known: &Mapping) -> String {
+    known.keys().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl Settings for SearchConfig {
+    fn full() -> Self {
+        let train = TrainSettings { augment: Some(Augment::default()), ..TrainSettings::default() };
+        Self { train, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<(), OutOfRange> {
+        let TauConfig { from, to, .. } = self.tau;
+        version(self.version)?;
+        if let Err(error) = controller::estimators::by_name(&self.estimator) {
+            let accepted = error.suggestion.unwrap_or("gumbel-st, gdas, gumbel-soft or darts");
+            return Err(("estimator", self.estimator.clone(), accepted));
+        }
+        at_least("epochs", self.epochs, 1, "at least 1")?;
+        at_least("batch", self.batch, 2, "at least 2")?;
+        at_least("gap_batches", self.gap_batches, 1, "at least 1")?;
+        check("fraction", self.fraction, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")?;
+        check("tau.from", from, |x| x > 0.0, ABOVE)?;
+        check("tau.to", to, |x| x > 0.0, ABOVE)?;
+        weights(
+            &self.weights,
+            ["weights.lr", "weights.lr_min", "weights.momentum", "weights.weight_decay", "weights.clip"],
+        )?;
+        arch(&self.arch)?;
+        let train = &self.train;
+        let keys = [
+            "train.weights.lr",
+            "train.weights.lr_min",
+            "train.weights.momentum",
+            "train.weights.weight_decay",
+            "train.weights.clip",
+        ];
+        weights(&train.weights, keys)?;
+        at_least("train.batch", train.batch.unwrap_or(2), 2, "at least 2")?;
+        at_least("train.channels", train.channels.unwrap_or(1), 1, "at least 1")?;
+        at_least("train.cells", train.cells.unwrap_or(1), 1, "at least 1")?;
+        check("train.drop_path", train.drop_path, share, SHARE)?;
+        check("train.label_smoothing", train.label_smoothing, share, SHARE)
+    }
+}
+
+impl Settings for TrainConfig {
+    fn full() -> Self {
+        Self::default()
+    }
+
+    fn check(&self) -> Result<(), OutOfRange> {
+        version(self.version)?;
+        at_least("epochs", self.epochs, 1, "at least 1")?;
+        at_least("batch", self.batch, 2, "at least 2")?;
+        at_least("channels", self.channels.unwrap_or(1), 1, "at least 1")?;
+        at_least("cells", self.cells.unwrap_or(1), 1, "at least 1")?;
+        weights(
+            &self.weights,
+            ["weights.lr", "weights.lr_min", "weights.momentum", "weights.weight_decay", "weights.clip"],
+        )?;
+        check("drop_path", self.drop_path, share, SHARE)?;
+        check("label_smoothing", self.label_smoothing, share, SHARE)
+    }
+}
+
+const ABOVE: &str = "a number above 0";
+const SHARE: &str = "a number of at least 0 and below 1";
+
+fn share(x: f64) -> bool {
+    (0.0..1.0).contains(&x)
+}
+
+fn version(found: u32) -> Result<(), OutOfRange> {
+    if found == VERSION { Ok(()) } else { Err(("version", found.to_string(), "1")) }
+}
+
+fn at_least(key: &'static str, found: usize, least: usize, accepted: &'static str) -> Result<(), OutOfRange> {
+    if found >= least { Ok(()) } else { Err((key, found.to_string(), accepted)) }
+}
+
+fn check(
+    key: &'static str,
+    found: f64,
+    legal: impl Fn(f64) -> bool,
+    accepted: &'static str,
+) -> Result<(), OutOfRange> {
+    if found.is_finite() && legal(found) { Ok(()) } else { Err((key, found.to_string(), accepted)) }
+}
+
+fn weights(settings: &WeightsConfig, keys: [&'static str; 5]) -> Result<(), OutOfRange> {
+    let WeightsConfig { lr, lr_min, momentum, weight_decay, clip, .. } = *settings;
+    let [lr_key, lr_min_key, momentum_key, weight_decay_key, clip_key] = keys;
+    check(lr_key, lr, |x| x >= 0.0, "a number of at least 0")?;
+    check(lr_min_key, lr_min, |x| x >= 0.0, "a number of at least 0")?;
+    check(momentum_key, momentum, share, SHARE)?;
+    check(weight_decay_key, weight_decay, |x| x >= 0.0, "a number of at least 0")?;
+    check(clip_key, clip.unwrap_or(1.0), |x| x > 0.0, "a number above 0, or null")
+}
+
+fn arch(settings: &ArchConfig) -> Result<(), OutOfRange> {
+    let ArchConfig { lr, beta1, beta2, eps, weight_decay } = *settings;
+    check("arch.lr", lr, |x| x >= 0.0, "a number of at least 0")?;
+    check("arch.beta1", beta1, share, SHARE)?;
+    check("arch.beta2", beta2, share, SHARE)?;
+    check("arch.eps", eps, |x| x > 0.0, ABOVE)?;
+    check("arch.weight_decay", weight_decay, |x| x >= 0.0, "a number of at least 0")
+}

@@ -1,0 +1,125 @@
+//! What a search and a training say of themselves.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{Gap, Score};
+
+/// What one call of `next_step` did.
+#[derive(Clone, Debug)]
+pub enum Progress<S> {
+    /// A step.
+    Step(StepReport),
+    /// Nothing but summing up an epoch whose steps are all done.
+    Epoch(S),
+    /// Nothing: all epochs are done.
+    Finished,
+}
+
+/// One step of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// From 0.
+    pub epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Steps of this epoch that are done, from 1.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Mean over the epoch's weight batches so far.
+    pub score: Score,
+    /// Norm of the weights' gradient before clipping.
+    pub norm: f64,
+    /// Temperature; `None` in a training.
+    pub tau: Option<f64>,
+    /// Mean entropy of the choices in nats; `None` in a training.
+    pub entropy: Option<f64>,
+}
+
+/// One epoch of a search. Serialized it is a line of `epochs.jsonl`, without times, so that equal runs are equal files.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EpochSummary {
+    /// From 0.
+    pub epoch: usize,
+    /// Whether the weights trained alone.
+    pub warmup: bool,
+    /// Temperature.
+    pub tau: f64,
+    /// Learning rate of the weights.
+    pub lr: f64,
+    /// Mean over the batches of the weight steps, while the weights moved.
+    pub weights: Score,
+    /// Mean over the batches of the architecture steps; `None` while there are none.
+    pub architecture: Option<Score>,
+    /// Mean entropy over all edges, in nats.
+    pub entropy: f64,
+    /// The share of edges whose likeliest candidate has no weights: 1 is the well-known collapse.
+    pub parameter_free: f64,
+    /// The logits, group by group.
+    pub groups: Vec<GroupSummary>,
+    /// What is lost when choices become discrete; `None` in warm-up, where nothing has been chosen yet.
+    pub gap: Option<Gap>,
+    /// What the rule would decide now, in one line.
+    pub genotype: String,
+    /// Indices of the cells of that child through which nothing flows.
+    pub disconnected: Vec<usize>,
+    /// Time of the epoch in this process, in seconds.
+    #[serde(skip)]
+    pub seconds: f64,
+    /// The part of it that measured the gap.
+    #[serde(skip)]
+    pub gap_seconds: f64,
+}
+
+/// One group of edges.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupSummary {
+    /// The group's name.
+    pub name: String,
+    /// Entropy of every edge, in nats.
+    pub entropy: Vec<f64>,
+    /// `α`, E rows of K.
+    pub logits: Vec<Vec<f64>>,
+}
+
+/// One epoch of a training. Serialized it is a line of `train.jsonl`, without times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainSummary {
+    /// From 0.
+    pub epoch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Probability of losing an edge's output.
+    pub drop_path: f64,
+    /// Mean over the training batches, while the weights moved.
+    pub score: Score,
+    /// Time of the epoch in this process, in seconds.
+    #[serde(skip)]
+    pub seconds: f64,
+}
+
+impl fmt::Display for EpochSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {}: {}", self.epoch + 1, self.weights)?;
+        if let Some(architecture) = &self.architecture {
+            write!(f, "; architecture {architecture}")?;
+        }
+        write!(f, "; τ {:.3}, entropy {:.3}", self.tau, self.entropy)?;
+        if let Some(Gap { mixture, argmax, derived, .. }) = &self.gap {
+            write!(
+                f,
+                "; mixture {:.4}, argmax {:.4}, derived {:.4}",
+                mixture.accuracy, argmax.accuracy, derived.accuracy
+            )?;
+        }
+        if self.warmup { f.write_str(" (warm-up)") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for TrainSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {}: {}, learning rate {:.5}", self.epoch + 1, self.score, self.lr)
+    }
+}
