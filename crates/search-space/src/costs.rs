@@ -43,6 +43,9 @@ impl Layout {
 
     /// The costs of the supernet and of the smallest and the largest child that `rule` can derive.
     ///
+    /// Norm and bias are those of the layout's phase: a child that is trained from scratch is counted on a layout of
+    /// [`Phase::Train`](crate::Phase::Train).
+    ///
     /// # Errors
     /// As [`Layout::cost`].
     pub fn costs(&self, words: &dyn Vocabulary, rule: Rule) -> Result<Costs, WordError> {

@@ -1,4 +1,25 @@
 //! What may be chosen, and what was; no tensors.
+//!
+//! ```text
+//! space.yaml ─▶ Space ─▶ Layout (every candidate, at its site) ─▶ child of a Genotype
+//! ```
+//!
+//! One decision shapes the crate: a file is read once, into a [`Space`] that cannot be wrong, and reading it finds
+//! *every* independent fault, each at its line and column. Serde's own readers stop at the first fault and forget
+//! where values stood; so the schema's types are filled from a tree that remembers, pass by pass, a faulty node being
+//! reported once and then read as absent. What operations exist, and what they cost, is asked of a [`Vocabulary`];
+//! all that is said here about shapes, sizes and counts therefore holds for operations of anyone's making.
+//!
+//! ```
+//! use search_space::Genotype;
+//!
+//! let text = r#"{"version": 1, "space": "tiny", "cells": [
+//!     {"kind": "cell", "edges": [{"from": 0, "to": 1, "op": "nor_conv_3x3"}], "output": [1]}]}"#;
+//! let genotype = Genotype::from_json(text)?;
+//! assert_eq!(genotype.to_string(), "cell: 1 = nor_conv_3x3(0); output 1");
+//! assert_eq!(genotype.to_nb201()?, "|nor_conv_3x3~0|");
+//! # Ok::<(), search_space::GenotypeError>(())
+//! ```
 
 mod child;
 mod compile;

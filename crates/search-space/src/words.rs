@@ -6,7 +6,7 @@ use crate::{Cost, OpSpec, Rank, Site, Vocabulary, Word, WordError, Written, faul
 
 pub(crate) struct Words;
 
-const WORDS: [&str; 15] = [
+const WORDS: [&str; 16] = [
     "none",
     "skip_connect",
     "nor_conv",
@@ -18,6 +18,7 @@ const WORDS: [&str; 15] = [
     "mbconv",
     "dense",
     "conv_norm",
+    "linear_norm",
     "residual_block",
     "norm_relu",
     "auxiliary_head",
@@ -85,10 +86,10 @@ impl Vocabulary for Words {
             "avg_pool" | "max_pool" if keeps => 0,
             "avg_pool" | "max_pool" => return refuse("the width changes"),
             "nor_conv" | "dense" => taps * c_in * c_out + site.conv_norm_params(site.c_out),
-            "dil_conv" => taps * c_in + c_in * c_out + site.norm_params(site.c_out),
+            "dil_conv" => taps * c_in + c_in * c_out + site.conv_norm_params(site.c_out),
             "sep_conv" => {
-                let first = taps * c_in + c_in * c_in + site.norm_params(site.c_in);
-                first + taps * c_in + c_in * c_out + site.norm_params(site.c_out)
+                let first = taps * c_in + c_in * c_in + site.conv_norm_params(site.c_in);
+                first + taps * c_in + c_in * c_out + site.conv_norm_params(site.c_out)
             }
             "mbconv" => {
                 let expansion = op.params["expansion"] as u64;
@@ -96,7 +97,7 @@ impl Vocabulary for Words {
                 let expand = if expansion == 1 { 0 } else { c_in * wide + 2 * wide };
                 expand + taps * wide + 2 * wide + wide * c_out + 2 * c_out
             }
-            "conv_norm" => taps * c_in * c_out + 2 * c_out,
+            "conv_norm" | "linear_norm" => taps * c_in * c_out + 2 * c_out,
             "residual_block" => three * (c_in * c_out + c_out * c_out) + c_in * c_out + 4 * c_out,
             "norm_relu" => 2 * c_out,
             "auxiliary_head" => 128 * c_in + 256 + 4 * 128 * 768 + 2 * 768 + 768 * c_out + c_out,

@@ -175,14 +175,15 @@ fn a_cell_whose_paths_all_end_is_disconnected() {
 
 #[test]
 fn genotypes_that_do_not_fit_say_where() {
+    type Change = fn(&mut Genotype);
     let layout = pictures(&shipped("nas-bench-201"), Phase::Train);
     let good = nb201("nas-bench-201", ["none"; 6]);
-    let refusal = |change: fn(&mut Genotype)| {
+    let refusal = |change: Change| {
         let mut genotype = good.clone();
         change(&mut genotype);
         layout.child(&genotype).expect_err("refused").to_string()
     };
-    let cases: [(fn(&mut Genotype), &str); 8] = [
+    let cases: [(Change, &str); 8] = [
         (|g| g.version = 2, "version: version 2; this program reads version 1"),
         (|g| g.space = "x".into(), "space: a genotype of the space `x`; expected one of `nas-bench-201`"),
         (|g| g.cells.clear(), "cell 0 of kind `cell`: no choices; expected an entry for it"),

@@ -61,9 +61,9 @@ fn supernets_have_the_weights_their_files_state() {
     let digits = request(image(8, 8, 1), Phase::Search);
     assert_eq!(params(&shipped("digits").layout(&digits, &Words).expect("digits")), 396_922);
     let series = request(Shape { extent: Extent::Series { length: 32 }, channels: 32 }, Phase::Search);
-    assert_eq!(params(&shipped("series-1d").layout(&series, &Words).expect("series")), 419_930);
+    assert_eq!(params(&shipped("series-1d").layout(&series, &Words).expect("series")), 422_666);
     let rows = request(Shape { extent: Extent::Flat, channels: 64 }, Phase::Search);
-    assert_eq!(params(&shipped("mlp").layout(&rows, &Words).expect("rows")), 37_930);
+    assert_eq!(params(&shipped("mlp").layout(&rows, &Words).expect("rows")), 37_994);
 }
 
 #[test]
