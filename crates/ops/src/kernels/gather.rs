@@ -58,24 +58,19 @@ impl Frame {
     /// Adds the frame of an image to `frames`, with zeros outside of the image.
     fn push<T: Real>(&self, map: &Map, prelude: Prelude, image: &[T], frames: &mut Vec<T>) {
         let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
-        let first = self.left.max(0) as usize;
-        let inside = map.w.saturating_sub(first).min(self.w - before);
-        let zeros =
-            |frames: &mut Vec<T>, columns: usize| frames.resize(frames.len() + columns * self.c, T::ZERO);
-        for y in (0..self.h).map(|r| self.top + r as isize) {
-            if inside == 0 || y < 0 || y >= map.h as isize {
-                zeros(frames, self.w);
-                continue;
-            }
-            let start = (y as usize * map.w + first) * self.c;
-            let row = &image[start..start + inside * self.c];
-            zeros(frames, before);
+        let left = self.left.max(0) as usize;
+        let inside = map.w.saturating_sub(left).min(self.w - before);
+        let rows = self.top.max(0)..(map.h as isize).min(self.top + self.h as isize);
+        let start = frames.len();
+        for y in rows.filter(|_| inside > 0) {
+            frames.resize(start + ((y - self.top) as usize * self.w + before) * self.c, T::ZERO);
+            let row = &image[(y as usize * map.w + left) * self.c..][..inside * self.c];
             match prelude {
                 Prelude::Identity => frames.extend_from_slice(row),
                 Prelude::Relu => frames.extend(row.iter().map(|x| x.relu())),
             }
-            zeros(frames, self.w - before - inside);
         }
+        frames.resize(start + self.len(), T::ZERO);
     }
 }
 

@@ -70,9 +70,7 @@ vectorized! {
 vectorized! {
     /// `out[outs[i] + c] = Σ_k values[rows[i] + cols[k] + c] · b[k·stride + c]` for `c < n`: each channel by itself.
     /// `values` and `b` are readable up to a multiple of the vector's length.
-    pub(crate) fn channelwise<T, V, WIDE>(
-        sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize, store: Store,
-    ) -> () {
+    pub(crate) fn channelwise<T, V, WIDE>(sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize) -> () {
         let padded = n.next_multiple_of(V::LANES);
         check(&sum, padded, out.len(), n);
         assert!(end(stride, sum.cols.len()) + padded <= b.len() || sum.cols.is_empty());
@@ -80,7 +78,7 @@ vectorized! {
         while c < n {
             // SAFETY: just checked: a vector at `c` lies in `values` and `b` wherever the loop reads, and `n` elements
             // from every `outs[i]` on lie in `out`.
-            unsafe { channel_tiles::<V, 9>(sum, b, stride, out, n, store, c) };
+            unsafe { channel_tiles::<V, 9>(sum, b, stride, out, n, c) };
             c += V::LANES;
         }
     }
@@ -107,6 +105,7 @@ fn end(stride: usize, count: usize) -> usize {
 /// # Safety
 /// As checked in [`product`].
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
 unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     sum: Sum<'_, V::Elem>,
     b: Panels<'_, V::Elem>,
@@ -115,23 +114,19 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     store: Store,
     vector: usize,
 ) {
-    let Some(last) = sum.rows.len().checked_sub(1) else { return };
     let full = (vector + Q) * V::LANES <= n;
     let mut first = 0;
-    while first <= last {
-        let mut from = [sum.values.as_ptr(); P];
+    while first < sum.rows.len() {
+        // SAFETY: there is a row, and as many outputs as rows.
+        let (from, to) = unsafe { places::<_, P>(&sum, first, 0, out.as_mut_ptr()) };
         let mut acc = [[V::splat(V::Elem::ZERO); Q]; P];
-        for p in 0..P {
-            let row = last.min(first + p);
-            // SAFETY: offsets lie in `values` and `out`, by the caller's promise.
-            unsafe {
-                from[p] = from[p].add(*sum.rows.get_unchecked(row));
-                if store == Store::Add {
-                    let to = out.as_ptr().add(*sum.outs.get_unchecked(row));
-                    for q in 0..Q {
-                        let at = (vector + q) * V::LANES;
-                        acc[p][q] = if full { V::load(to.add(at)) } else { load_some(to, at, n) };
-                    }
+        if store == Store::Add {
+            for p in 0..P {
+                for q in 0..Q {
+                    let first = (vector + q) * V::LANES;
+                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
+                    acc[p][q] =
+                        unsafe { if full { V::load(to[p].add(first)) } else { load_some(to[p], first, n) } };
                 }
             }
         }
@@ -151,30 +146,17 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
             }
             at = at.wrapping_add(b.row);
         }
-        if full {
-            for p in 0..P {
-                for q in 0..Q {
+        for q in 0..Q {
+            // One test for all rows, or LLVM keeps the sums in memory to loop over them.
+            if full {
+                for p in 0..P {
                     // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                    unsafe {
-                        acc[p][q].store(
-                            out.as_mut_ptr()
-                                .add(*sum.outs.get_unchecked(last.min(first + p)) + (vector + q) * V::LANES),
-                        )
-                    };
+                    unsafe { acc[p][q].store(to[p].add((vector + q) * V::LANES)) };
                 }
-            }
-        } else {
-            for p in 0..P {
-                for q in 0..Q {
+            } else {
+                for p in 0..P {
                     // SAFETY: as above.
-                    unsafe {
-                        store_some(
-                            acc[p][q],
-                            out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p))),
-                            (vector + q) * V::LANES,
-                            n,
-                        )
-                    };
+                    unsafe { store_some(acc[p][q], to[p], (vector + q) * V::LANES, n) };
                 }
             }
         }
@@ -193,25 +175,14 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
     stride: usize,
     out: &mut [V::Elem],
     n: usize,
-    store: Store,
     c: usize,
 ) {
-    let Some(last) = sum.rows.len().checked_sub(1) else { return };
     let full = c + V::LANES <= n;
     let mut first = 0;
-    while first <= last {
-        let mut from = [sum.values.as_ptr(); P];
+    while first < sum.rows.len() {
+        // SAFETY: there is a row, and as many outputs as rows.
+        let (from, to) = unsafe { places::<_, P>(&sum, first, c, out.as_mut_ptr()) };
         let mut acc = [V::splat(V::Elem::ZERO); P];
-        for p in 0..P {
-            let row = last.min(first + p);
-            // SAFETY: offsets lie in `values` and `out`, by the caller's promise.
-            unsafe {
-                from[p] = from[p].add(*sum.rows.get_unchecked(row)).wrapping_add(c);
-                if store == Store::Add {
-                    acc[p] = load_some(out.as_ptr().add(*sum.outs.get_unchecked(row)), c, n);
-                }
-            }
-        }
         let mut at = b.as_ptr().wrapping_add(c);
         for &col in sum.cols {
             // SAFETY: a vector here lies in `b`, by the caller's promise.
@@ -225,28 +196,40 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
         if full {
             for p in 0..P {
                 // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                unsafe {
-                    acc[p].store(out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p)) + c))
-                };
+                unsafe { acc[p].store(to[p].add(c)) };
             }
         } else {
             for p in 0..P {
                 // SAFETY: as above.
-                unsafe {
-                    store_some(
-                        acc[p],
-                        out.as_mut_ptr().add(*sum.outs.get_unchecked(last.min(first + p))),
-                        c,
-                        n,
-                    )
-                };
+                unsafe { store_some(acc[p], to[p], c, n) };
             }
         }
         first += P;
     }
 }
 
-/// Loads elements `first..` of `n`, fewer than a vector, with zeros beyond.
+/// Where `P` rows from `first` on are read, `c` elements further on, and written; the last row again beyond the last.
+///
+/// # Safety
+/// There is a row `first`, and an output for every row.
+#[inline(always)]
+unsafe fn places<T, const P: usize>(
+    sum: &Sum<'_, T>,
+    first: usize,
+    c: usize,
+    out: *mut T,
+) -> ([*const T; P], [*mut T; P]) {
+    let (mut from, mut to) = ([sum.values.as_ptr(); P], [out; P]);
+    for p in 0..P {
+        let row = (first + p).min(sum.rows.len() - 1);
+        // SAFETY: `row` is below the number of rows, by the caller's promise.
+        let (read, write) = unsafe { (*sum.rows.get_unchecked(row), *sum.outs.get_unchecked(row)) };
+        (from[p], to[p]) = (from[p].wrapping_add(read + c), to[p].wrapping_add(write));
+    }
+    (from, to)
+}
+
+/// Loads elements `first..` of `n`, at most a vector, with zeros beyond.
 ///
 /// # Safety
 /// `n` elements from `from` on are readable.
@@ -262,7 +245,7 @@ unsafe fn load_some<V: Vector>(from: *const V::Elem, first: usize, n: usize) -> 
     }
 }
 
-/// Stores a vector to elements `first..` of `n`, fewer than it has, dropping what lies beyond.
+/// Stores a vector to elements `first..` of `n`, dropping what lies beyond.
 ///
 /// # Safety
 /// `n` elements from `to` on are writable.

@@ -2,6 +2,9 @@
 
 use crate::kernels::simd::vectorized;
 
+/// Elements of a choice made at once.
+pub(in crate::kernels) const BLOCK: usize = 64;
+
 vectorized! {
     pub(super) fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
         for (y, &x) in y.iter_mut().zip(x) {
@@ -33,8 +36,13 @@ vectorized! {
 vectorized! {
     /// Clears a gradient where the ReLU's input was not positive.
     pub(in crate::kernels) fn relu_mask<T, V, WIDE>(x: &[T], gx: &mut [T]) -> () {
-        for (gx, &x) in gx.iter_mut().zip(x) {
-            *gx = if x > T::ZERO { *gx } else { T::ZERO };
+        // By way of a block: LLVM would make the choice a masked store, which is slow on some processors.
+        for (gx, x) in gx.chunks_mut(BLOCK).zip(x.chunks(BLOCK)) {
+            let mut kept = [T::ZERO; BLOCK];
+            for ((kept, &gx), &x) in kept.iter_mut().zip(&*gx).zip(x) {
+                *kept = if x > T::ZERO { gx } else { T::ZERO };
+            }
+            gx.copy_from_slice(&kept[..x.len()]);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_mask,
     gather::{Gather, padded},
-    product::{Store, Sum, channelwise},
+    product::{Sum, channelwise},
     simd::lanes,
     threads::{add_in_order, collect, fill, images_per_piece, piece},
     values::{Map, Real},
@@ -70,7 +70,7 @@ pub(super) fn weight_gradient<T: Real>(
         let cols = &phase.pixels[..gy.len() / width];
         let sum = Sum { values: &frames, rows: &phase.offsets, cols, outs: &outs };
         let mut part = vec![T::ZERO; window.taps() * c];
-        channelwise(isa, sum, &gy, width, &mut part, c, Store::Replace);
+        channelwise(isa, sum, &gy, width, &mut part, c);
         part
     });
     add_in_order(parts, window.taps() * c)
@@ -114,7 +114,7 @@ impl<T: Real> ChannelSums<T> {
         let frames = self.gather.frames(from, prelude, source, width == from.c);
         for (phase, weights) in self.gather.phases.iter().zip(&self.weights) {
             let sum = self.gather.sum(phase, &frames, &phase.offsets, target.len() / to.image());
-            channelwise(self.isa, sum, weights, width, target, to.c, Store::Replace);
+            channelwise(self.isa, sum, weights, width, target, to.c);
         }
     }
 }

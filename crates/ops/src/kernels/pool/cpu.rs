@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::kernels::{
     Isa, Prelude, Window,
+    activation::BLOCK,
     depthwise::ChannelSums,
     gather::Gather,
     simd::vectorized,
@@ -187,10 +188,17 @@ vectorized! {
                     taps.fill(tap);
                     continue;
                 }
-                for ((y, winner), &x) in y.iter_mut().zip(taps).zip(x) {
-                    let wins = (x > *y) | x.is_nan(); // of equal values the earlier tap stays
-                    *y = if wins { x } else { *y };
-                    *winner = if wins { tap } else { *winner };
+                // By way of a block, as in `relu_mask`.
+                for ((y, taps), x) in y.chunks_mut(BLOCK).zip(taps.chunks_mut(BLOCK)).zip(x.chunks(BLOCK)) {
+                    let (mut best, mut who) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
+                    let values = x.iter().zip(&*y).zip(&*taps);
+                    for ((best, who), ((&x, &y), &old)) in best.iter_mut().zip(&mut who).zip(values) {
+                        let wins = (x > y) | x.is_nan(); // of equal values the earlier tap stays
+                        *best = if wins { x } else { y };
+                        *who = if wins { tap } else { old };
+                    }
+                    y.copy_from_slice(&best[..x.len()]);
+                    taps.copy_from_slice(&who[..x.len()]);
                 }
             }
             winners.iter_mut().zip(&taps).for_each(|(winner, tap)| *winner = tap.to_u8());

@@ -102,7 +102,7 @@ vectorized! {
 
 vectorized! {
     fn is_finite_piece<T, V, WIDE>(x: &[T]) -> bool {
-        // x − x is 0 for a finite x, else NaN.
-        x.iter().fold(true, |finite, &x| finite & (x - x == T::ZERO))
+        // 0·x is 0 for a finite x, else NaN.
+        x.iter().fold(true, |finite, &x| finite & (x * T::ZERO == T::ZERO))
     }
 }
