@@ -18,6 +18,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub use candle_core::utils::cuda_is_available;
+pub use candle_core::{DType, Device, Tensor, Var};
+
 pub use controller;
 pub use data;
 pub use export;
