@@ -1,0 +1,51 @@
+//! The sub-commands, one file each.
+
+mod check;
+mod derive;
+mod eval;
+mod export;
+mod list;
+mod new;
+mod search;
+mod train;
+
+use clap::Subcommand;
+
+use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
+
+/// What a person may ask for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Search a space on data: train the choices with the weights, derive, retrain, report
+    Search(search::Search),
+    /// Check a space file and count it: architectures, parameters, operations, memory
+    Check(check::Check),
+    /// Write a commented space to start from
+    New(new::New),
+    /// Turn a run's logits into a genotype, by any rule
+    Derive(derive::Derive),
+    /// Train a genotype from scratch and test it once
+    Train(train::Train),
+    /// Measure a run's networks again
+    Eval(eval::Eval),
+    /// Write a run or a genotype in another format
+    Export(export::Export),
+    /// List what strait knows: spaces, operations, data, estimators
+    List(list::List),
+}
+
+impl Command {
+    /// Does what was asked.
+    pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
+        match self {
+            Self::Search(args) => args.run(console, log),
+            Self::Check(args) => args.run(),
+            Self::New(args) => args.run(),
+            Self::Derive(args) => args.run(),
+            Self::Train(args) => args.run(console, log),
+            Self::Eval(args) => args.run(console),
+            Self::Export(args) => args.run(),
+            Self::List(args) => args.run(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `strait search`: from a space and data to a genotype, a trained child and a picture.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use strait::controller::{Demand, estimators};
+use strait::data::{DataSpec, SearchData};
+use strait::ops::Catalog;
+use strait::space::{Cost, Genotype, Space};
+use strait::trainer::{Gap, Machine, RunDir, Search as Searcher, SearchConfig, TrainConfig};
+
+use super::check::grouped;
+use super::train::{Child, child_layout};
+use crate::options::{self, Settings, data_flag, dataset, estimator_name, origin, quoted, space};
+use crate::progress::{Drive, Searching};
+use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
+
+const EXAMPLES: &str = "\
+Examples:
+  strait search
+  strait search nas-bench-201 --data cifar10:data/cifar-10-batches-bin --epochs 50
+  strait search my.yaml --data csv:table.csv --estimator gdas --set weights.lr=0.05 --seed 3
+  strait search --resume runs/digits-seed0
+
+Settings come from the defaults, the space's `search:` block, --config, the flags and --set, the later over the
+earlier; the run directory holds what came of it in config.yaml.";
+
+/// `strait search`
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Search {
+    /// A space file, or the name of a shipped space [default: digits]
+    #[arg(value_name = "SPACE.yaml")]
+    space: Option<String>,
+    /// What to learn from: digits, idx:DIR, cifar10:DIR, … (`strait list data`) [default: digits]
+    #[arg(long, value_name = "DATA")]
+    data: Option<DataSpec>,
+    /// Directory of the run, new or empty [default: runs/SPACE-seedN]
+    #[arg(long, value_name = "RUN")]
+    out: Option<PathBuf>,
+    /// How a gradient crosses a choice (`strait list estimators`)
+    #[arg(long, value_name = "NAME", value_parser = estimator_name)]
+    estimator: Option<String>,
+    /// Passes over the weights' part of the data
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Examples in a batch
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// All chance derives from it
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Go on with an interrupted run, with its own settings
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["space", "data", "out", "estimator", "epochs", "batch", "seed", "config", "set", "force"])]
+    resume: Option<PathBuf>,
+    /// Replace a run that is in the way
+    #[arg(long)]
+    force: bool,
+    /// Save inside an epoch every so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = options::minutes)]
+    save_every: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    machine: options::Machine,
+}
+
+/// What a search came to; accuracies are fractions in [0, 1].
+#[derive(Debug, Serialize)]
+struct Outcome {
+    genotype: Genotype,
+    seed: u64,
+    epochs: usize,
+    /// The supernet as it was trained, by sampled paths or as a mixture, on the architecture's part.
+    supernet_accuracy: f64,
+    /// The child with the supernet's weights, on the same examples.
+    derived_accuracy: f64,
+    /// The child trained from scratch, on the test part; nothing where the settings give it no epochs.
+    test_accuracy: Option<f64>,
+    /// Of the child, as trained from scratch.
+    params: u64,
+    /// Of the child, for one example.
+    macs: u64,
+    /// What discreteness costs, in all its steps.
+    gap: Gap,
+}
+
+/// What is searched, and with which settings.
+struct Plan {
+    space: Space,
+    config: SearchConfig,
+}
+
+impl Search {
+    /// Searches, derives, trains, reports.
+    pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let reopened = self.resume.as_deref().map(RunDir::open).transpose()?;
+        let plan = match &reopened {
+            Some(run) => Plan { space: options::space_of(run, &catalog)?, config: run.search_config()? },
+            None => self.plan(&catalog)?,
+        };
+        let data = dataset(&plan.config.data)?;
+        let split = SearchData::split(data.clone(), &plan.config.split())?;
+        console.note(&format!("{} on {}: {split}", plan.space.name(), plan.config.data.source));
+        let mut search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &device)?;
+        let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
+        log.begin(run.path())?;
+        let machine = Machine::new(self.machine.threads(), &[("run", run.path().display().to_string())]);
+        run.write_machine(&machine)?;
+        if self.resume.is_some() {
+            search.resume(&run)?;
+        }
+        let again = format!("go on with: strait search --resume {}", run.path().display());
+        let drive = Drive { run: &run, console, minutes: self.save_every, again };
+        let last = drive.to_the_end(Searching(&mut search, &split))?;
+        let mut outcome = plan.conclude(&search, &split, last.and_then(|epoch| epoch.gap), &run, &catalog)?;
+        let train = TrainConfig::from(&plan.config);
+        if plan.config.retrain_epochs > 0 {
+            console.note(&format!("{}\n\ntraining it from scratch", outcome.genotype));
+            let from_scratch =
+                Child { space: &plan.space, genotype: &outcome.genotype, data, catalog: &catalog };
+            let score = from_scratch.train(train, &device, &drive)?;
+            outcome.test_accuracy = Some(score.accuracy);
+        }
+        run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;
+        run.write_machine(&machine.finish())?;
+        outcome.answer(self.json, &plan, run.path(), begun.elapsed().as_secs_f64())
+    }
+
+    fn plan(&self, catalog: &Catalog) -> Result<Plan, Failure> {
+        let name = self.space.as_deref().unwrap_or("digits");
+        let space = space(name, catalog)?;
+        let given = self.settings.read(&[
+            ("data.source", data_flag(self.data.as_ref())),
+            ("estimator", self.estimator.as_ref().map(quoted)),
+            ("epochs", self.epochs.map(|n| n.to_string())),
+            ("batch", self.batch.map(|n| n.to_string())),
+            ("seed", self.seed.map(|n| n.to_string())),
+        ])?;
+        let config = SearchConfig::resolve(&given.over_space(&space, &origin(name)))?;
+        Ok(Plan { space, config })
+    }
+
+    fn create(&self, plan: &Plan) -> Result<RunDir, Failure> {
+        let named = || PathBuf::from(format!("runs/{}-seed{}", plan.space.name(), plan.config.seed));
+        let run = options::create_run(&self.out.clone().unwrap_or_else(named), self.force)?;
+        run.write_search(&plan.config, plan.space.yaml())?;
+        Ok(run)
+    }
+}
+
+impl Plan {
+    /// Derives the child and says what its discreteness costs.
+    fn conclude(
+        &self,
+        search: &Searcher<'_>,
+        data: &SearchData,
+        gap: Option<Gap>,
+        run: &RunDir,
+        catalog: &Catalog,
+    ) -> Result<Outcome, Failure> {
+        let Self { space, config } = self;
+        let decision = search.derive(search.rule(), data)?;
+        let other = format!(
+            "the run is whole; try another rule: strait derive {} --rule sampled:100",
+            run.path().display()
+        );
+        let genotype = decision.connected().map_err(|error| Failure::from(error).hint(&other))?;
+        run.write_genotype(&genotype)?;
+        let gap = gap.map_or_else(|| search.evaluate(data, usize::MAX), Ok)?; // none: the run had ended before
+        let mixture = estimators::by_name(&config.estimator)?.demand() == Demand::Mixture;
+        let Cost { params, macs, .. } =
+            child_layout(space, &genotype, &TrainConfig::from(config), data.info(), catalog)?
+                .cost(catalog)?;
+        Ok(Outcome {
+            seed: config.seed,
+            epochs: config.epochs,
+            supernet_accuracy: if mixture { gap.mixture.accuracy } else { gap.sampled.accuracy },
+            derived_accuracy: gap.derived.accuracy,
+            test_accuracy: None,
+            params,
+            macs,
+            gap,
+            genotype,
+        })
+    }
+}
+
+impl Outcome {
+    fn answer(&self, json: bool, plan: &Plan, run: &Path, seconds: f64) -> Result<Answer, Failure> {
+        let mut value = serde_json::to_value(self)?;
+        value["run"] = json!(run.display().to_string());
+        value["seconds"] = json!(seconds);
+        Answer::either(json, &value, || self.words(plan, run, seconds))
+    }
+
+    fn words(&self, plan: &Plan, run: &Path, seconds: f64) -> String {
+        let run = run.display();
+        let Gap { examples, .. } = self.gap;
+        let tested = self.test_accuracy.map_or_else(
+            || "not yet".to_owned(),
+            |accuracy| format!("{accuracy:.4} on the test part of {}", plan.config.data.source),
+        );
+        format!(
+            "{genotype}\n\n\
+             supernet       {supernet:.4} on {examples} examples of the architecture's part\n\
+             derived        {derived:.4} on the same, with the supernet's weights\n\
+             from scratch   {tested}\n\
+             parameters     {params}\n\
+             macs           {macs}\n\
+             seed           {seed}, {epochs} epochs, {seconds:.0} s\n\
+             run            {run}\n\n\
+             next\n  \
+             strait train {run} --epochs 100        train the child longer, or wider with --channels\n  \
+             strait derive {run} --rule sampled:100  another decision from the same logits\n  \
+             strait export {run} --format nb201      yaml, json, nb201, darts\n",
+            genotype = self.genotype,
+            supernet = self.supernet_accuracy,
+            derived = self.derived_accuracy,
+            params = grouped(&self.params.to_string()),
+            macs = grouped(&self.macs.to_string()),
+            seed = self.seed,
+            epochs = self.epochs,
+        )
+    }
+}

@@ -1,0 +1,275 @@
+//! Options that several commands share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use strait::controller::estimators::{self, UnknownEstimator};
+use strait::data::{self, DataSpec, Dataset, SearchData};
+use strait::ops::Catalog;
+use strait::space::{Genotype, Space, nearest};
+use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
+use strait::{Device, cuda_is_available};
+
+use crate::failure::Failure;
+
+/// What the numbers are computed on; changes the time, never the bytes of a result.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Machine")]
+pub(crate) struct Machine {
+    /// Threads to compute with [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Device to compute on: cpu, cuda or cuda:INDEX
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
+}
+
+impl Machine {
+    /// Sets the size of the thread pool and opens the device.
+    pub(crate) fn open(&self) -> Result<Device, Failure> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
+        pool.build_global()?;
+        match self.device {
+            DeviceName::Cpu => Ok(Device::Cpu),
+            DeviceName::Cuda(_) if !cuda_is_available() => Err(Failure::misuse(
+                "this strait was built without CUDA; `--device cpu` is what it has",
+            )
+            .hint(
+                "build it with `cargo build --release --features cuda` on a machine with the CUDA toolkit",
+            )),
+            DeviceName::Cuda(index) => Device::new_cuda(index)
+                .map_err(|error| Failure::new(format!("cannot open cuda:{index}"), error)),
+        }
+    }
+
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        rayon::current_num_threads()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum DeviceName {
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = |text: &str| text.parse().ok().map(Self::Cuda);
+        let cuda = match text.strip_prefix("cuda") {
+            Some("") => Some(Self::Cuda(0)),
+            rest => rest.and_then(|rest| rest.strip_prefix(':')).and_then(index),
+        };
+        let device = if text == "cpu" { Some(Self::Cpu) } else { cuda };
+        device.ok_or_else(|| "expected cpu, cuda or cuda:INDEX".to_owned())
+    }
+}
+
+/// Settings beyond the flags: a file, and single keys.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Settings {
+    /// Settings file; what it leaves out comes from the space, then from the defaults
+    #[arg(long, value_name = "FILE.yaml")]
+    config: Option<PathBuf>,
+    /// One setting, over everything else: `--set weights.lr=0.1`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, as in weights.lr=0.1")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// The settings as they were given, owned, so that [`Layer`]s can point into them.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    file: Option<(String, String)>,
+    pairs: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Reads the file and puts the command's own flags (`None` where not given) under the pairs of `--set`.
+    pub(crate) fn read(&self, flags: &[(&str, Option<String>)]) -> Result<Given, Failure> {
+        let flag = |(key, value): &(&str, Option<String>)| Some(((*key).to_owned(), value.clone()?));
+        let pairs = flags.iter().filter_map(flag).chain(self.set.iter().cloned()).collect();
+        let file =
+            self.config.as_deref().map(|path| Ok::<_, Failure>((path.display().to_string(), read(path)?)));
+        Ok(Given { file: file.transpose()?, pairs })
+    }
+}
+
+impl Given {
+    /// The layers of a search, lowest first: what the space says, the file, the flags, the pairs.
+    pub(crate) fn over_space<'a>(&'a self, space: &'a Space, origin: &'a str) -> Vec<Layer<'a>> {
+        self.over(Layer::Value { origin, value: space.search_settings() })
+    }
+
+    /// The layers over `base`, lowest first.
+    pub(crate) fn over<'a>(&'a self, base: Layer<'a>) -> Vec<Layer<'a>> {
+        let file = self.file.iter().map(|(origin, text)| Layer::Text { origin, text });
+        let pairs = self.pairs.iter().map(|(key, value)| Layer::Set { key, value });
+        std::iter::once(base).chain(file).chain(pairs).collect()
+    }
+}
+
+/// What the settings of a space are called in messages.
+pub(crate) fn origin(space: &str) -> String {
+    format!("{space}: search")
+}
+
+/// A string as a YAML value that cannot be read as anything else.
+pub(crate) fn quoted(text: impl AsRef<str>) -> String {
+    serde_json::to_string(text.as_ref()).expect("a string has a JSON form")
+}
+
+/// The text of a file that a person named.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::misuse(format!("{}: cannot be read: {error}", path.display())))
+}
+
+/// The space in a file, or the shipped one of that name.
+pub(crate) fn space(name: &str, catalog: &Catalog) -> Result<Space, Failure> {
+    let path = Path::new(name);
+    if path.exists() {
+        return Ok(Space::load(path, catalog)?);
+    }
+    let shipped = Space::shipped(name.strip_suffix(".yaml").unwrap_or(name), catalog);
+    let names = Space::shipped_names();
+    shipped.transpose()?.ok_or_else(|| {
+        let near = nearest(name, names.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+        Failure::misuse(format!(
+            "no file and no shipped space is called `{name}`{}",
+            near.unwrap_or_default()
+        ))
+        .hint(format!("shipped are {}; `strait new` writes one to start from", names.join(", ")))
+    })
+}
+
+/// The space of a run, as it was when the run began.
+pub(crate) fn space_of(run: &RunDir, catalog: &Catalog) -> Result<Space, Failure> {
+    let name = run.path().join("space.yaml").display().to_string();
+    Ok(Space::parse(&run.space_yaml()?, &name, catalog)?)
+}
+
+/// A directory for a new run; with `force`, in place of another run.
+pub(crate) fn create_run(path: &Path, force: bool) -> Result<RunDir, Failure> {
+    let overwrite = if force { Overwrite::Force } else { Overwrite::Refuse };
+    RunDir::create(path, overwrite).map_err(|error| {
+        let ways =
+            "name another directory with --out, replace the run with --force, or go on with it with --resume";
+        Failure::from(error).hint(ways)
+    })
+}
+
+/// The data that a configuration names.
+pub(crate) fn dataset(config: &DataConfig) -> Result<Arc<dyn Dataset>, Failure> {
+    Ok(data::open(&config.source, &config.options)?)
+}
+
+/// `--estimator`, checked: a name that [`estimators::by_name`] knows.
+pub(crate) fn estimator_name(name: &str) -> Result<String, UnknownEstimator> {
+    estimators::by_name(name).map(|_| name.to_owned())
+}
+
+/// `--save-every`: minutes between two checkpoints.
+pub(crate) fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok().filter(|minutes: &f64| (0.0..=1e6).contains(minutes));
+    minutes.ok_or_else(|| "expected minutes, at least 0".to_owned())
+}
+
+/// `--data`, checked before anything else is done.
+pub(crate) fn data_flag(data: Option<&DataSpec>) -> Option<String> {
+    data.map(|data| quoted(data.to_string()))
+}
+
+/// A genotype and its space, from a file or from a run.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) space: Space,
+    pub(crate) genotype: Genotype,
+    /// The run it comes from.
+    pub(crate) run: Option<RunDir>,
+}
+
+impl Subject {
+    /// Of a run that has decided.
+    pub(crate) fn of(run: &RunDir, catalog: &Catalog) -> Result<Self, Failure> {
+        let genotype = run.genotype().map_err(|error| {
+            Failure::from(error)
+                .hint(format!("let the search end: strait search --resume {}", run.path().display()))
+        })?;
+        Ok(Self { space: space_of(run, catalog)?, genotype, run: None })
+    }
+
+    /// Of the run or the genotype at `path`; its space is the run's, the one that is named, or a shipped one.
+    pub(crate) fn open(path: &Path, named: Option<&str>, catalog: &Catalog) -> Result<Self, Failure> {
+        if path.is_dir() {
+            let run = RunDir::view(path)?;
+            let subject = Self::of(&run, catalog)?;
+            let other = named.map(|name| space(name, catalog)).transpose()?;
+            return Ok(Self { space: other.unwrap_or(subject.space), run: Some(run), ..subject });
+        }
+        let genotype = genotype(path)?;
+        let name = named.unwrap_or(&genotype.space);
+        if named.is_none() && Space::shipped_yaml(name).is_none() {
+            let message = format!("{}: of the space `{name}`, which is not shipped", path.display());
+            return Err(Failure::misuse(message).hint("name the space's file with --space"));
+        }
+        let space = space(name, catalog)?;
+        Ok(Self { space, genotype, run: None })
+    }
+}
+
+/// Reads a genotype in YAML, of which JSON is a part.
+pub(crate) fn genotype(path: &Path) -> Result<Genotype, Failure> {
+    let refuse = |error| Failure::misuse(format!("{}: not a genotype: {error}", path.display()));
+    Genotype::from_yaml(&read(path)?).map_err(refuse)
+}
+
+/// A search at its last checkpoint, to look at.
+pub(crate) struct Finished<'c> {
+    pub(crate) config: SearchConfig,
+    pub(crate) split: SearchData,
+    pub(crate) search: Search<'c>,
+}
+
+impl<'c> Finished<'c> {
+    /// Reads the run at `path`, on its own data or on `other`.
+    pub(crate) fn open(
+        path: &Path,
+        other: Option<&DataSpec>,
+        catalog: &'c Catalog,
+        device: &Device,
+    ) -> Result<Self, Failure> {
+        let run = RunDir::view(path)?;
+        let (space, config) = (space_of(&run, catalog)?, run.search_config()?);
+        let own = SearchData::split(dataset(&config.data)?, &config.split())?;
+        let mut search = Search::new(&space, catalog, &own, config.clone(), device)?;
+        if !search.resume(&run)? {
+            let again = format!("let it search: strait search --resume {}", path.display());
+            return Err(Failure::misuse(format!("{}: no checkpoint yet", path.display())).hint(again));
+        }
+        let split = match other {
+            None => own,
+            Some(source) => {
+                let data = DataConfig { source: source.clone(), ..config.data.clone() };
+                SearchData::split(dataset(&data)?, &config.split())?
+            }
+        };
+        Ok(Self { config, split, search })
+    }
+}
+
+/// Writes a file that a person named.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}", path.display()), error))
+}
