@@ -1,3 +1,7 @@
 //! Tests of the whole: the house's invariants, the shipped spaces' figures, the command line.
 
+mod commands;
+mod runs;
+mod search_spaces;
 mod tidy;
+mod workbench;

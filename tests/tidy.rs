@@ -75,11 +75,10 @@ fn sources() -> Vec<Source> {
     files(&root().join("crates"), "rs").into_iter().map(read).collect()
 }
 
-/// Product sources: neither tests nor benches.
+/// Product sources: neither tests, nor examples, nor benches.
 fn product() -> impl Iterator<Item = Source> {
-    sources()
-        .into_iter()
-        .filter(|source| !source.path.contains("/tests") && !source.path.contains("/benches/"))
+    let other = ["/tests", "/examples/", "/benches/"];
+    sources().into_iter().filter(move |source| !other.iter().any(|part| source.path.contains(part)))
 }
 
 /// No product source for which `excused` is false holds any of `words`.
@@ -145,8 +144,11 @@ fn chance_comes_from_seeded_generators_only() {
 
 #[test]
 fn nothing_iterates_over_a_hash_map() {
-    let asks_for_members_only = |path: &str| path == "crates/search-space/src/document.rs";
-    nowhere(&["HashMap", "HashSet"], asks_for_members_only);
+    let excused = [
+        "crates/search-space/src/document.rs", // asks whether a key is known, and nothing else
+        "crates/trainer/src/checkpoint.rs",    // safetensors takes its metadata so: a map of one key
+    ];
+    nowhere(&["HashMap", "HashSet"], |path| excused.contains(&path));
 }
 
 #[test]

@@ -1,0 +1,348 @@
+//! The command line: every sub-command, and every error a person can make.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use assert_cmd::assert::Assert;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+
+use crate::workbench::{TOY, bench, idx, strait};
+
+/// Runs `strait` on the bench.
+fn run(args: &[&str]) -> Assert {
+    strait(bench().path()).args(args).assert()
+}
+
+/// The one JSON object on stdout of a command that ends well.
+fn json(args: &[&str]) -> Value {
+    let output = run(args).success().get_output().stdout.clone();
+    serde_json::from_slice(&output).expect("one JSON object")
+}
+
+/// The command is refused with code 2, nothing on stdout, and a message that holds `message`.
+#[track_caller]
+fn refuses(args: &[&str], message: &str) {
+    run(args).code(2).stdout("").stderr(contains("error: ").and(contains(message)));
+}
+
+fn accuracy(value: &Value) -> f64 {
+    value.as_f64().filter(|accuracy| (0.0..=1.0).contains(accuracy)).expect("a fraction")
+}
+
+#[test]
+fn every_sub_command_explains_itself() {
+    for command in ["search", "check", "new", "derive", "train", "eval", "export", "list"] {
+        run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
+        run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
+    }
+}
+
+#[test]
+fn lists_name_what_strait_knows() {
+    let known = [
+        ("spaces", "nas-bench-201"),
+        ("ops", "sep_conv_3x3"),
+        ("data", "cifar10:DIR"),
+        ("estimators", "gumbel-st"),
+    ];
+    for (what, name) in known {
+        run(&["list", what]).success().stdout(contains(name)).stderr("");
+        assert!(json(&["list", what, "--json"])[what].as_array().is_some_and(|entries| entries.len() > 3));
+    }
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["list", "ops"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    assert_eq!((child.wait().expect("it ends").code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn new_spaces_are_valid_and_overwrite_nothing() {
+    for kind in ["cell", "chain", "series", "mlp"] {
+        let file = format!("new-{kind}.yaml");
+        run(&["new", kind, "-o", &file]).success().stdout(contains("strait check"));
+        run(&["check", &file]).success();
+        refuses(&["new", kind, "-o", &file], "exists");
+    }
+    run(&["new"]).success().stdout(contains("version: 1"));
+}
+
+#[test]
+fn check_counts_by_hand_countable_spaces() {
+    let report = json(&["check", "toy.yaml", "--data", "idx:data", "--batch", "16", "--json"]);
+    assert_eq!(report["architectures"], "12"); // three edges of 2, 3 and 2 candidates
+    assert_eq!(report["per_cell"]["cell"], "12");
+    // Stem 1·9·4 + 8; per edge 4·4·9 + 8 or nothing; linear 4·10 + 10.
+    let fixed = 36 + 8 + 50;
+    assert_eq!(report["params"]["supernet"], fixed + 3 * 152);
+    assert_eq!(report["params"]["max"], fixed + 3 * 152);
+    assert_eq!(report["params"]["min"], fixed);
+    assert!(report["peak_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert_eq!(report["errors"].as_array().map(Vec::len), Some(0));
+}
+
+const FIVE_FAULTS: &str = "\
+version: 1
+name: five
+rank: image
+rule: best
+cells:
+  - name: cell
+    nodes: 2
+    candidates: [none, sep_con_3x3, nor_conv_3x3]
+    colour: blue
+network:
+  channels: 0
+  stem: {block: {op: conv_norm, kernel: 3}}
+  stages:
+    - {cell: sell}
+";
+
+#[test]
+fn five_faults_are_told_at_five_places() {
+    fs::write(bench().path().join("five.yaml"), FIVE_FAULTS).expect("writable");
+    let told = run(&["check", "five.yaml"]).code(2).stdout("");
+    let said = String::from_utf8(told.get_output().stderr.clone()).expect("text");
+    for place in ["4:7", "8:24", "9:5", "11:13", "14:14"] {
+        assert!(said.contains(&format!("error: five.yaml:{place}: ")), "{place} is missing in\n{said}");
+    }
+    assert!(said.contains("did you mean `sep_conv_3x3`?"), "{said}");
+    let report = run(&["check", "five.yaml", "--json"]).code(2).get_output().stdout.clone();
+    let report: Value = serde_json::from_slice(&report).expect("one JSON object");
+    assert_eq!(report["errors"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn hopeless_files_are_refused_in_words() {
+    for (name, bytes) in [
+        ("empty.yaml", &b""[..]),
+        ("nul.yaml", b"a\0b"),
+        ("binary.yaml", &[0xff, 0xfe, 0]),
+        ("list.yaml", b"[1]"),
+    ] {
+        fs::write(bench().path().join(name), bytes).expect("writable");
+        refuses(&["check", name], name);
+    }
+    refuses(&["check", "nowhere.yaml"], "no file and no shipped space is called `nowhere.yaml`");
+    refuses(&["check", "dart"], "did you mean `darts`?");
+}
+
+#[test]
+fn wrong_data_are_refused_in_words() {
+    refuses(&["search", "toy.yaml", "--data", "mnist", "--out", "no"], "accepted: digits, idx:DIR");
+    refuses(&["search", "toy.yaml", "--data", "idx:nowhere", "--out", "no"], "nowhere");
+    let dir = bench().path().join("torn");
+    fs::create_dir_all(&dir).expect("writable");
+    for prefix in ["train", "t10k"] {
+        fs::write(
+            dir.join(format!("{prefix}-images-idx3-ubyte")),
+            [idx(3, &[9, 8, 8]), vec![0; 99]].concat(),
+        )
+        .expect("writable");
+        fs::write(dir.join(format!("{prefix}-labels-idx1-ubyte")), [idx(1, &[9]), vec![0; 9]].concat())
+            .expect("writable");
+    }
+    refuses(&["search", "toy.yaml", "--data", "idx:torn", "--out", "no"], "train-images-idx3-ubyte");
+    fs::write(bench().path().join("table.csv"), "1,2,a\n3,4,b\n".repeat(20)).expect("writable");
+    refuses(&["search", "toy.yaml", "--data", "csv:table.csv", "--out", "no"], "rank");
+    assert!(!bench().path().join("no").exists(), "a refused search left a directory");
+}
+
+#[test]
+fn wrong_settings_are_refused_in_words() {
+    let search =
+        |more: &[&'static str]| [&["search", "toy.yaml", "--data", "idx:data", "--out", "no"], more].concat();
+    refuses(&search(&["--estimator", "gumbel_st"]), "did you mean `gumbel-st`?");
+    refuses(&search(&["--set", "epoch=1"]), "did you mean `epochs`?");
+    refuses(&search(&["--set", "weights.lr=fast"]), "weights.lr");
+    refuses(&search(&["--set", "tau.to=-1"]), "above 0");
+    refuses(&search(&["--set", "epochs"]), "expected KEY=VALUE");
+    refuses(&search(&["--config", "nowhere.yaml"]), "nowhere.yaml");
+    refuses(&search(&["--epochs", "0"]), "at least 1");
+    refuses(&search(&["--threads", "0"]), "1..=1024");
+    refuses(&search(&["--device", "tpu"]), "expected cpu, cuda or cuda:INDEX");
+    refuses(&["search", "--resume", "run", "--seed", "1"], "cannot be used with");
+    refuses(&["derive", "run", "--rule", "best"], "accepted: argmax");
+    refuses(&["export", "run", "--format", "onnx"], "nb201");
+    refuses(&["hunt"], "unrecognized subcommand");
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_was_not_built_in_is_named() {
+    refuses(&["search", "toy.yaml", "--device", "cuda", "--out", "no"], "built without CUDA");
+}
+
+#[test]
+fn a_run_is_not_overwritten_unless_told_to() {
+    let args = ["search", "toy.yaml", "--data", "idx:data", "--epochs", "1", "--set", "retrain_epochs=0"];
+    let again = |more: &[&'static str]| [&args[..], more].concat();
+    run(&again(&["--out", "twice"])).success();
+    run(&again(&["--out", "twice"])).code(2).stderr(contains("not empty").and(contains("--force")));
+    run(&again(&["--out", "twice", "--force", "--seed", "1"])).success();
+    fs::create_dir(bench().path().join("mine")).expect("writable");
+    fs::write(bench().path().join("mine/thesis.txt"), "precious").expect("writable");
+    run(&again(&["--out", "mine", "--force"])).code(2);
+    assert!(bench().path().join("mine/thesis.txt").exists());
+}
+
+#[test]
+fn a_search_reports_what_scripts_rely_on() {
+    let found = json(&["search", "--resume", "run", "--json"]); // an ended run only reports again
+    for key in [
+        "genotype",
+        "run",
+        "seed",
+        "epochs",
+        "seconds",
+        "supernet_accuracy",
+        "derived_accuracy",
+        "test_accuracy",
+        "params",
+        "macs",
+    ] {
+        assert!(found.get(key).is_some(), "{key} is missing in {found}");
+    }
+    assert_eq!((&found["seed"], &found["epochs"]), (&Value::from(0), &Value::from(3)));
+    for key in ["supernet_accuracy", "derived_accuracy", "test_accuracy"] {
+        accuracy(&found[key]);
+    }
+    assert_eq!(found["genotype"]["space"], "toy");
+}
+
+#[test]
+fn a_run_directory_holds_the_whole_run() {
+    let run = bench().path().join("run");
+    let files = [
+        "config.yaml",
+        "space.yaml",
+        "seed",
+        "epochs.jsonl",
+        "search.safetensors",
+        "genotype.yaml",
+        "train.yaml",
+        "train.jsonl",
+        "train.safetensors",
+        "result.json",
+        "log.txt",
+        "machine.json",
+    ];
+    for file in files {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    assert_eq!(fs::read_to_string(run.join("space.yaml")).expect("text"), TOY);
+    let lines = fs::read_to_string(run.join("epochs.jsonl")).expect("text");
+    let epochs: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(epochs.len(), 3);
+    assert!(epochs.iter().all(|epoch| epoch["groups"][0]["logits"].is_array() && epoch["tau"].is_number()));
+}
+
+#[test]
+fn a_search_without_training_says_what_to_type_next() {
+    let args = [
+        "search",
+        "toy.yaml",
+        "--data",
+        "idx:data",
+        "--out",
+        "short",
+        "--epochs",
+        "1",
+        "--set",
+        "retrain_epochs=0",
+    ];
+    run(&args).success().stdout(contains("strait train short"));
+    assert_eq!(json(&["search", "--resume", "short", "--json"])["test_accuracy"], Value::Null);
+}
+
+#[test]
+fn quiet_searches_are_silent_and_verbose_ones_are_not() {
+    let args = [
+        "search",
+        "toy.yaml",
+        "--data",
+        "idx:data",
+        "--epochs",
+        "1",
+        "--set",
+        "retrain_epochs=0",
+        "--force",
+        "--json",
+        "--out",
+    ];
+    let said = |more: &[&'static str]| {
+        let told = run(&[&args[..], more].concat()).success();
+        serde_json::from_slice::<Value>(&told.get_output().stdout).expect("one JSON object");
+        String::from_utf8(told.get_output().stderr.clone()).expect("text")
+    };
+    assert_eq!(said(&["q", "-q"]), "");
+    assert!(said(&["v", "-v"]).contains("INFO"));
+    let lines = said(&["j", "-v", "--log-format", "json"]);
+    assert!(
+        lines
+            .lines()
+            .any(|line| serde_json::from_str::<Value>(line).is_ok_and(|event| event["level"] == "INFO"))
+    );
+}
+
+#[test]
+fn derive_reads_the_logits_by_any_rule() {
+    let decided = fs::read_to_string(bench().path().join("run/genotype.yaml")).expect("text");
+    run(&["derive", "run"]).success().stdout(decided.clone());
+    run(&["derive", "run", "--rule", "argmax", "-o", "derived.yaml"])
+        .success()
+        .stdout(contains("strait train derived.yaml"));
+    assert_eq!(fs::read_to_string(bench().path().join("derived.yaml")).expect("text"), decided);
+    assert_eq!(json(&["derive", "run", "--rule", "top-1", "--json"])["rule"], "top-1");
+    assert_eq!(json(&["derive", "run", "--rule", "sampled:4", "--json"])["rule"], "sampled:4");
+    refuses(&["derive", "data"], "no run here");
+}
+
+#[test]
+fn eval_measures_what_the_search_reported() {
+    let (told, found) = (json(&["search", "--resume", "run", "--json"]), json(&["eval", "run", "--json"]));
+    for key in ["derived_accuracy", "test_accuracy"] {
+        assert_eq!(told[key], found[key], "{key}");
+    }
+    accuracy(&json(&["eval", "run", "--data", "digits", "--json"])["test_accuracy"]);
+    refuses(&["eval", "data"], "no run here");
+}
+
+#[test]
+fn train_takes_a_run_or_a_genotype() {
+    let found = json(&["train", "run", "--epochs", "1", "--out", "trained", "--json"]);
+    accuracy(&found["test_accuracy"]);
+    assert_eq!(found["epochs"], 1);
+    assert!(found["seconds"].is_number());
+    let args = ["train", "run/genotype.yaml", "--space", "toy.yaml", "--data", "idx:data", "--epochs", "1"];
+    let wider = json(&[&args[..], &["--channels", "8", "--cells", "2", "--out", "wider", "--json"]].concat());
+    assert!(wider["params"].as_u64() > found["params"].as_u64());
+    assert_eq!(json(&["eval", "wider", "--json"])["test_accuracy"], wider["test_accuracy"]);
+    refuses(&["train", "run/genotype.yaml", "--out", "no"], "--space");
+    refuses(&["train", "toy.yaml", "--out", "no"], "not a genotype");
+    refuses(&["train", "nowhere.yaml", "--out", "no"], "nowhere.yaml");
+    refuses(&["train", "run", "--out", "trained"], "not empty");
+}
+
+#[test]
+fn export_writes_every_format() {
+    for (format, mark) in [("yaml", "space: toy"), ("json", "\"space\""), ("nb201", "~0|")] {
+        run(&["export", "run", "--format", format]).success().stdout(contains(mark));
+        run(&["export", "run", "--format", format, "-o", "exported"]).success();
+        assert!(fs::read_to_string(bench().path().join("exported")).expect("text").contains(mark));
+    }
+    refuses(&["export", "run", "--format", "darts"], "expected `normal` and `reduce`");
+    refuses(&["export", "toy.yaml", "--format", "json"], "not a genotype");
+}
