@@ -119,7 +119,8 @@ impl Task<'_> {
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
         let place = self.supernet.diagnose(&self.batch.x, &self.relaxed.paths, &mut pass)?;
         let (epoch, step) = self.at;
-        Ok(Error::Diverged { epoch, step, what: format!("the loss of the {} step", self.name), place })
+        let (what, place) = (format!("the loss of the {} step", self.name), place.map(Box::new));
+        Ok(Error::Diverged { epoch, step, what, place })
     }
 }
 

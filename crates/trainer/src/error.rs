@@ -57,7 +57,7 @@ pub enum Error {
         /// The loss of which step, or the gradient of which weight.
         what: String,
         /// The first operation whose output is not finite: cell, edge and candidate.
-        place: Option<Place>,
+        place: Option<Box<Place>>,
     },
     /// Logits that are infinite or not a number.
     #[error("epoch {epoch}, step {step}: the architecture step failed")]
@@ -115,7 +115,7 @@ pub enum Error {
     Data(#[from] data::Error),
     /// The network.
     #[error(transparent)]
-    Network(#[from] network::Error),
+    Network(Box<network::Error>),
     /// The relaxation.
     #[error(transparent)]
     Controller(#[from] controller::Error),
@@ -170,6 +170,12 @@ impl Error {
             | Self::Data(_) => true,
             _ => false,
         }
+    }
+}
+
+impl From<network::Error> for Error {
+    fn from(error: network::Error) -> Self {
+        Self::Network(Box::new(error))
     }
 }
 

@@ -312,7 +312,7 @@ impl Retraining {
 
     fn diverged(&self, what: String, place: Option<network::Place>) -> Error {
         let Position { epoch, step, .. } = self.at;
-        Error::Diverged { epoch, step, what, place }
+        Error::Diverged { epoch, step, what, place: place.map(Box::new) }
     }
 
     fn finish_epoch(&mut self) -> TrainSummary {

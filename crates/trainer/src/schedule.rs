@@ -93,7 +93,8 @@ mod tests {
         let tau = Schedule { shape: Shape::Linear, from: 10.0, to: 0.1 };
         assert!((tau.arriving(100, 250) - 6.024_096_385_542_169).abs() < 1e-12);
         let lr = Schedule { shape: Shape::Cosine, from: 0.025, to: 0.001 };
-        assert_eq!((lr.leaving(0, 50), lr.leaving(25, 50)), (0.025, 0.013));
+        assert_eq!(lr.leaving(0, 50), 0.025);
+        assert!((lr.leaving(25, 50) - 0.013).abs() < 1e-12);
         assert!((lr.leaving(49, 50) - 0.001_023_679_258_860_741_2).abs() < 1e-12);
         let midway = |shape| Schedule { shape, from: 8.0, to: 2.0 }.arriving(1, 3);
         assert_eq!(ALL.map(midway), [8.0, 5.0, 4.0, 5.0]);

@@ -1,1 +1,116 @@
+use super::*;
+use crate::Error;
 
+fn set(key: &str, value: &str) -> Result<SearchConfig, Error> {
+    SearchConfig::resolve(&[Layer::Set { key, value }])
+}
+
+#[track_caller]
+fn refuses(key: &str, value: &str, expected: &str) {
+    let error = set(key, value).expect_err("a faulty setting was accepted");
+    assert_eq!(error.to_string(), expected);
+    assert!(error.is_misuse());
+}
+
+#[test]
+fn later_layers_win_and_silent_ones_change_nothing() -> Result<(), Error> {
+    let block =
+        serde_yaml::from_str("{epochs: 16, weights: {lr: 0.05}, augment: {flip: true}}").expect("YAML");
+    let config = SearchConfig::resolve(&[
+        Layer::Value { origin: "toy.yaml: search", value: &block },
+        Layer::Text { origin: "mine.yaml", text: "epochs: 8\nweights: {clip: null}\n" },
+        Layer::Text { origin: "empty.yaml", text: "" },
+        Layer::Set { key: "weights.lr", value: "0.1" },
+    ])?;
+    assert_eq!((config.epochs, config.weights.lr, config.weights.clip), (8, 0.1, None));
+    assert_eq!((config.weights.momentum, config.augment.flip, config.augment.crop_padding), (0.9, true, 0));
+    Ok(())
+}
+
+#[test]
+fn a_configuration_survives_its_own_yaml() -> Result<(), Error> {
+    let layers = [
+        Layer::Set { key: "data.source", value: "idx:some/where" },
+        Layer::Set { key: "data.as", value: "series" },
+        Layer::Set { key: "split", value: "indices:some/file.json" },
+        Layer::Set { key: "rule", value: "sampled:7" },
+        Layer::Set { key: "train.augment.cutout", value: "16" },
+        Layer::Set { key: "tau", value: "{schedule: cosine, from: 3}" },
+    ];
+    let config = SearchConfig::resolve(&layers)?;
+    assert_eq!(SearchConfig::from_yaml(&config.to_yaml(), "config.yaml")?, config);
+    assert_eq!(config.train.augment.map(|augment| augment.cutout), Some(16));
+    assert_eq!(config.rule, Some(Rule::Sampled { n: 7 }));
+    let train = TrainConfig::from(&config);
+    assert_eq!(TrainConfig::from_yaml(&train.to_yaml(), "train.yaml")?, train);
+    assert_eq!((train.epochs, train.batch, train.augment.cutout), (100, 64, 16));
+    Ok(())
+}
+
+#[test]
+fn unknown_keys_are_named_with_what_was_meant() {
+    let keys = "lr, lr_min, momentum, nesterov, weight_decay, clip";
+    refuses(
+        "weights.momentun",
+        "0.5",
+        &format!("--set: unknown key `weights.momentun`; did you mean `momentum`? accepted keys: {keys}"),
+    );
+    refuses("weights.zzz", "0.5", &format!("--set: unknown key `weights.zzz`; accepted keys: {keys}"));
+    refuses("weights", "3", &format!("--set: `weights`: found 3; expected the keys {keys}"));
+    let error = SearchConfig::resolve(&[Layer::Text { origin: "a.yaml", text: "epoch: 3" }]);
+    let error = error.map_err(|error| error.to_string()).expect_err("an unknown key was accepted");
+    assert!(
+        error.starts_with("a.yaml: unknown key `epoch`; did you mean `epochs`? accepted keys: version, seed")
+    );
+}
+
+#[test]
+fn values_out_of_range_are_named_with_what_is_accepted() {
+    refuses("epochs", "0", "--set: `epochs`: found 0; expected at least 1");
+    refuses("batch", "1", "--set: `batch`: found 1; expected at least 2");
+    refuses("fraction", "1.0", "--set: `fraction`: found 1; expected a number above 0 and below 1");
+    refuses("tau.to", "0", "--set: `tau.to`: found 0; expected a number above 0");
+    refuses("tau.from", ".nan", "--set: `tau.from`: found NaN; expected a number above 0");
+    refuses("arch.beta1", "1", "--set: `arch.beta1`: found 1; expected a number of at least 0 and below 1");
+    refuses("weights.clip", "0", "--set: `weights.clip`: found 0; expected a number above 0, or null");
+    refuses("estimator", "gumbel_st", "--set: `estimator`: found gumbel_st; expected gumbel-st");
+    refuses("version", "2", "--set: `version`: found 2; expected 1");
+    refuses(
+        "train.drop_path",
+        "1",
+        "--set: `train.drop_path`: found 1; expected a number of at least 0 and below 1",
+    );
+}
+
+#[test]
+fn values_of_the_wrong_type_name_their_key() {
+    for (key, value) in [
+        ("epochs", "many"),
+        ("epochs", "-1"),
+        ("tau.schedule", "steep"),
+        ("order", "both"),
+        ("split", "thirds"),
+    ] {
+        let error = set(key, value).expect_err("a value of the wrong type was accepted").to_string();
+        assert!(error.starts_with(&format!("--set: `{key}`: found {value}; ")), "{error}");
+    }
+    let error = set("epochs", "[").expect_err("no YAML was accepted");
+    assert_eq!(error.to_string(), "--set epochs: not YAML");
+}
+
+#[test]
+fn the_last_epoch_is_never_warm_up() {
+    let warmup = |epochs| SearchConfig { epochs, warmup_epochs: 10, ..SearchConfig::default() }.warmup();
+    assert_eq!([1, 2, 10, 11, 50].map(warmup), [0, 1, 9, 10, 10]);
+}
+
+#[test]
+fn every_shipped_space_has_settings_that_resolve() {
+    let catalog = ops::Catalog::standard();
+    for name in search_space::Space::shipped_names() {
+        let space =
+            search_space::Space::shipped(name, &catalog).expect("it is shipped").expect("it is valid");
+        let layer = Layer::Value { origin: name, value: space.search_settings() };
+        SearchConfig::resolve(&[layer]).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

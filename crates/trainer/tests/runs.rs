@@ -1,0 +1,371 @@
+//! Whole searches and trainings, small: what they leave alone, how they stop and go on, what depends on what.
+
+use std::{fs, path::Path};
+
+use candle_core::Device;
+use data::{Examples, InMemory, SearchData, Split, TestData, TrainData, Values};
+use ops::Catalog;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use search_space::{Extent, Rule, Shape, Space};
+use strait_trainer::{
+    Cut, Error, Layer, Overwrite, Progress, Retraining, RunDir, Search, SearchConfig, TrainConfig,
+    config::Order,
+};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+const SPACE: &str = "
+version: 1
+name: small
+rank: image
+rule: argmax
+cells:
+  - name: cell
+    inputs: 1
+    nodes: 2
+    edges: all
+    candidates: [none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3]
+    output: last
+network:
+  channels: 4
+  stem: {block: {op: conv_norm, kernel: 3}}
+  stages:
+    - {cell: cell}
+    - {cell: cell, growth: 2, entry: {block: residual_block}}
+  head: {block: norm_relu, dropout: 0.1}
+";
+
+fn space(catalog: &Catalog) -> Space {
+    Space::parse(SPACE, "small.yaml", catalog).expect("the space is valid")
+}
+
+/// 72 noisy pictures, light on the left or on the right; 36 train weights, so a batch of 16 leaves a smaller one.
+fn pictures() -> InMemory {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut part = |n: usize| {
+        let labels: Vec<u32> = (0..n).map(|i| (i % 2) as u32).collect();
+        let pixel = |label: u32, i: usize| f32::from(u8::from((i % 6 < 3) == (label == 0)));
+        let picture =
+            |&label: &u32| (0..36).map(|i| pixel(label, i) + rng.random::<f32>()).collect::<Vec<_>>();
+        Examples { values: Values::Floats(labels.iter().flat_map(picture).collect()), labels }
+    };
+    let shape = Shape { extent: Extent::Image { height: 6, width: 6 }, channels: 1 };
+    InMemory::new("pictures", shape, vec!["left".into(), "right".into()], part(72), part(20))
+        .expect("parts fit")
+}
+
+fn halves() -> SearchData {
+    SearchData::split(std::sync::Arc::new(pictures()), &Split::default()).expect("both classes have examples")
+}
+
+fn config(sets: &[(&str, &str)]) -> SearchConfig {
+    let small = "{epochs: 3, warmup_epochs: 1, batch: 16, gap_batches: 1, arch: {lr: 0.05}, \
+                 augment: {crop_padding: 1, flip: true}}";
+    let mut layers = vec![Layer::Text { origin: "small", text: small }];
+    layers.extend(sets.iter().map(|(key, value)| Layer::Set { key, value }));
+    SearchConfig::resolve(&layers).expect("the settings are valid")
+}
+
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The files that comparisons of runs look at.
+fn files(directory: &Path) -> Files {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| {
+            (
+                path.file_name().expect("a name").to_string_lossy().into_owned(),
+                fs::read(&path).expect("a file"),
+            )
+        })
+        .filter(|(name, _)| name != "machine.json")
+        .collect();
+    files.sort();
+    files
+}
+
+/// One process: begins or resumes the run, and dies after `steps` calls; says whether it came to the end.
+fn process(
+    directory: &Path,
+    config: &SearchConfig,
+    steps: usize,
+    cut: Cut,
+    every: usize,
+) -> Result<bool, Error> {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let run = match RunDir::open(directory) {
+        Ok(run) => run,
+        Err(_) => {
+            let run = RunDir::create(directory, Overwrite::Refuse)?;
+            run.write_search(config, SPACE)?;
+            run
+        }
+    };
+    let mut search = Search::new(&space(&catalog), &catalog, &data, run.search_config()?, &Device::Cpu)?;
+    search.resume(&run)?;
+    for step in 1..=steps {
+        match search.next_step(&data)? {
+            Progress::Step(_) if step % every == 0 => search.save(&run)?,
+            Progress::Step(_) => {}
+            Progress::Epoch(epoch) => {
+                run.record(&epoch)?;
+                search.save(&run)?;
+            }
+            Progress::Finished => {
+                run.write_genotype(&search.derive(Rule::Argmax, &data)?.genotype)?;
+                return Ok(true);
+            }
+        }
+    }
+    // Killed: perhaps in the middle of a checkpoint, perhaps with a torn line.
+    let run = run.cut(cut);
+    if cut != Cut::Never {
+        search.save(&run).expect_err("it was cut off");
+    }
+    Ok(false)
+}
+
+#[test]
+fn a_search_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
+    let config = config(&[]);
+    let whole = tempfile::tempdir()?;
+    assert!(process(whole.path(), &config, usize::MAX, Cut::Never, usize::MAX)?);
+    let cuts = [Cut::Never, Cut::Writing(100), Cut::BeforeSync, Cut::BeforeRename, Cut::BeforeDirectorySync];
+    for (every, cut) in [1, 2, 3, usize::MAX].into_iter().flat_map(|every| cuts.map(|cut| (every, cut))) {
+        let directory = tempfile::tempdir()?;
+        let mut lives = 0;
+        // Each life is longer than the last, so that even one that never saved within an epoch gets past it.
+        while !process(directory.path(), &config, 1 + lives, cut, every)? {
+            lives += 1;
+            let lines = directory.path().join("epochs.jsonl");
+            if let Ok(text) = fs::read(&lines) {
+                fs::write(&lines, [&text[..], b"{\"epoch\": 9, \"tor"].concat())?;
+            }
+        }
+        assert!(lives > 2, "it was killed");
+        assert_eq!(files(directory.path()), files(whole.path()), "{cut:?}, saved every {every}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    process(directory.path(), &config(&[]), 3, Cut::Never, 1)?;
+    let (catalog, data) = (Catalog::standard(), halves());
+    let run = RunDir::open(directory.path())?;
+    let mut other = Search::new(&space(&catalog), &catalog, &data, config(&[("seed", "1")]), &Device::Cpu)?;
+    let error = other.resume(&run).expect_err("a foreign checkpoint was accepted").to_string();
+    assert!(
+        error.ends_with("search.safetensors: written by another run: space, settings or data differ"),
+        "{error}"
+    );
+    let path = directory.path().join("search.safetensors");
+    fs::write(&path, &fs::read(&path)?[..1000])?;
+    let error = other.resume(&run).expect_err("a torn checkpoint was accepted").to_string();
+    assert!(error.contains("search.safetensors: not a whole checkpoint"), "{error}");
+    Ok(())
+}
+
+/// The whole of a run is a function of its seed: not of the number of threads, not of the run before.
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_one_thread_and_on_two() -> Outcome {
+    let run = |seed: &str, threads: usize| -> Result<Files, Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let config = config(&[("seed", seed)]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+        pool.install(|| process(directory.path(), &config, usize::MAX, Cut::Never, usize::MAX))?;
+        Ok(files(directory.path()))
+    };
+    let one = run("0", 1)?;
+    assert_eq!(one, run("0", 2)?);
+    assert_ne!(one, run("1", 1)?);
+    Ok(())
+}
+
+#[test]
+fn a_warm_up_moves_no_logit_and_the_rest_moves_both() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    for order in [Order::WeightsFirst, Order::ArchFirst] {
+        let config = SearchConfig { order, ..config(&[]) };
+        let mut search = Search::new(&space(&catalog), &catalog, &data, config, &Device::Cpu)?;
+        let initial = search.arch().probabilities(0)?;
+        let warm = search.next_epoch(&data)?.expect("an epoch");
+        assert!(warm.warmup && warm.architecture.is_none() && warm.gap.is_some());
+        assert_eq!(search.arch().probabilities(0)?, initial);
+        let next = search.next_epoch(&data)?.expect("an epoch");
+        assert!(!next.warmup && next.architecture.is_some());
+        assert_ne!(search.arch().probabilities(0)?, initial);
+    }
+    Ok(())
+}
+
+/// An architecture step moves no weight, no velocity and no running statistic: at a weight learning rate of 0, with
+/// the same weight batches, only logits and their moments differ from a search that leaves the logits alone.
+#[test]
+fn architecture_steps_move_logits_alone() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let params = |lr: &str, unrolled: &str| -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let frozen = config(&[
+            ("warmup_epochs", "0"),
+            ("estimator", "darts"),
+            ("weights.lr", "0"),
+            ("weights.lr_min", "0"),
+            ("arch.lr", lr),
+            ("unrolled", unrolled),
+        ]);
+        let mut search = Search::new(&space(&catalog), &catalog, &data, frozen, &Device::Cpu)?;
+        search.next_step(&data)?;
+        search.params().tensors().map(|(name, value)| Ok((name, value.flatten_all()?.to_vec1()?))).collect()
+    };
+    let still = params("0", "false")?;
+    assert_eq!(still, params("0.5", "false")?);
+    assert_eq!(still, params("0.5", "true")?);
+    Ok(())
+}
+
+#[test]
+fn weights_of_candidates_that_did_not_run_do_not_move() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let config = config(&[("warmup_epochs", "2")]);
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config, &Device::Cpu)?;
+    let values = |search: &Search<'_>| -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let weights = search.params().weights();
+        weights.map(|(_, name, value)| Ok((name.to_owned(), value.flatten_all()?.to_vec1()?))).collect()
+    };
+    let mut still = 0;
+    for _ in 0..2 {
+        let before = values(&search)?;
+        search.next_step(&data)?;
+        let after = values(&search)?;
+        for ((name, before), (_, after)) in before.iter().zip(&after) {
+            assert!(before != after || name.contains("edge_"), "{name} runs always");
+            still += usize::from(before == after);
+        }
+    }
+    assert!(still > 0, "two steps of six edges ran every candidate");
+    Ok(())
+}
+
+#[test]
+fn every_estimator_order_and_level_searches() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    for estimator in controller::estimators::NAMES {
+        for (order, unrolled) in [("weights_first", "false"), ("arch_first", "true")] {
+            let sets = [
+                ("estimator", estimator),
+                ("order", order),
+                ("unrolled", unrolled),
+                ("warmup_epochs", "0"),
+                ("epochs", "1"),
+            ];
+            let mut search = Search::new(&space(&catalog), &catalog, &data, config(&sets), &Device::Cpu)?;
+            let initial = search.arch().probabilities(0)?;
+            let summary = search.next_epoch(&data)?.expect("an epoch");
+            assert!(search.next_epoch(&data)?.is_none());
+            let moved: Vec<f64> = search.arch().probabilities(0)?.concat();
+            let shift = moved.iter().zip(initial.concat()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(shift > 1e-4, "{estimator}, {order}: no choice moved");
+            assert_eq!(summary.gap.map(|gap| gap.examples), Some(36), "the last epoch looks at all");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_epoch_without_warm_up_has_the_first_temperature_and_the_last_the_last() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config(&[]), &Device::Cpu)?;
+    let mut taus = Vec::new();
+    while let Some(epoch) = search.next_epoch(&data)? {
+        taus.push(epoch.tau);
+    }
+    assert_eq!(taus, [2.0, 2.0, 0.3]);
+    Ok(())
+}
+
+#[test]
+fn a_search_that_diverges_says_where() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let wild = config(&[("weights.lr", "1e30"), ("weights.clip", "null"), ("warmup_epochs", "0")]);
+    let mut search = Search::new(&space(&catalog), &catalog, &data, wild, &Device::Cpu)?;
+    let error = loop {
+        match search.next_step(&data) {
+            Ok(Progress::Finished) => return Err("nothing diverged".into()),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let message = error.to_string();
+    assert!(message.starts_with("epoch 0, step "), "{message}");
+    assert!(message.contains(" is not finite"), "{message}");
+    assert!(!error.is_misuse());
+    Ok(())
+}
+
+#[test]
+fn all_rules_derive_and_sampling_is_repeatable() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let search = Search::new(&space(&catalog), &catalog, &data, config(&[]), &Device::Cpu)?;
+    let edges =
+        |rule| -> Result<usize, Error> { Ok(search.derive(rule, &data)?.genotype.cells[0].edges.len()) };
+    assert_eq!((edges(Rule::Argmax)?, edges(Rule::Top { inputs: 1 })?), (3, 2));
+    let sampled = search.derive(Rule::Sampled { n: 4 }, &data)?;
+    assert_eq!(sampled, search.derive(Rule::Sampled { n: 4 }, &data)?);
+    Ok(())
+}
+
+fn training(epochs: usize) -> TrainConfig {
+    let mut config =
+        TrainConfig { epochs, batch: 16, drop_path: 0.2, label_smoothing: 0.1, ..TrainConfig::default() };
+    config.weights.lr = 0.1;
+    config.augment.crop_padding = 1;
+    config
+}
+
+#[test]
+fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
+    let catalog = Catalog::standard();
+    let pictures = std::sync::Arc::new(pictures());
+    let (train, test) = (TrainData::of(pictures.clone())?, TestData::of(pictures)?);
+    let genotype = {
+        let data = halves();
+        let search = Search::new(&space(&catalog), &catalog, &data, config(&[]), &Device::Cpu)?;
+        search.derive(Rule::Top { inputs: 2 }, &data)?.connected()?
+    };
+    let new = || Retraining::new(&space(&catalog), &genotype, &catalog, &train, training(4), &Device::Cpu);
+    let directory = tempfile::tempdir()?;
+    let run = RunDir::create(directory.path(), Overwrite::Refuse)?;
+    run.write_train(&training(4), SPACE)?;
+    assert_eq!(run.train_config()?, training(4));
+
+    let mut whole = new()?;
+    let refused = whole.test(&test).expect_err("the test part was read before the end").to_string();
+    assert_eq!(refused, "0 of 4 epochs are done; the test part is read after the last");
+    while whole.next_epoch(&train)?.is_some() {}
+    let expected = whole.test(&test)?;
+    assert!(expected.accuracy > 0.8, "{expected}");
+
+    let mut lives = 0;
+    let score = 'run: loop {
+        lives += 1;
+        let mut training = new()?;
+        training.resume(&run)?;
+        for _ in 0..7 {
+            match training.next_step(&train)? {
+                Progress::Step(_) => {}
+                Progress::Epoch(epoch) => run.record_training(&epoch)?,
+                Progress::Finished => break 'run training.test(&test)?,
+            }
+            training.save(&run)?;
+        }
+        training.next_step(&train)?; // made, but never saved
+    };
+    assert!(lives > 2);
+    assert_eq!(score, expected);
+    assert_eq!(fs::read_to_string(directory.path().join("train.jsonl"))?.lines().count(), 4);
+    Ok(())
+}
