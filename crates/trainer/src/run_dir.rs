@@ -34,7 +34,7 @@ pub struct RunDir {
     path: PathBuf,
     cut: Cut,
     /// Holds the lock while it lives; absent for those who only look.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// What becomes of a run that is in the way.
@@ -124,7 +124,7 @@ impl RunDir {
         if !path.join(CONFIG).is_file() && !path.join(TRAIN).is_file() {
             return Err(file(path, FileError::NoRun));
         }
-        Ok(Self { path: path.to_owned(), cut: Cut::Never, _lock: None })
+        Ok(Self { path: path.to_owned(), cut: Cut::Never, lock: None })
     }
 
     /// The directory.
@@ -247,8 +247,11 @@ impl RunDir {
         Checkpoint::from_bytes(&bytes).map(Some).map_err(|kind| file(&path, kind))
     }
 
-    /// Drops the lines of epochs that the checkpoint does not know.
+    /// Drops the lines of epochs that the checkpoint does not know; who only looks leaves them to whoever writes.
     pub(crate) fn keep_epochs(&self, part: Part, epochs: usize) -> Result<(), Error> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
         storage::keep_lines(&self.path.join(part.lines()), epochs, self.cut)
     }
 
@@ -262,7 +265,7 @@ impl RunDir {
         let held = File::options().create(true).truncate(false).write(true).open(&lock);
         let held = held.map_err(|error| file(&lock, FileError::Io("opened", error)))?;
         match held.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), cut: Cut::Never, _lock: Some(held) }),
+            Ok(()) => Ok(Self { path: path.to_owned(), cut: Cut::Never, lock: Some(held) }),
             Err(TryLockError::WouldBlock) => Err(file(path, FileError::Busy)),
             Err(TryLockError::Error(error)) => Err(file(&lock, FileError::Io("locked", error))),
         }

@@ -230,14 +230,16 @@ impl<'c> Search<'c> {
         Ok(Decision { genotype, disconnected })
     }
 
-    /// The discretization gap on `n_batches` batches of the architecture's part; `usize::MAX` takes all.
+    /// The discretization gap on `n_batches` batches of the architecture's part; `usize::MAX` takes all. Samples are
+    /// those of the last epoch that is done: after the end this is the last summary's gap again.
     ///
     /// # Errors
     /// The data cannot be read, or child and supernet disagree.
     pub fn evaluate(&self, data: &SearchData, n_batches: usize) -> Result<Gap, Error> {
         let rule = self.cheap_rule();
         let genotype = self.derive(rule, data)?.genotype;
-        self.subject().gap(&self.sample(data, n_batches), rule, &genotype)
+        let subject = Subject { epoch: self.at.epoch.saturating_sub(1), ..self.subject() };
+        subject.gap(&self.sample(data, n_batches), rule, &genotype)
     }
 
     /// The child of `genotype` with the supernet's weights, and batch-norm statistics computed anew on `gap_batches`
