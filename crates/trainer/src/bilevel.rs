@@ -144,6 +144,9 @@ pub(crate) trait Bilevel {
 ///
 /// The parentheses of the last line have cost several implementations their second order. `w` itself is never
 /// touched: perturbed weights are new tensors, so nothing has to be restored, and no statistic moves.
+///
+/// Between the two points no ReLU should turn. In a large network single turns do not matter; in one of four channels and
+/// four examples the error at DARTS's ε exceeded the gradient itself, and was 1e-9 of it at a thousandth of that ε.
 pub(crate) fn unrolled(
     problem: &dyn Bilevel,
     w: &ParamStore,

@@ -6,5 +6,6 @@ mod reference;
 mod child;
 mod edges;
 mod gates;
+mod names;
 mod nets;
 mod rig;

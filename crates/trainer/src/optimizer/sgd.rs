@@ -13,7 +13,7 @@ use crate::config::WeightsConfig;
 /// Momentum, optionally Nesterov's, weight decay in the gradient, and clipping of the global norm: PyTorch's SGD.
 ///
 /// ```text
-/// s = min(1, clip / ‖g‖)           over all gradients that exist
+/// s = min(1, clip / (‖g‖ + 1e-6))  over all gradients that exist
 /// d = s·g + weight_decay·w
 /// v ← momentum·v + d               at first d
 /// w ← w − lr·(nesterov ? d + momentum·v : v)
@@ -63,7 +63,7 @@ impl Sgd {
         }
         let norm = squared.sqrt();
         let WeightsConfig { momentum, nesterov, weight_decay, clip, .. } = self.settings;
-        let grad_scale = clip.filter(|clip| norm > *clip).map_or(1.0, |clip| clip / norm);
+        let grad_scale = clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
         let step = SgdStep { lr, momentum, nesterov, weight_decay, grad_scale };
         for (id, gradient) in gradients.iter() {
             let (weight, velocity) = update::sgd(params.weight(id), gradient, self.velocity(id), step)?;

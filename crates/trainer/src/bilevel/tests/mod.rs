@@ -1,3 +1,10 @@
+#[path = "../../../../network/src/tests/names.rs"]
+mod names;
+#[path = "../../../../ops/tests/support/reference.rs"]
+mod reference;
+
+mod fixtures;
+
 use candle_core::{DType, Device};
 use ops::{ParamBuilder, WeightId};
 use rand::SeedableRng;
