@@ -31,7 +31,8 @@ impl Machine {
     /// Sets the size of the thread pool and opens the device.
     pub(crate) fn open(&self) -> Result<Device, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
-        pool.build_global()?;
+        // This thread computes, too: a kernel called from outside its pool waits to be woken up.
+        pool.use_current_thread().build_global()?;
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
             DeviceName::Cuda(_) if !cuda_is_available() => Err(Failure::misuse(

@@ -222,7 +222,7 @@ impl Space {
         }
     }
 
-    /// A shape of data the space admits: the fixed one, or one of ordinary size.
+    /// A shape of data the space admits: the fixed one, or one of ordinary size (pictures 32×32×3).
     #[must_use]
     pub fn sample_input(&self) -> Shape {
         let extent = match self.rank {
@@ -230,7 +230,9 @@ impl Space {
             Rank::Series => Extent::Series { length: 64 },
             Rank::Image => Extent::Image { height: 32, width: 32 },
         };
-        self.input.unwrap_or(Shape { extent, channels: self.skeleton.channels })
+        let pictures = self.rank == Rank::Image && self.skeleton.stem.is_some();
+        let channels = if pictures { 3 } else { self.skeleton.channels };
+        self.input.unwrap_or(Shape { extent, channels })
     }
 }
 
