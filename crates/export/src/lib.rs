@@ -1,1 +1,76 @@
 //! How the decision leaves.
+//!
+//! A search ends in a [`Genotype`]; this crate gives it away in the forms in which others take
+//! it, one file and one function each: [`yaml`] and [`json`] for strait itself, [`nb201`] and [`darts`] for the
+//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next.
+//!
+//! The one design decision: **every writer takes plain values and a `&mut dyn Write`.** What a form can say besides the
+//! genotype comes in a [`ModelCard`] of names, numbers and text, so that no writer knows a trainer, a run directory or
+//! a device, and each can be held against a golden file. Nothing here reads a clock or a hash map: the same values are
+//! the same bytes.
+//!
+//! ```
+//! use search_space::{CellGenotype, Chosen, Genotype};
+//! use strait_export::{Format, ModelCard, write};
+//!
+//! let edge = |from, to, op: &str| Chosen { from, to, op: op.into() };
+//! let edges = vec![edge(0, 1, "nor_conv_3x3"), edge(0, 2, "skip_connect"), edge(1, 2, "avg_pool_3x3")];
+//! let cell = CellGenotype { kind: "cell".into(), cell: None, edges, output: vec![2] };
+//! let genotype = Genotype { version: 1, space: "toy".into(), cells: vec![cell] };
+//!
+//! let mut text = Vec::new();
+//! write("nb201".parse()?, &genotype, &ModelCard::default(), &[], &mut text)?;
+//! assert_eq!(text, b"|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|\n");
+//!
+//! let mut picture = Vec::new();
+//! write(Format::Svg, &genotype, &ModelCard::default(), &[], &mut picture)?;
+//! assert!(picture.starts_with(b"<svg "));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io::Write;
+
+use candle_core::Tensor;
+use search_space::Genotype;
+
+pub mod darts;
+pub mod dot;
+pub mod json;
+pub mod nb201;
+pub mod safetensors;
+pub mod svg;
+pub mod yaml;
+
+mod card;
+mod error;
+mod format;
+mod graph;
+#[cfg(test)]
+mod tests;
+
+pub use card::{ModelCard, shapes};
+pub use error::Error;
+pub use format::{Format, UnknownFormat};
+
+/// Writes a genotype in one format; `weights` are named tensors, running statistics among them, and only
+/// [`Format::Safetensors`] reads them.
+///
+/// # Errors
+/// The genotype cannot be said in this format; there are no weights to write; the writer fails.
+pub fn write(
+    format: Format,
+    genotype: &Genotype,
+    card: &ModelCard,
+    weights: &[(String, Tensor)],
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    match format {
+        Format::Yaml => yaml::write(genotype, card, out),
+        Format::Json => json::write(genotype, card, out),
+        Format::Nb201 => nb201::write(genotype, card, out),
+        Format::Darts => darts::write(genotype, card, out),
+        Format::Dot => dot::write(genotype, card, out),
+        Format::Svg => svg::write(genotype, card, out),
+        Format::Safetensors => safetensors::write(genotype, card, weights, out),
+    }
+}

@@ -1,0 +1,53 @@
+//! What can go wrong on the way out.
+
+/// Why a genotype was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The genotype cannot be said in this notation.
+    #[error(transparent)]
+    Genotype(#[from] search_space::GenotypeError),
+    /// An edge to a node that is not later than its source.
+    #[error("cell `{kind}`: edge {from} → {to} runs backward; a node may read only earlier nodes")]
+    Backward {
+        /// Name of the cell kind.
+        kind: String,
+        /// Source node.
+        from: usize,
+        /// Target node.
+        to: usize,
+    },
+    /// More edges than a picture can show.
+    #[error("cell `{kind}`: {edges} edges; at most {most} can be drawn")]
+    TooLarge {
+        /// Name of the cell kind.
+        kind: String,
+        /// Edges, those to the output included.
+        edges: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// A file of weights was asked for where there are none.
+    #[error("no weights; expected a trained network")]
+    NoWeights,
+    /// Two tensors of one name.
+    #[error("tensor `{0}`: named twice; names must differ")]
+    Twice(String),
+    /// A tensor whose type files of weights do not hold.
+    #[error("tensor `{name}`: {found:?}; expected F32 or F64")]
+    Type {
+        /// The tensor's name.
+        name: String,
+        /// Its type.
+        found: candle_core::DType,
+    },
+    /// A tensor could not be read.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A file of tensors could not be made.
+    #[error(transparent)]
+    Container(#[from] ::safetensors::SafeTensorError),
+    /// The writer failed.
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
+}

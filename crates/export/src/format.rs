@@ -1,0 +1,68 @@
+//! The formats' names.
+
+use std::{fmt, str::FromStr};
+
+/// A form in which a decision can leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The genotype, for people and for strait.
+    Yaml,
+    /// The genotype on one line, for programs.
+    Json,
+    /// The string of NAS-Bench-201.
+    Nb201,
+    /// The tuples of DARTS.
+    Darts,
+    /// The cells as a Graphviz graph.
+    Dot,
+    /// The cells as a picture.
+    Svg,
+    /// Weights, running statistics and, in the header, everything needed to run them.
+    Safetensors,
+}
+
+/// A name that belongs to no format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors")]
+pub struct UnknownFormat(pub String);
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 7] =
+        [Self::Yaml, Self::Json, Self::Nb201, Self::Darts, Self::Dot, Self::Svg, Self::Safetensors];
+
+    /// The format's name, which is also the usual extension of its files where they have one.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yaml => "yaml",
+            Self::Json => "json",
+            Self::Nb201 => "nb201",
+            Self::Darts => "darts",
+            Self::Dot => "dot",
+            Self::Svg => "svg",
+            Self::Safetensors => "safetensors",
+        }
+    }
+
+    /// Whether the format holds weights, and so needs a trained network.
+    #[must_use]
+    pub fn holds_weights(self) -> bool {
+        self == Self::Safetensors
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        found.ok_or_else(|| UnknownFormat(name.to_owned()))
+    }
+}
