@@ -93,7 +93,10 @@ fn gates_from_before_a_step_have_no_gradient_after_it() -> Result<(), Error> {
     let (mut params, tau) = (params(0)?, Tensor::new(1.0, &Device::Cpu)?);
     let gates = GumbelSoft.relax(params.logits(1), &tau, &mut ChaCha8Rng::seed_from_u64(0))?;
     set(&mut params, 1, [0.0, 1.0, 2.0])?;
-    let error = params.gradient(1, &gates, &params.logits(1).ones_like()?, &tau).map(drop).unwrap_err();
+    let error = params
+        .gradient(1, &gates, &params.logits(1).ones_like()?, &tau)
+        .map(drop)
+        .expect_err("old gates were taken");
     let expected =
         "group `reduce`: gates of other logits; expected gates relaxed from this group since its last step";
     assert_eq!(error.to_string(), expected);
@@ -102,7 +105,7 @@ fn gates_from_before_a_step_have_no_gradient_after_it() -> Result<(), Error> {
 
 #[test]
 fn logits_of_another_shape_are_refused() -> Result<(), Error> {
-    let error = set(&mut params(0)?, 0, [0.0, 1.0, 2.0]).unwrap_err();
+    let error = set(&mut params(0)?, 0, [0.0, 1.0, 2.0]).expect_err("a row was taken");
     assert_eq!(error.to_string(), "group `normal`: logits of shape [1, 3]; expected [3, 2]");
     Ok(())
 }
@@ -125,6 +128,6 @@ fn a_diverged_logit_is_named_by_group_edge_and_candidate() -> Result<(), Error> 
     params.set_logits(0, &Tensor::new(&[[0.0, 1.0], [0.0, 1.0], [0.0, f64::NAN]], &Device::Cpu)?)?;
     let expected =
         "group `normal`, edge 1 → 2, candidate `skip_connect`: logit NaN; expected a finite number";
-    assert_eq!(params.check_finite().unwrap_err().to_string(), expected);
+    assert_eq!(params.check_finite().expect_err("NaN was taken").to_string(), expected);
     Ok(())
 }

@@ -10,9 +10,10 @@ use crate::{Gates, Paths, Tau, categorical, gumbel};
 mod facts;
 mod fixtures;
 
+type GivenNoise = fn(&Tensor, &Tensor, &Tensor) -> Result<Gates>;
+
 /// Every estimator that has a temperature, with its noise given.
-const GUMBEL: [fn(&Tensor, &Tensor, &Tensor) -> Result<Gates>; 3] =
-    [GumbelSt::relax_with, Gdas::relax_with, GumbelSoft::relax_with];
+const GUMBEL: [GivenNoise; 3] = [GumbelSt::relax_with, Gdas::relax_with, GumbelSoft::relax_with];
 
 fn scalar(value: f64) -> Result<Tensor> {
     Ok(Var::new(value, &Device::Cpu)?.into_inner())
