@@ -12,7 +12,7 @@ pub enum Error {
         /// Where it should stand.
         place: Place,
         /// The catalog's reason.
-        source: ops::Error,
+        source: Box<ops::Error>,
     },
     /// The number of relaxed groups is not that of the layout.
     #[error("{found} groups of gates; the layout has {expected}")]

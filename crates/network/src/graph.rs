@@ -109,5 +109,5 @@ fn build(
     place: Place,
     params: &mut ParamBuilder<'_>,
 ) -> Result<Box<dyn Op>, Error> {
-    catalog.build(op, site, params).map_err(|source| Error::Build { place, source })
+    catalog.build(op, site, params).map_err(|source| Error::Build { place, source: Box::new(source) })
 }
