@@ -175,7 +175,7 @@ fn wrong_settings_are_refused_in_words() {
     refuses(&search(&["--device", "tpu"]), "expected cpu, cuda or cuda:INDEX");
     refuses(&["search", "--resume", "run", "--seed", "1"], "cannot be used with");
     refuses(&["derive", "run", "--rule", "best"], "accepted: argmax");
-    refuses(&["export", "run", "--format", "onnx"], "nb201");
+    refuses(&["export", "run", "--format", "onnx"], "safetensors");
     refuses(&["hunt"], "unrecognized subcommand");
 }
 
@@ -232,6 +232,7 @@ fn a_run_directory_holds_the_whole_run() {
         "epochs.jsonl",
         "search.safetensors",
         "genotype.yaml",
+        "genotype.svg",
         "train.yaml",
         "train.jsonl",
         "train.safetensors",
@@ -338,11 +339,23 @@ fn train_takes_a_run_or_a_genotype() {
 
 #[test]
 fn export_writes_every_format() {
-    for (format, mark) in [("yaml", "space: toy"), ("json", "\"space\""), ("nb201", "~0|")] {
+    for (format, mark) in
+        [("yaml", "space: toy"), ("json", "\"space\""), ("nb201", "~0|"), ("dot", "digraph"), ("svg", "<svg")]
+    {
         run(&["export", "run", "--format", format]).success().stdout(contains(mark));
         run(&["export", "run", "--format", format, "-o", "exported"]).success();
         assert!(fs::read_to_string(bench().path().join("exported")).expect("text").contains(mark));
     }
+    run(&["export", "run", "--format", "safetensors", "-o", "weights.safetensors"]).success();
+    let bytes = fs::read(bench().path().join("weights.safetensors")).expect("written");
+    assert!(!safetensors::SafeTensors::deserialize(&bytes).expect("safetensors").names().is_empty());
     refuses(&["export", "run", "--format", "darts"], "expected `normal` and `reduce`");
     refuses(&["export", "toy.yaml", "--format", "json"], "not a genotype");
+}
+
+/// The figure in the run is the one `export` draws.
+#[test]
+fn the_picture_of_a_run_is_the_exported_one() {
+    let drawn = fs::read_to_string(bench().path().join("run").join("genotype.svg")).expect("text");
+    run(&["export", "run", "--format", "svg"]).success().stdout(drawn);
 }

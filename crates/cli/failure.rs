@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use strait::{controller, data, space, trainer};
+use strait::{controller, data, export, space, trainer};
 
 /// Exit code of a wrong command line or an invalid input.
 pub(crate) const MISUSE: u8 = 2;
@@ -80,6 +80,7 @@ fn is_misuse(error: &(dyn Error + 'static)) -> bool {
         || error.is::<space::LayoutError>()
         || error.is::<space::GenotypeError>()
         || error.is::<space::WordError>()
+        || matches!(error.downcast_ref(), Some(export::Error::Genotype(_)))
         || error.is::<controller::estimators::UnknownEstimator>()
 }
 

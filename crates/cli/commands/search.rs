@@ -8,11 +8,13 @@ use serde::Serialize;
 use serde_json::json;
 use strait::controller::{Demand, estimators};
 use strait::data::{DataSpec, SearchData};
+use strait::export::Format;
 use strait::ops::Catalog;
 use strait::space::{Cost, Genotype, Space};
 use strait::trainer::{Gap, Machine, RunDir, Search as Searcher, SearchConfig, TrainConfig};
 
 use super::check::grouped;
+use super::export::{bytes, card};
 use super::train::{Child, child_layout};
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, origin, quoted, space};
 use crate::progress::{Drive, Searching};
@@ -123,6 +125,8 @@ impl Search {
         let last = drive.to_the_end(Searching(&mut search, &split))?;
         let mut outcome = plan.conclude(&search, &split, last.and_then(|epoch| epoch.gap), &run, &catalog)?;
         let train = TrainConfig::from(&plan.config);
+        let card = card(&plan.space, &outcome.genotype, &train, data.info(), &catalog)?;
+        run.write("genotype.svg", &bytes(Format::Svg, &outcome.genotype, &card, &[])?)?;
         if plan.config.retrain_epochs > 0 {
             console.note(&format!("{}\n\ntraining it from scratch", outcome.genotype));
             let from_scratch =
@@ -217,11 +221,11 @@ impl Outcome {
              parameters     {params}\n\
              macs           {macs}\n\
              seed           {seed}, {epochs} epochs, {seconds:.0} s\n\
-             run            {run}\n\n\
+             picture        {run}/genotype.svg\n\n\
              next\n  \
              strait train {run} --epochs 100        train the child longer, or wider with --channels\n  \
              strait derive {run} --rule sampled:100  another decision from the same logits\n  \
-             strait export {run} --format nb201      yaml, json, nb201, darts\n",
+             strait export {run} --format dot        yaml, json, nb201, darts, dot, svg, safetensors\n",
             genotype = self.genotype,
             supernet = self.supernet_accuracy,
             derived = self.derived_accuracy,
