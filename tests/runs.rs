@@ -1,5 +1,7 @@
 //! Runs as wholes: equal ones have equal bytes, interrupted ones end as if nothing had happened.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -90,6 +92,29 @@ fn a_killed_search_ends_as_if_nothing_had_happened() {
     }
     assert!(child.wait().expect("it ends").success());
     ends_alike(&bench().path().join("killed"), &expected);
+}
+
+#[test]
+fn an_ended_run_that_is_resumed_keeps_every_byte() {
+    let run = whole("ended", &[]);
+    let expected = contents(&run, &["machine.json", "log.txt"]);
+    strait(bench().path()).args(["search", "--resume", "ended"]).assert().success();
+    assert!(contents(&run, &["machine.json", "log.txt"]) == expected);
+}
+
+/// A search that is under way may have written a line that its last checkpoint does not know.
+#[test]
+fn looking_at_a_run_changes_no_byte() {
+    let run = whole("looked-at", &[]);
+    let mut lines = OpenOptions::new().append(true).open(run.join("epochs.jsonl")).expect("it is there");
+    lines.write_all(b"{\"epoch\": 6}\n").expect("it is writable");
+    let expected = contents(&run, &[]);
+    for args in
+        [&["derive", "looked-at"][..], &["eval", "looked-at"], &["export", "looked-at", "--format", "svg"]]
+    {
+        strait(bench().path()).args(args).assert().success();
+    }
+    assert!(contents(&run, &[]) == expected);
 }
 
 #[test]

@@ -178,7 +178,7 @@ pub(crate) fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
         let left = digits.len() - i;
-        let _ = write!(text, "{}{digit}", if i > 0 && left % 3 == 0 { "," } else { "" });
+        let _ = write!(text, "{}{digit}", if i > 0 && left.is_multiple_of(3) { "," } else { "" });
     }
     text
 }
