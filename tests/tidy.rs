@@ -197,3 +197,33 @@ fn the_top_level_holds_what_it_should() {
     let surplus: Vec<_> = names.filter(|name| !name.starts_with('.') && !accepted.contains(name)).collect();
     assert!(surplus.is_empty(), "{surplus:?}");
 }
+
+#[test]
+fn examples_are_numbered_and_short() {
+    let examples = files(&root().join("examples"), "rs");
+    assert!(examples.len() >= 5);
+    for (i, path) in examples.iter().enumerate() {
+        let name = path.file_name().expect("a file").display().to_string();
+        assert!(name.starts_with(&format!("{:02}_", i + 1)), "{name}");
+        let lines = fs::read_to_string(path).expect("text").lines().count();
+        assert!(lines <= 80, "{name} has {lines} lines");
+    }
+}
+
+/// Whatever ARCHITECTURE.md names in backquotes with a slash or with an extension of ours is there.
+#[test]
+fn the_architecture_names_files_that_exist() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("it is there");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |name: &&str| {
+        let word = name.is_ascii() && !name.contains([' ', '*', '(', '<']);
+        word && (name.contains('/') || name.ends_with(".yaml"))
+    };
+    let of_a_run = ["config.yaml", "train.yaml", "space.yaml", "genotype.yaml"];
+    let missing: Vec<_> = quoted
+        .filter(is_path)
+        .filter(|name| !of_a_run.contains(name) && !root().join(name).exists())
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(text.lines().count() < 200);
+}
