@@ -93,6 +93,14 @@ fn check_counts_by_hand_countable_spaces() {
     assert_eq!(report["errors"].as_array().map(Vec::len), Some(0));
 }
 
+#[test]
+fn settings_come_from_a_file_too() {
+    fs::write(bench().path().join("columns.yaml"), "data: {as: series}\n").expect("writable");
+    let report = json(&["check", "series-1d", "--data", "idx:data", "--config", "columns.yaml", "--json"]);
+    assert_eq!(report["input"], "8×8"); // eight columns in time, eight rows as channels
+    refuses(&["check", "series-1d", "--data", "idx:data"], "rank series");
+}
+
 const FIVE_FAULTS: &str = "\
 version: 1
 name: five

@@ -146,6 +146,22 @@ fn an_interrupted_search_says_how_to_go_on_and_does() {
 }
 
 #[test]
+fn an_interrupted_training_goes_on_as_if_nothing_had_happened() {
+    let train = ["train", "run", "--epochs", "12", "--save-every", "0", "--out"];
+    strait(bench().path()).args(train).arg("trained-whole").assert().success();
+    let mut child = start(&[&train[..], &["trained-in-two"]].concat());
+    let begun = Instant::now();
+    while !bench().path().join("trained-in-two/train.safetensors").exists() && begun.elapsed().as_secs() < 60
+    {
+        sleep(Duration::from_millis(1));
+    }
+    signal(&child, "TERM");
+    assert!(matches!(child.wait().expect("it ends").code(), Some(130 | 0)));
+    strait(bench().path()).args(["train", "--resume", "trained-in-two"]).assert().success();
+    ends_alike(&bench().path().join("trained-in-two"), &bench().path().join("trained-whole"));
+}
+
+#[test]
 fn two_processes_cannot_use_one_run() {
     let mut child = start_endless("busy");
     let resume = strait(bench().path()).args(["search", "--resume", "busy"]).assert();

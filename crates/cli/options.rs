@@ -73,7 +73,7 @@ impl FromStr for DeviceName {
 }
 
 /// Settings beyond the flags: a file, and single keys.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct Settings {
     /// Settings file; what it leaves out comes from the space, then from the defaults
@@ -90,7 +90,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// The settings as they were given, owned, so that [`Layer`]s can point into them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Given {
     file: Option<(String, String)>,
     pairs: Vec<(String, String)>,

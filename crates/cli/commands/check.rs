@@ -31,6 +31,8 @@ pub(crate) struct Check {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Check {
@@ -52,7 +54,7 @@ impl Check {
 
     fn report(&self, catalog: &Catalog) -> Result<Report, Failure> {
         let space = space(&self.space, catalog)?;
-        let settings = Settings::default().read(&[("data.source", data_flag(self.data.as_ref()))])?;
+        let settings = self.settings.read(&[("data.source", data_flag(self.data.as_ref()))])?;
         let config = SearchConfig::resolve(&settings.over_space(&space, &origin(&self.space)))?;
         let rule = config.rule.unwrap_or(space.rule());
         let (input, classes) = self.shape(&space, &config)?;

@@ -111,7 +111,7 @@ impl Search {
         };
         let data = dataset(&plan.config.data)?;
         let split = SearchData::split(data.clone(), &plan.config.split())?;
-        console.note(&format!("{} on {}: {split}", plan.space.name(), plan.config.data.source));
+        console.note(&format!("searching {} on {}: {split}", plan.space.name(), plan.config.data.source));
         let mut search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &device)?;
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
@@ -223,9 +223,9 @@ impl Outcome {
              seed           {seed}, {epochs} epochs, {seconds:.0} s\n\
              picture        {run}/genotype.svg\n\n\
              next\n  \
-             strait train {run} --epochs 100        train the child longer, or wider with --channels\n  \
+             strait train {run} --epochs 100         train the child longer, or wider with --channels\n  \
              strait derive {run} --rule sampled:100  another decision from the same logits\n  \
-             strait export {run} --format dot        yaml, json, nb201, darts, dot, svg, safetensors\n",
+             strait export {run} --format dot         yaml, json, nb201, darts, dot, svg, safetensors\n",
             genotype = self.genotype,
             supernet = self.supernet_accuracy,
             derived = self.derived_accuracy,
