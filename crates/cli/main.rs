@@ -1,6 +1,6 @@
 //! The command line of strait: how a person asks, and is answered.
 //!
-//! One decision runs through it: a command returns its [`Answer`] and prints nothing. Only this file writes to
+//! One decision runs through it: a command returns its `Answer` and prints nothing. Only this file writes to
 //! stdout, once, at the end; so `--json` is one object whatever happened before, a closed pipe is no panic, and every
 //! word on the way (progress, log, errors) is on stderr.
 
