@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may use of ours: what its lines in ARCHITECTURE.md lead down to.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("search-space", &[]),
     ("ops", &["search-space"]),
     ("controller", &["search-space"]),
@@ -16,7 +16,12 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("network", &["controller", "ops", "search-space"]),
     ("trainer", &["controller", "data", "network", "ops", "search-space"]),
     ("export", &["network", "ops", "search-space"]),
-    ("strait", &["controller", "data", "export", "network", "ops", "search-space", "trainer"]),
+    ("lab", &["controller", "search-space"]),
+    ("report", &["search-space", "trainer"]),
+    (
+        "strait",
+        &["controller", "data", "export", "lab", "network", "ops", "report", "search-space", "trainer"],
+    ),
     ("strait-cli", &["strait"]),
 ];
 
@@ -24,8 +29,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What cargo knows of the workspace and of what it needs here: of other platforms nothing is downloaded.
 fn metadata() -> Value {
-    let args = ["metadata", "--format-version", "1", "--locked", "--offline"];
+    let rustc = Command::new("rustc").arg("-vV").output().expect("rustc runs").stdout;
+    let rustc = String::from_utf8(rustc).expect("rustc writes text");
+    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
+    let args = ["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host];
     let output = Command::new(env!("CARGO")).args(args).current_dir(root()).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("cargo writes JSON")

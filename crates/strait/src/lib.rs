@@ -24,8 +24,10 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use controller;
 pub use data;
 pub use export;
+pub use lab;
 pub use network;
 pub use ops;
+pub use report;
 pub use search_space as space;
 pub use trainer;
 
