@@ -93,10 +93,15 @@ fn walk(
 }
 
 fn check(file: &str, labels: &[&str], norm: Norm) -> Result<(), Error> {
+    check_in(DType::F64, 1e-9, file, labels, norm)?;
+    check_in(DType::F32, 1e-4, file, labels, norm)
+}
+
+fn check_in(dtype: DType, within: f64, file: &str, labels: &[&str], norm: Norm) -> Result<(), Error> {
     let reference = Reference::read(file)?;
     for case in reference.cases() {
         let stride = if case == "s2" { 2 } else { 1 };
-        let mut params = ParamStore::new(DType::F64, &Device::Cpu);
+        let mut params = ParamStore::new(dtype, &Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let catalog = Catalog::standard();
         let layout = one_edge(labels, stride, norm);
@@ -108,9 +113,10 @@ fn check(file: &str, labels: &[&str], norm: Norm) -> Result<(), Error> {
         let names = reference.names(&format!("{case}/w."));
         for name in &names {
             let value = reference.weight(&format!("{case}/w.{name}"))?;
-            params.load(&ours(name).expect("an operation's weight"), &value)?;
+            params.load(&ours(name).expect("an operation's weight"), &value.to_dtype(dtype)?)?;
         }
-        let (x, gy) = (reference.map(&format!("{case}/x"))?, reference.map(&format!("{case}/gy"))?);
+        let read = |name: &str| Ok::<_, Error>(reference.map(&format!("{case}/{name}"))?.to_dtype(dtype)?);
+        let (x, gy) = (read("x")?, read("gy")?);
         let weights = reference.raw(&format!("{case}/weights")).to_vec1::<f64>()?;
         let index = reference.raw(&format!("{case}/index")).to_scalar::<i64>()? as usize;
         let mix = Paths::Weighted(vec![weights.clone()]);
@@ -122,24 +128,24 @@ fn check(file: &str, labels: &[&str], norm: Norm) -> Result<(), Error> {
             let arrived = (&gy * scale)?;
             let what = |name: &str| format!("{case}/{mode}.{name}");
             let found = walk(&graph, &params, &x, &arrived, &paths, Purpose::Weights)?;
-            assert_agrees(&what("y"), &(found.y * scale)?, &reference.map(&what("y"))?, 1e-9)?;
+            assert_agrees(&what("y"), &(found.y * scale)?, &reference.map(&what("y"))?, within)?;
             let gx = found.gx.unwrap_or(x.zeros_like()?);
-            assert_agrees(&what("gx"), &gx, &reference.map(&what("gx"))?, 1e-9)?;
+            assert_agrees(&what("gx"), &gx, &reference.map(&what("gx"))?, within)?;
             for name in reference.names(&format!("{case}/{mode}.g.")) {
                 let id = params.find(&ours(&name).expect("an operation's weight")).expect("it exists");
                 let gradient = found.gradients.get(id).expect("it took part");
                 let theirs = what(&format!("g.{name}"));
-                assert_agrees(&theirs, gradient, &reference.weight(&theirs)?, 1e-9)?;
+                assert_agrees(&theirs, gradient, &reference.weight(&theirs)?, within)?;
             }
             let found = walk(&graph, &params, &x, &gy, &paths, Purpose::Architecture(demand))?;
             let gates = Tensor::new(found.gates, &Device::Cpu)?;
-            assert_agrees(&what("g_weights"), &gates, reference.raw(&what("g_weights")), 1e-9)?;
+            assert_agrees(&what("g_weights"), &gates, reference.raw(&what("g_weights")), within)?;
         }
         // Straight-through: every output weighed, though one alone ran.
         let all = Purpose::Architecture(Demand::Outputs);
         let found = walk(&graph, &params, &x, &gy, &Paths::Single(vec![index]), all)?;
         let gates = Tensor::new(found.gates, &Device::Cpu)?;
-        assert_agrees("outputs", &gates, reference.raw(&format!("{case}/mix.g_weights")), 1e-9)?;
+        assert_agrees("outputs", &gates, reference.raw(&format!("{case}/mix.g_weights")), within)?;
     }
     Ok(())
 }
