@@ -53,22 +53,23 @@ impl Drive<'_> {
         let every = Duration::from_secs_f64(60.0 * self.minutes);
         let mut saved = Instant::now();
         loop {
+            let mut inside = true;
             match learner.step()? {
-                Progress::Step(report) => {
-                    meter.step(&report);
-                    if watch.asked() || saved.elapsed() >= every {
-                        learner.save(self.run)?;
-                        saved = Instant::now();
-                    }
-                }
+                Progress::Step(report) => meter.step(&report),
+                Progress::Measuring { passes } => meter.measuring(passes),
                 Progress::Epoch(summary) => {
                     learner.record(self.run, &summary)?;
                     learner.save(self.run)?;
                     saved = Instant::now();
                     meter.epoch(&summary);
                     last = Some(summary);
+                    inside = false;
                 }
                 Progress::Finished => return Ok(last),
+            }
+            if inside && (watch.asked() || saved.elapsed() >= every) {
+                learner.save(self.run)?;
+                saved = Instant::now();
             }
             if watch.asked() {
                 meter.clear();
@@ -138,6 +139,12 @@ impl<'a> Meter<'a> {
         });
         bar.set_position(report.step as u64);
         bar.set_message(Measured(report).to_string());
+    }
+
+    fn measuring(&mut self, passes: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("measuring what discrete choices lose, batch {passes}"));
+        }
     }
 
     fn epoch(&mut self, summary: &impl Display) {

@@ -52,7 +52,7 @@ impl Eval {
         let catalog = Catalog::standard();
         let Finished { config, search, split, .. } =
             Finished::open(&self.run, self.data.as_ref(), &catalog, device)?;
-        let gap = search.evaluate(&split, usize::MAX)?;
+        let gap = search.evaluate(&split, config.last_gap_batches)?;
         let mixture = estimators::by_name(&config.estimator)?.demand() == Demand::Mixture;
         found["supernet_accuracy"] = json!(if mixture { gap.mixture.accuracy } else { gap.sampled.accuracy });
         found["derived_accuracy"] = json!(gap.derived.accuracy);

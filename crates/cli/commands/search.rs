@@ -179,7 +179,7 @@ impl Plan {
         );
         let genotype = decision.connected().map_err(|error| Failure::from(error).hint(&other))?;
         run.write_genotype(&genotype)?;
-        let gap = gap.map_or_else(|| search.evaluate(data, usize::MAX), Ok)?; // none: the run had ended before
+        let gap = gap.map_or_else(|| search.evaluate(data, config.last_gap_batches), Ok)?; // none: the run had ended before
         let mixture = estimators::by_name(&config.estimator)?.demand() == Demand::Mixture;
         let Cost { params, macs, .. } =
             child_layout(space, &genotype, &TrainConfig::from(config), data.info(), catalog)?

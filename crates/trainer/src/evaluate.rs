@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use controller::{ArchParams, Paths};
-use data::{Batch, BatchPlan, Normalize, SearchData, Subset, Tail, batches};
+use data::{Batch, BatchPlan, Batches, Normalize, SearchData, Subset, Tail, batches};
 use network::{Network, Purpose, Supernet, inherit};
 use ops::{
     BatchStats, Catalog, Draw, Forward, Mode, ParamStore, RunningStats, StatId, Statistics, kernels::loss,
@@ -21,12 +21,13 @@ use crate::{
 /// The discretization gap: the same examples of the architecture's part, four ways to choose.
 ///
 /// Batch-norm statistics under sampled paths are those of other paths, so they are computed anew for each of the four,
-/// on batches of the weights' part. Under per-edge argmax the last two are equal to the bit, which is checked.
+/// on batches of the weights' part: all of the sample's for choices that stay, one for every batch's own draw (as in
+/// Dong & Yang, 2020, whose searches normalize by the batch: `track_running_stats=False`). Under per-edge argmax the last two are equal to the bit, which is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Gap {
     /// Every candidate, weighted by its probability.
     pub mixture: Score,
-    /// One candidate an edge, drawn anew for every batch.
+    /// One candidate an edge, drawn anew for every batch, with statistics of one batch under the same draw.
     pub sampled: Score,
     /// The likeliest candidate of every edge, `none` included.
     pub argmax: Score,
@@ -48,60 +49,252 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Which examples are looked at.
-pub(crate) struct Sample<'a> {
+#[derive(Clone)]
+pub(crate) struct Sample {
     weights: Subset,
     architecture: Subset,
     batch: usize,
-    normalize: &'a Normalize,
+    normalize: Normalize,
     seed: Seed,
 }
+
+/// The gap under way: a batch at a time, so that whoever waits may stop between two.
+pub(crate) struct Measurement {
+    sample: Sample,
+    rule: Rule,
+    pi: Vec<Vec<Vec<f64>>>,
+    child: (Network, ParamStore),
+    scores: Vec<Score>,
+    scoring: Scoring,
+    passes: usize,
+}
+
+/// The ways to choose, in the order in which they are measured.
+const WAYS: [Way; 4] = [Way::Mixture, Way::Sampled, Way::Argmax, Way::Derived];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Mixture,
+    Sampled,
+    Argmax,
+    Derived,
+}
+
+/// A network's score under way: first the statistics, from the weights' part, then the loss, on the architecture's.
+struct Scoring {
+    weights: Batches,
+    held: Batches,
+    moments: Moments,
+    /// Those to be scored, their statistics known; `None` until then.
+    ready: Option<ParamStore>,
+    tally: Tally,
+    pass: u64,
+}
+
+/// Sums of the batches' moments, layer by layer, and how many there are of each.
+#[derive(Default)]
+struct Moments(BTreeMap<StatId, (Tensor, Tensor, f64)>);
 
 /// A network with its choices made: batch in, logits out; the number counts passes.
 type Run<'a> = dyn Fn(&Tensor, u64, &mut Forward<'_>) -> Result<Tensor, Error> + 'a;
 
-impl<'a> Sample<'a> {
+impl Sample {
     /// Evenly spread examples: `n_batches` batches of both parts, or all there are.
     pub(crate) fn new(
         data: &SearchData,
         n_batches: usize,
         batch: usize,
-        normalize: &'a Normalize,
+        normalize: &Normalize,
         seed: Seed,
     ) -> Self {
         let n = n_batches.saturating_mul(batch);
         let (weights, architecture) = (data.weights().thinned(n), data.architecture().thinned(n));
-        Self { weights, architecture, batch, normalize, seed }
+        Self { weights, architecture, batch, normalize: normalize.clone(), seed }
     }
 
-    pub(crate) fn examples(&self) -> usize {
-        self.architecture.len()
+    /// Those from which statistics are made. Shuffled: a batch of one class has not the moments of the data.
+    fn statistics(&self, params: &ParamStore) -> Result<Batches, Error> {
+        let order = BatchPlan::shuffled(self.batch, self.seed.of(Stream::Evaluation), 0);
+        let plan = BatchPlan { tail: tail(self.weights.len(), self.batch), ..order };
+        loader(&self.weights, plan, &self.normalize, params)
+    }
+
+    fn held_out(&self, params: &ParamStore) -> Result<Batches, Error> {
+        loader(&self.architecture, BatchPlan::sequential(self.batch), &self.normalize, params)
+    }
+}
+
+impl Measurement {
+    /// Nothing has run yet; `genotype` is what the search's `rule` derives.
+    pub(crate) fn new(
+        subject: &Subject<'_>,
+        sample: Sample,
+        rule: Rule,
+        genotype: &Genotype,
+    ) -> Result<Self, Error> {
+        let (pi, child) = (subject.probabilities()?, subject.inherited(genotype)?);
+        let scoring = Scoring::new(subject.params, &sample)?;
+        Ok(Self { sample, rule, pi, child, scores: Vec::new(), scoring, passes: 0 })
+    }
+
+    /// Batches that have run.
+    pub(crate) fn passes(&self) -> usize {
+        self.passes
+    }
+
+    /// Runs one batch; the gap once there is none left. `subject` is that of [`Measurement::new`].
+    pub(crate) fn next(&mut self, subject: &Subject<'_>) -> Result<Option<Gap>, Error> {
+        self.passes += 1;
+        let way = WAYS[self.scores.len()];
+        let Some(score) = self.pass(subject, way)? else { return Ok(None) };
+        self.scores.push(score);
+        if let Some(way) = WAYS.get(self.scores.len()) {
+            let params = if *way == Way::Derived { &self.child.1 } else { subject.params };
+            self.scoring = Scoring::new(params, &self.sample)?;
+            return Ok(None);
+        }
+        let [mixture, sampled, argmax, derived] = self.scores[..] else {
+            unreachable!("there is a score for each of the ways")
+        };
+        if self.rule == Rule::Argmax && argmax != derived {
+            return Err(Error::Unfaithful { argmax: argmax.loss, derived: derived.loss });
+        }
+        Ok(Some(Gap { mixture, sampled, argmax, derived, examples: self.sample.architecture.len() }))
+    }
+
+    fn pass(&mut self, subject: &Subject<'_>, way: Way) -> Result<Option<Score>, Error> {
+        let Self { sample, pi, child: (child, child_params), scoring, .. } = self;
+        let run = |choose: &dyn Fn(u64) -> Vec<Paths>, x: &Tensor, pass, forward: &mut Forward<'_>| {
+            Ok(subject.supernet.forward(x, &choose(pass), Purpose::Evaluate, forward)?.0)
+        };
+        let drawn = |pass| {
+            let step = ((subject.epoch as u64) << 32) | pass;
+            paths(&derive::draw(pi, &mut subject.seed.rng(Stream::Evaluation, step)))
+        };
+        match way {
+            Way::Mixture => {
+                let mixture = vec_of(pi, |rows| Paths::Weighted(rows.clone()));
+                scoring.next(subject.params, &|x, n, f| run(&|_| mixture.clone(), x, n, f), sample.seed)
+            }
+            Way::Sampled => scoring.next_paired(subject.params, &|x, n, f| run(&drawn, x, n, f), sample),
+            Way::Argmax => {
+                let likeliest = paths(&derive::argmax(pi));
+                scoring.next(subject.params, &|x, n, f| run(&|_| likeliest.clone(), x, n, f), sample.seed)
+            }
+            Way::Derived => scoring.next(child_params, &|x, _, f| logits(child, x, f), sample.seed),
+        }
+    }
+}
+
+impl Scoring {
+    fn new(params: &ParamStore, sample: &Sample) -> Result<Self, Error> {
+        Ok(Self {
+            weights: sample.statistics(params)?,
+            held: sample.held_out(params)?,
+            moments: Moments::default(),
+            ready: None,
+            tally: Tally::default(),
+            pass: 0,
+        })
+    }
+
+    /// Runs one batch of a network whose choices stay the same; the score once there is none left.
+    fn next(&mut self, params: &ParamStore, run: &Run<'_>, seed: Seed) -> Result<Option<Score>, Error> {
+        let Some(ready) = &self.ready else {
+            match self.weights.next() {
+                Some(batch) => self.moments.add(params, run, &batch?, self.pass, seed)?,
+                None => self.ready = Some(self.moments.replace(params)?),
+            }
+            self.pass += 1;
+            return Ok(None);
+        };
+        let Some(batch) = self.held.next() else { return Ok(Some(self.tally.score().unwrap_or_default())) };
+        self.pass += 1;
+        evaluate(ready, run, &batch?, self.pass | HELD_OUT, seed, &mut self.tally)?;
+        Ok(None)
+    }
+
+    /// Runs one batch of a network whose choices change from batch to batch, each with statistics of its own: those
+    /// averaged over many architectures are those of none.
+    fn next_paired(
+        &mut self,
+        params: &ParamStore,
+        run: &Run<'_>,
+        sample: &Sample,
+    ) -> Result<Option<Score>, Error> {
+        let Some(batch) = self.held.next() else { return Ok(Some(self.tally.score().unwrap_or_default())) };
+        let statistics = match self.weights.next() {
+            Some(batch) => batch?,
+            None => {
+                self.weights = sample.statistics(params)?;
+                self.weights.next().expect("a part is not empty")?
+            }
+        };
+        let mut moments = Moments::default();
+        moments.add(params, run, &statistics, self.pass, sample.seed)?;
+        evaluate(&moments.replace(params)?, run, &batch?, self.pass, sample.seed, &mut self.tally)?;
+        self.pass += 1;
+        Ok(None)
+    }
+
+    fn finish(&mut self, params: &ParamStore, run: &Run<'_>, seed: Seed) -> Result<Score, Error> {
+        loop {
+            if let Some(score) = self.next(params, run, seed)? {
+                return Ok(score);
+            }
+        }
+    }
+}
+
+impl Moments {
+    fn add(
+        &mut self,
+        params: &ParamStore,
+        run: &Run<'_>,
+        batch: &Batch,
+        pass: u64,
+        seed: Seed,
+    ) -> Result<(), Error> {
+        let mut statistics = Statistics::default();
+        let draw = draw(seed, pass);
+        run(&batch.x, pass, &mut Forward { params, mode: Mode::Train, statistics: &mut statistics, draw })?;
+        for (id, BatchStats { mean, var, .. }) in statistics.iter() {
+            let sum = match self.0.remove(&id) {
+                None => (mean.clone(), var.clone(), 1.0),
+                Some((m, v, n)) => ((m + mean)?, (v + var)?, n + 1.0),
+            };
+            self.0.insert(id, sum);
+        }
+        Ok(())
+    }
+
+    /// `params` with the means of the moments for running statistics.
+    fn replace(&self, params: &ParamStore) -> Result<ParamStore, Error> {
+        let mut params = params.clone();
+        for (id, (mean, var, n)) in &self.0 {
+            params.set_stats(*id, RunningStats { mean: (mean / *n)?, var: (var / *n)? })?;
+        }
+        Ok(params)
     }
 }
 
 impl Subject<'_> {
     /// Measures all four ways; `genotype` is what the search's rule derives.
-    pub(crate) fn gap(&self, sample: &Sample<'_>, rule: Rule, genotype: &Genotype) -> Result<Gap, Error> {
-        let pi = self.probabilities()?;
-        let mixture = vec_of(&pi, |rows| Paths::Weighted(rows.clone()));
-        let mixture = self.supernet_score(sample, &|_| mixture.clone())?;
-        let sampled = self.supernet_score(sample, &|pass| {
-            let step = ((self.epoch as u64) << 32) | pass;
-            paths(&derive::draw(&pi, &mut self.seed.rng(Stream::Evaluation, step)))
-        })?;
-        let likeliest = paths(&derive::argmax(&pi));
-        let argmax = self.supernet_score(sample, &|_| likeliest.clone())?;
-        let (child, params) = self.inherited(genotype)?;
-        let derived = child_score(&child, &params, sample)?;
-        if rule == Rule::Argmax && argmax != derived {
-            return Err(Error::Unfaithful { argmax: argmax.loss, derived: derived.loss });
+    pub(crate) fn gap(&self, sample: Sample, rule: Rule, genotype: &Genotype) -> Result<Gap, Error> {
+        let mut measurement = Measurement::new(self, sample, rule, genotype)?;
+        loop {
+            if let Some(gap) = measurement.next(self)? {
+                return Ok(gap);
+            }
         }
-        Ok(Gap { mixture, sampled, argmax, derived, examples: sample.examples() })
     }
 
     /// The score of the supernet under `choices`.
-    pub(crate) fn score(&self, sample: &Sample<'_>, choices: &Choices) -> Result<Score, Error> {
+    pub(crate) fn score(&self, sample: &Sample, choices: &Choices) -> Result<Score, Error> {
         let paths = paths(choices);
-        self.supernet_score(sample, &|_| paths.clone())
+        let run: &Run<'_> =
+            &|x, _, forward| Ok(self.supernet.forward(x, &paths, Purpose::Evaluate, forward)?.0);
+        Scoring::new(self.params, sample)?.finish(self.params, run, sample.seed)
     }
 
     /// `π` of every group.
@@ -121,89 +314,19 @@ impl Subject<'_> {
         }
         Ok((child, params))
     }
-
-    fn supernet_score(
-        &self,
-        sample: &Sample<'_>,
-        choose: &dyn Fn(u64) -> Vec<Paths>,
-    ) -> Result<Score, Error> {
-        let run: &Run<'_> =
-            &|x, pass, forward| Ok(self.supernet.forward(x, &choose(pass), Purpose::Evaluate, forward)?.0);
-        let params = recalibrated(self.params, run, sample)?;
-        held_out(&params, run, sample)
-    }
-}
-
-/// The score of a child on the architecture's part, its statistics computed anew.
-pub(crate) fn child_score(child: &Network, params: &ParamStore, sample: &Sample<'_>) -> Result<Score, Error> {
-    let run: &Run<'_> = &|x, _, forward| Ok(child.forward(x, 0.0, Purpose::Evaluate, forward)?.0.main);
-    held_out(&recalibrated(params, run, sample)?, run, sample)
 }
 
 /// The child's parameters with statistics of its own.
 pub(crate) fn recalibrated_child(
     child: &Network,
     params: &ParamStore,
-    sample: &Sample<'_>,
+    sample: &Sample,
 ) -> Result<ParamStore, Error> {
-    recalibrated(
-        params,
-        &|x, _, forward| Ok(child.forward(x, 0.0, Purpose::Evaluate, forward)?.0.main),
-        sample,
-    )
-}
-
-/// Replaces running statistics by the mean of the moments of the sample's batches of the weights' part.
-fn recalibrated(params: &ParamStore, run: &Run<'_>, sample: &Sample<'_>) -> Result<ParamStore, Error> {
-    let mut sums: BTreeMap<StatId, (Tensor, Tensor, f64)> = BTreeMap::new();
-    // Shuffled: a batch of one class has not the moments of the data.
-    let order = BatchPlan::shuffled(sample.batch, sample.seed.of(Stream::Evaluation), 0);
-    let plan = BatchPlan { tail: tail(sample.weights.len(), sample.batch), ..order };
-    for (pass, batch) in loader(&sample.weights, plan, sample.normalize, params)?.enumerate() {
-        let mut statistics = Statistics::default();
-        let draw = draw(sample.seed, pass as u64);
-        let mut forward = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw };
-        run(&batch?.x, pass as u64, &mut forward)?;
-        for (id, BatchStats { mean, var, .. }) in statistics.iter() {
-            let sum = match sums.remove(&id) {
-                None => (mean.clone(), var.clone(), 1.0),
-                Some((m, v, n)) => ((m + mean)?, (v + var)?, n + 1.0),
-            };
-            sums.insert(id, sum);
-        }
+    let mut moments = Moments::default();
+    for (pass, batch) in sample.statistics(params)?.enumerate() {
+        moments.add(params, &|x, _, forward| logits(child, x, forward), &batch?, pass as u64, sample.seed)?;
     }
-    let mut params = params.clone();
-    for (id, (mean, var, n)) in sums {
-        params.set_stats(id, RunningStats { mean: (mean / n)?, var: (var / n)? })?;
-    }
-    Ok(params)
-}
-
-fn held_out(params: &ParamStore, run: &Run<'_>, sample: &Sample<'_>) -> Result<Score, Error> {
-    let plan = BatchPlan::sequential(sample.batch);
-    let batches = loader(&sample.architecture, plan, sample.normalize, params)?;
-    let tally = tally(params, run, batches, sample.seed)?;
-    Ok(tally.score().unwrap_or_default())
-}
-
-/// Loss and accuracy with running statistics.
-fn tally(
-    params: &ParamStore,
-    run: &Run<'_>,
-    batches: impl Iterator<Item = Result<Batch, data::Error>>,
-    seed: Seed,
-) -> Result<Tally, Error> {
-    let mut tally = Tally::default();
-    for (pass, batch) in batches.enumerate() {
-        let Batch { x, y, .. } = batch?;
-        let pass = pass as u64 | 1 << 31; // apart from those of the statistics
-        let statistics = &mut Statistics::default();
-        let logits =
-            run(&x, pass, &mut Forward { params, mode: Mode::Eval, statistics, draw: draw(seed, pass) })?;
-        let head = loss::cross_entropy(&logits, &y, 0.0)?;
-        tally.add(head.loss, head.correct, y.len());
-    }
-    Ok(tally)
+    moments.replace(params)
 }
 
 /// The score of a trained network on `subset`, with its own running statistics.
@@ -214,9 +337,36 @@ pub(crate) fn test(
     batch: usize,
     normalize: &Normalize,
 ) -> Result<Score, Error> {
-    let run: &Run<'_> = &|x, _, forward| Ok(network.forward(x, 0.0, Purpose::Evaluate, forward)?.0.main);
-    let batches = loader(subset, BatchPlan::sequential(batch), normalize, params)?;
-    Ok(tally(params, run, batches, Seed::default())?.score().unwrap_or_default())
+    let mut tally = Tally::default();
+    for (pass, batch) in loader(subset, BatchPlan::sequential(batch), normalize, params)?.enumerate() {
+        let run: &Run<'_> = &|x, _, forward| logits(network, x, forward);
+        evaluate(params, run, &batch?, pass as u64, Seed::default(), &mut tally)?;
+    }
+    Ok(tally.score().unwrap_or_default())
+}
+
+/// Marks the passes whose statistics are known apart from those that make them.
+const HELD_OUT: u64 = 1 << 31;
+
+/// Adds the loss and accuracy of one batch under the running statistics of `params`.
+fn evaluate(
+    params: &ParamStore,
+    run: &Run<'_>,
+    batch: &Batch,
+    pass: u64,
+    seed: Seed,
+    tally: &mut Tally,
+) -> Result<(), Error> {
+    let statistics = &mut Statistics::default();
+    let draw = draw(seed, pass);
+    let logits = run(&batch.x, pass, &mut Forward { params, mode: Mode::Eval, statistics, draw })?;
+    let head = loss::cross_entropy(&logits, &batch.y, 0.0)?;
+    tally.add(head.loss, head.correct, batch.y.len());
+    Ok(())
+}
+
+fn logits(child: &Network, x: &Tensor, forward: &mut Forward<'_>) -> Result<Tensor, Error> {
+    Ok(child.forward(x, 0.0, Purpose::Evaluate, forward)?.0.main)
 }
 
 fn loader(
@@ -224,7 +374,7 @@ fn loader(
     plan: BatchPlan,
     normalize: &Normalize,
     params: &ParamStore,
-) -> Result<data::Batches, Error> {
+) -> Result<Batches, Error> {
     let plan = BatchPlan { normalize: Some(normalize.clone()), ..plan };
     Ok(batches(subset, plan, params.dtype(), params.device())?)
 }

@@ -128,7 +128,7 @@ impl Retraining {
     pub fn next_epoch(&mut self, data: &TrainData) -> Result<Option<TrainSummary>, Error> {
         loop {
             match self.next_step(data)? {
-                Progress::Step(_) => {}
+                Progress::Step(_) | Progress::Measuring { .. } => {}
                 Progress::Epoch(summary) => return Ok(Some(summary)),
                 Progress::Finished => return Ok(None),
             }

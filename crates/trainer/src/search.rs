@@ -17,7 +17,7 @@ use crate::{
     checkpoint::{Checkpoint, digest},
     derive,
     error::FileError,
-    evaluate::{self, Sample, Subject},
+    evaluate::{self, Measurement, Sample, Subject},
     optimizer::{Adam, Moments, Sgd},
     run_dir::Part,
     score::Tally,
@@ -51,7 +51,9 @@ pub struct Search<'c> {
     architecture: Tally,
     weight_batches: Option<Batches>,
     arch_batches: Option<Batches>,
+    measurement: Option<Measurement>,
     clock: Instant,
+    gap_seconds: f64,
     digest: String,
 }
 
@@ -139,7 +141,9 @@ impl<'c> Search<'c> {
             architecture: Tally::default(),
             weight_batches: None,
             arch_batches: None,
+            measurement: None,
             clock: Instant::now(),
+            gap_seconds: 0.0,
             digest,
             config,
         })
@@ -152,7 +156,7 @@ impl<'c> Search<'c> {
     pub fn next_epoch(&mut self, data: &SearchData) -> Result<Option<EpochSummary>, Error> {
         loop {
             match self.next_step(data)? {
-                Progress::Step(_) => {}
+                Progress::Step(_) | Progress::Measuring { .. } => {}
                 Progress::Epoch(summary) => return Ok(Some(summary)),
                 Progress::Finished => return Ok(None),
             }
@@ -160,7 +164,7 @@ impl<'c> Search<'c> {
     }
 
     /// Makes one step: a batch of each split, the weights' and, after the warm-up, the logits' move. When an epoch has
-    /// no step left, sums it up instead.
+    /// no step left, measures the gap instead, a batch a call, and then sums the epoch up.
     ///
     /// # Errors
     /// As [`Search::next_epoch`].
@@ -170,7 +174,7 @@ impl<'c> Search<'c> {
         }
         let steps = self.weight_plan(data).steps(data.weights().len());
         if self.at.step == steps {
-            return Ok(Progress::Epoch(self.finish_epoch(data)?));
+            return self.finish_epoch(data);
         }
         if self.at.step == 0 {
             self.clock = Instant::now();
@@ -239,7 +243,7 @@ impl<'c> Search<'c> {
         let rule = self.cheap_rule();
         let genotype = self.derive(rule, data)?.genotype;
         let subject = Subject { epoch: self.at.epoch.saturating_sub(1), ..self.subject() };
-        subject.gap(&self.sample(data, n_batches), rule, &genotype)
+        subject.gap(self.sample(data, n_batches), rule, &genotype)
     }
 
     /// The child of `genotype` with the supernet's weights, and batch-norm statistics computed anew on `gap_batches`
@@ -316,7 +320,7 @@ impl<'c> Search<'c> {
         self.weights = Tally { loss, correct, examples };
         self.architecture = Tally { loss: arch_loss, correct: arch_correct, examples: arch_examples };
         self.at = at;
-        (self.weight_batches, self.arch_batches) = (None, None);
+        (self.weight_batches, self.arch_batches, self.measurement) = (None, None, None);
         Ok(())
     }
 
@@ -475,16 +479,26 @@ impl<'c> Search<'c> {
         Ok(batch.expect("a part is not empty")?)
     }
 
-    fn finish_epoch(&mut self, data: &SearchData) -> Result<EpochSummary, Error> {
-        let last = self.at.epoch + 1 == self.config.epochs;
+    /// Another batch of the gap's measurement, or the summary. A search that resumes here measures from the start.
+    fn finish_epoch(&mut self, data: &SearchData) -> Result<Progress<EpochSummary>, Error> {
         let started = Instant::now();
         let rule = self.cheap_rule();
         let Decision { genotype, disconnected } = self.derive(rule, data)?;
         let gap = if self.at.epoch + 1 < self.config.warmup() {
             None
         } else {
-            let n_batches = if last { usize::MAX } else { self.config.gap_batches };
-            Some(self.subject().gap(&self.sample(data, n_batches), rule, &genotype)?)
+            let mut measurement = match self.measurement.take() {
+                Some(measurement) => measurement,
+                None => Measurement::new(&self.subject(), self.epoch_sample(data), rule, &genotype)?,
+            };
+            let gap = measurement.next(&self.subject())?;
+            self.gap_seconds += started.elapsed().as_secs_f64();
+            if gap.is_none() {
+                let passes = measurement.passes();
+                self.measurement = Some(measurement);
+                return Ok(Progress::Measuring { passes });
+            }
+            gap
         };
         let summary = EpochSummary {
             epoch: self.at.epoch,
@@ -500,13 +514,13 @@ impl<'c> Search<'c> {
             genotype: genotype.to_string(),
             disconnected,
             seconds: self.clock.elapsed().as_secs_f64(),
-            gap_seconds: started.elapsed().as_secs_f64(),
+            gap_seconds: std::mem::take(&mut self.gap_seconds),
         };
         self.at.epoch += 1;
         self.at.step = 0;
         (self.weights, self.architecture) = (Tally::default(), Tally::default());
         self.weight_batches = None;
-        Ok(summary)
+        Ok(Progress::Epoch(summary))
     }
 
     /// The rule of summaries: sampling every epoch would cost more than the epoch.
@@ -522,7 +536,13 @@ impl<'c> Search<'c> {
         Subject { supernet, params, arch, catalog, seed: *seed, epoch: self.at.epoch }
     }
 
-    fn sample(&self, data: &SearchData, n_batches: usize) -> Sample<'_> {
+    /// What the present epoch's gap is measured on.
+    fn epoch_sample(&self, data: &SearchData) -> Sample {
+        let last = self.at.epoch + 1 == self.config.epochs;
+        self.sample(data, if last { self.config.last_gap_batches } else { self.config.gap_batches })
+    }
+
+    fn sample(&self, data: &SearchData, n_batches: usize) -> Sample {
         Sample::new(data, n_batches, self.config.batch, &self.normalize, self.seed)
     }
 

@@ -11,6 +11,11 @@ use crate::{Gap, Score};
 pub enum Progress<S> {
     /// A step.
     Step(StepReport),
+    /// One more batch of the measurement that ends an epoch.
+    Measuring {
+        /// Batches that this measurement has run.
+        passes: usize,
+    },
     /// Nothing but summing up an epoch whose steps are all done.
     Epoch(S),
     /// Nothing: all epochs are done.

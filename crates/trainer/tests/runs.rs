@@ -108,8 +108,8 @@ fn process(
     search.resume(&run)?;
     for step in 1..=steps {
         match search.next_step(&data)? {
-            Progress::Step(_) if step % every == 0 => search.save(&run)?,
-            Progress::Step(_) => {}
+            Progress::Step(_) | Progress::Measuring { .. } if step % every == 0 => search.save(&run)?,
+            Progress::Step(_) | Progress::Measuring { .. } => {}
             Progress::Epoch(epoch) => {
                 run.record(&epoch)?;
                 search.save(&run)?;
@@ -148,6 +148,23 @@ fn a_search_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
         assert!(lives > 2, "it was killed");
         assert_eq!(files(directory.path()), files(whole.path()), "{cut:?}, saved every {every}");
     }
+    Ok(())
+}
+
+/// The figures that a search ends with rest on more examples than those on the way.
+#[test]
+fn the_gap_is_measured_on_as_many_batches_as_asked() -> Outcome {
+    let examples = |sets: &[(&str, &str)]| -> Result<Vec<Option<usize>>, Error> {
+        let (catalog, data) = (Catalog::standard(), halves());
+        let mut search = Search::new(&space(&catalog), &catalog, &data, config(sets), &Device::Cpu)?;
+        let mut examples = Vec::new();
+        while let Some(epoch) = search.next_epoch(&data)? {
+            examples.push(epoch.gap.map(|gap| gap.examples));
+        }
+        Ok(examples)
+    };
+    assert_eq!(examples(&[])?, [Some(16), Some(16), Some(36)]);
+    assert_eq!(examples(&[("warmup_epochs", "2"), ("last_gap_batches", "2")])?, [None, Some(16), Some(32)]);
     Ok(())
 }
 
@@ -356,7 +373,7 @@ fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
         training.resume(&run)?;
         for _ in 0..7 {
             match training.next_step(&train)? {
-                Progress::Step(_) => {}
+                Progress::Step(_) | Progress::Measuring { .. } => {}
                 Progress::Epoch(epoch) => run.record_training(&epoch)?,
                 Progress::Finished => break 'run training.test(&test)?,
             }

@@ -59,9 +59,11 @@ pub struct SearchConfig {
     pub augment: Augment,
     /// How choices are made discrete; `null` takes the space's rule.
     pub rule: Option<Rule>,
-    /// Batches on which every epoch measures the discretization gap, at least 1; warm-up epochs but the last leave it out,
-    /// the last epoch of all takes all there are. Measuring costs about as much as twice this many steps.
+    /// Batches on which every epoch measures the discretization gap, at least 1; warm-up epochs but the last leave it out.
+    /// Measuring costs about as much as twice this many steps.
     pub gap_batches: usize,
+    /// The same for the last epoch of all, whose figures the search ends with; a part that has fewer is measured whole.
+    pub last_gap_batches: usize,
     /// Training the child from scratch.
     pub train: TrainSettings,
 }
@@ -279,6 +281,7 @@ impl Default for SearchConfig {
             augment: Augment::default(),
             rule: None,
             gap_batches: 2,
+            last_gap_batches: 32,
             train: TrainSettings::default(),
         }
     }

@@ -252,6 +252,7 @@ impl Settings for SearchConfig {
         at_least("epochs", self.epochs, 1, "at least 1")?;
         at_least("batch", self.batch, 2, "at least 2")?;
         at_least("gap_batches", self.gap_batches, 1, "at least 1")?;
+        at_least("last_gap_batches", self.last_gap_batches, 1, "at least 1")?;
         check("fraction", self.fraction, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")?;
         check("tau.from", from, |x| x > 0.0, ABOVE)?;
         check("tau.to", to, |x| x > 0.0, ABOVE)?;
