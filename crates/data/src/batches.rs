@@ -1,8 +1,8 @@
 //! Batches in a given order, made ahead of time on one background thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::{panic::resume_unwind, sync::Arc, thread};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::{panic::resume_unwind, sync::Arc, thread, time::Duration};
 
 use candle_core::{DType, Device, Tensor};
 use rand::seq::SliceRandom;
@@ -224,7 +224,31 @@ impl Batches {
         self.left = 0;
         self.stop.store(true, Ordering::Relaxed);
         self.ready = None; // a thread that waits to send wakes up
-        self.worker.take().map_or(Ok(()), thread::JoinHandle::join)
+        let Some(worker) = self.worker.take() else { return Ok(()) };
+        while !worker.is_finished() {
+            lend_a_hand();
+        }
+        worker.join()
+    }
+
+    /// The next batch of the thread, once it is made; an error if the thread is gone.
+    fn wait(&self) -> Result<Result<Made, Error>, RecvError> {
+        let ready = self.ready.as_ref().ok_or(RecvError)?;
+        loop {
+            match ready.try_recv() {
+                Ok(made) => return Ok(made),
+                Err(TryRecvError::Disconnected) => return Err(RecvError),
+                Err(TryRecvError::Empty) => lend_a_hand(),
+            }
+        }
+    }
+}
+
+/// Works for rayon's pool if this thread is of it, else sleeps a moment: a `Dataset::read` that computes in parallel may
+/// wait for the very thread that waits for its batch.
+fn lend_a_hand() {
+    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+        thread::sleep(Duration::from_micros(50));
     }
 }
 
@@ -232,7 +256,8 @@ impl Iterator for Batches {
     type Item = Result<Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.ready.as_ref()?.recv() {
+        self.ready.as_ref()?;
+        match self.wait() {
             Ok(made) => {
                 self.left = self.left.saturating_sub(1);
                 let batch = made.and_then(|made| self.place(made));

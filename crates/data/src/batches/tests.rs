@@ -193,3 +193,35 @@ fn a_panic_of_a_data_set_reaches_the_caller() -> Result {
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"disk on fire"));
     Ok(())
 }
+
+/// Reads in a pool of threads, as a decoder might.
+struct Parallel(Arc<dyn Dataset>, Arc<rayon::ThreadPool>);
+
+impl Dataset for Parallel {
+    fn info(&self) -> &DataInfo {
+        self.0.info()
+    }
+
+    fn len(&self, part: Part) -> usize {
+        self.0.len(part)
+    }
+
+    fn read(&self, part: Part, index: usize, out: &mut [f32]) -> u32 {
+        self.1.install(|| self.0.read(part, index, out))
+    }
+}
+
+/// The only thread of the pool is the one that waits for the batches.
+#[test]
+fn examples_read_in_parallel_arrive_on_a_single_thread() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+        let data: Arc<dyn Dataset> = Arc::new(Parallel(ten(), Arc::new(pool.expect("one thread exists"))));
+        let data = TrainData::of(data).expect("valid examples");
+        let batches = batches(data.subset(), BatchPlan::sequential(4), DType::F32, &Device::Cpu);
+        let _ = sender.send(batches.expect("a valid plan").filter(std::result::Result::is_ok).count());
+    });
+    let arrived = receiver.recv_timeout(Duration::from_secs(60));
+    assert_eq!(arrived, Ok(3), "reading and waiting wait for each other");
+}
