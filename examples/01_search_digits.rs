@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Defaults, then what the space says, then what we say.
     let config = SearchConfig::resolve(&[
-        Layer::Value { origin: "digits.yaml", value: space.search_settings() },
+        Layer::Space { origin: "digits.yaml", space: &space },
         Layer::Text { origin: "this example", text: "{epochs: 4, warmup_epochs: 2, seed: 7}" },
     ])?;
 

@@ -50,8 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     catalog.register(Definition::new("swish", "x·σ(βx), one β per channel", |_| Box::new(Swish)))?;
 
     let space = Space::parse(YAML, "swish.yaml", &catalog)?;
-    let config =
-        SearchConfig::resolve(&[Layer::Value { origin: "swish.yaml", value: space.search_settings() }])?;
+    let config = SearchConfig::resolve(&[Layer::Space { origin: "swish.yaml", space: &space }])?;
     let data = SearchData::split(open(&DataSpec::Digits, &DataOptions::default())?, &config.split())?;
     let mut search = Search::new(&space, &catalog, &data, config, &Device::Cpu)?;
 

@@ -133,6 +133,20 @@ fn five_faults_are_told_at_five_places() {
 }
 
 #[test]
+fn a_faulty_setting_of_a_space_is_told_by_its_line() {
+    let digits = fs::read_to_string(crate::tidy::root().join("search_spaces/digits.yaml")).expect("readable");
+    let line = digits.lines().position(|line| line == "  epochs: 40").expect("it has epochs") + 1;
+    let faulty = digits.replace("  epochs: 40", "  epochs: some");
+    fs::write(bench().path().join("settings.yaml"), faulty).expect("writable");
+    for command in ["check", "search"] {
+        refuses(
+            &[command, "settings.yaml"],
+            &format!("settings.yaml:{line}:3: search: `epochs`: found some"),
+        );
+    }
+}
+
+#[test]
 fn hopeless_files_are_refused_in_words() {
     for (name, bytes) in [
         ("empty.yaml", &b""[..]),

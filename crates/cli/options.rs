@@ -35,12 +35,9 @@ impl Machine {
         pool.use_current_thread().build_global()?;
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
-            DeviceName::Cuda(_) if !cuda_is_available() => Err(Failure::misuse(
-                "this strait was built without CUDA; `--device cpu` is what it has",
-            )
-            .hint(
-                "build it with `cargo build --release --features cuda` on a machine with the CUDA toolkit",
-            )),
+            DeviceName::Cuda(_) if !cuda_is_available() => {
+                Err(Failure::misuse("this strait was built without CUDA; `--device cpu` is what it has"))
+            }
             DeviceName::Cuda(index) => Device::new_cuda(index)
                 .map_err(|error| Failure::new(format!("cannot open cuda:{index}"), error)),
         }
@@ -110,7 +107,7 @@ impl Settings {
 impl Given {
     /// The layers of a search, lowest first: what the space says, the file, the flags, the pairs.
     pub(crate) fn over_space<'a>(&'a self, space: &'a Space, origin: &'a str) -> Vec<Layer<'a>> {
-        self.over(Layer::Value { origin, value: space.search_settings() })
+        self.over(Layer::Space { origin, space })
     }
 
     /// The layers over `base`, lowest first.
@@ -119,11 +116,6 @@ impl Given {
         let pairs = self.pairs.iter().map(|(key, value)| Layer::Set { key, value });
         std::iter::once(base).chain(file).chain(pairs).collect()
     }
-}
-
-/// What the settings of a space are called in messages.
-pub(crate) fn origin(space: &str) -> String {
-    format!("{space}: search")
 }
 
 /// A string as a YAML value that cannot be read as anything else.

@@ -10,7 +10,7 @@ use strait::ops::Catalog;
 use strait::space::{Block, Costs, Layout, LayoutRequest, PathsKept, Phase, Rule, Shape, Space};
 use strait::trainer::SearchConfig;
 
-use crate::options::{Settings, data_flag, dataset, estimator_name, origin, space};
+use crate::options::{Settings, data_flag, dataset, estimator_name, space};
 use crate::{answer::Answer, failure::Failure};
 
 /// `strait check`
@@ -55,7 +55,7 @@ impl Check {
     fn report(&self, catalog: &Catalog) -> Result<Report, Failure> {
         let space = space(&self.space, catalog)?;
         let settings = self.settings.read(&[("data.source", data_flag(self.data.as_ref()))])?;
-        let config = SearchConfig::resolve(&settings.over_space(&space, &origin(&self.space)))?;
+        let config = SearchConfig::resolve(&settings.over_space(&space, &self.space))?;
         let rule = config.rule.unwrap_or(space.rule());
         let (input, classes) = self.shape(&space, &config)?;
         let request = LayoutRequest { input, classes, phase: Phase::Search, channels: None, cells: None };

@@ -16,7 +16,7 @@ use strait::trainer::{Gap, Machine, RunDir, Search as Searcher, SearchConfig, Tr
 use super::check::grouped;
 use super::export::{bytes, card};
 use super::train::{Child, child_layout};
-use crate::options::{self, Settings, data_flag, dataset, estimator_name, origin, quoted, space};
+use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -149,7 +149,7 @@ impl Search {
             ("batch", self.batch.map(|n| n.to_string())),
             ("seed", self.seed.map(|n| n.to_string())),
         ])?;
-        let config = SearchConfig::resolve(&given.over_space(&space, &origin(name)))?;
+        let config = SearchConfig::resolve(&given.over_space(&space, name))?;
         Ok(Plan { space, config })
     }
 

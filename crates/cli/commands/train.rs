@@ -13,7 +13,7 @@ use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
 use strait::trainer::{Layer, Machine, Retraining, RunDir, Score, SearchConfig, TrainConfig};
 
 use super::check::grouped;
-use crate::options::{self, Settings, Subject, create_run, data_flag, dataset, origin};
+use crate::options::{self, Settings, Subject, create_run, data_flag, dataset};
 use crate::progress::{Drive, Training};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -134,16 +134,13 @@ impl Train {
             ("batch", number(self.batch)),
             ("seed", self.seed.map(|n| n.to_string())),
         ])?;
-        let origin = origin(subject.space.name());
+        let origin = subject.space.name();
         let search = match &subject.run {
             Some(run) => run.search_config()?,
-            None => {
-                let value = subject.space.search_settings();
-                SearchConfig::resolve(&[Layer::Value { origin: &origin, value }])?
-            }
+            None => SearchConfig::resolve(&[Layer::Space { origin, space: &subject.space }])?,
         };
         let base = serde_yaml::to_value(TrainConfig::from(&search))?;
-        let config = TrainConfig::resolve(&given.over(Layer::Value { origin: &origin, value: &base }))?;
+        let config = TrainConfig::resolve(&given.over(Layer::Value { origin, value: &base }))?;
         Ok((subject, config))
     }
 

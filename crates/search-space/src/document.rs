@@ -103,6 +103,31 @@ pub(crate) fn parse(text: &str, faults: &mut Faults) -> Option<Node> {
     }
 }
 
+/// Where the key at `path` (`search.weights.lr`) stands in a YAML text: that key's place, or that of the last key on the
+/// way to it that is there. `None` if not even the first is, or the text is no YAML.
+///
+/// ```
+/// use search_space::{At, locate};
+///
+/// let text = "name: toy\nsearch:\n  weights: {lr: 0.1}\n";
+/// assert_eq!(locate(text, "search.weights.lr"), Some(At { line: 3, column: 13 }));
+/// assert_eq!(locate(text, "search.weights.momentum"), Some(At { line: 3, column: 3 }));
+/// assert_eq!(locate(text, "stages"), None);
+/// ```
+#[must_use]
+pub fn locate(text: &str, path: &str) -> Option<At> {
+    let mut node = &parse(text, &mut Faults::default())?;
+    let mut found = None;
+    for key in path.split('.') {
+        let Content::Map(entries) = &node.content else { break };
+        let entry =
+            entries.iter().find(|(name, _)| matches!(&name.content, Content::Text(name) if name == key));
+        let Some((name, value)) = entry else { break };
+        (found, node) = (Some(name.at), value);
+    }
+    found
+}
+
 /// The fault of a text above [`MOST_BYTES`].
 pub(crate) fn too_long() -> Fault {
     let accepted = format!("expected at most {} KiB", MOST_BYTES / 1024);

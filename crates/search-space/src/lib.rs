@@ -49,6 +49,7 @@ mod words;
 pub use child::GenotypeError;
 pub use cost::Cost;
 pub use costs::{Costs, PathsKept};
+pub use document::locate;
 pub use fault::{At, Fault, SpaceErrors, nearest};
 pub use genotype::{CellGenotype, Chosen, Genotype};
 pub use layout::{Auxiliary, Block, Cell, CellInput, ChoiceGroup, Edge, Head, Layout, LayoutRequest, Phase};

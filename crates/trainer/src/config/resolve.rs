@@ -1,6 +1,7 @@
 //! From layers of YAML to one configuration, with errors that name the key.
 
 use data::Augment;
+use search_space::{At, Space, locate};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
@@ -10,7 +11,14 @@ use crate::Error;
 /// One layer of settings; what it does not mention stays as it was.
 #[derive(Clone, Copy, Debug)]
 pub enum Layer<'a> {
-    /// A parsed mapping: the `search:` block of a space.
+    /// The `search:` block of a space.
+    Space {
+        /// The file's name, for messages.
+        origin: &'a str,
+        /// The space.
+        space: &'a Space,
+    },
+    /// A parsed mapping.
     Value {
         /// Where it comes from, for messages.
         origin: &'a str,
@@ -108,17 +116,23 @@ fn resolve<S: Settings>(layers: &[Layer<'_>]) -> Result<S, Error> {
     let keys = value(&S::full());
     for layer in layers {
         match layer {
-            Layer::Value { origin, value } => Merge::<S>::new(&mut tree, origin).mapping("", &keys, value)?,
+            Layer::Space { origin, space } => {
+                let place = |key: &str| place(origin, space.yaml(), &format!("search.{key}")) + ": search";
+                Merge::<S>::new(&mut tree, &place).mapping("", &keys, space.search_settings())?;
+            }
+            Layer::Value { origin, value } => {
+                Merge::<S>::new(&mut tree, &|_| (*origin).to_owned()).mapping("", &keys, value)?;
+            }
             Layer::Text { origin, text } => {
                 let value = parse(origin, text)?;
-                Merge::<S>::new(&mut tree, origin).mapping("", &keys, &value)?;
+                Merge::<S>::new(&mut tree, &|key| place(origin, text, key)).mapping("", &keys, &value)?;
             }
             Layer::Set { key, value } => {
                 let value = parse(&format!("--set {key}"), value)?;
                 let nested = key.rsplit('.').fold(value, |value, key| {
                     Value::Mapping(Mapping::from_iter([(Value::from(key), value)]))
                 });
-                Merge::<S>::new(&mut tree, "--set").mapping("", &keys, &nested)?;
+                Merge::<S>::new(&mut tree, &|_| "--set".to_owned()).mapping("", &keys, &nested)?;
             }
         }
     }
@@ -128,12 +142,13 @@ fn resolve<S: Settings>(layers: &[Layer<'_>]) -> Result<S, Error> {
 /// One layer on its way into the tree of values.
 struct Merge<'a, S> {
     tree: &'a mut Value,
-    origin: &'a str,
+    /// What a message about a key begins with.
+    origin: &'a dyn Fn(&str) -> String,
     settings: std::marker::PhantomData<S>,
 }
 
 impl<'a, S: Settings> Merge<'a, S> {
-    fn new(tree: &'a mut Value, origin: &'a str) -> Self {
+    fn new(tree: &'a mut Value, origin: &'a dyn Fn(&str) -> String) -> Self {
         Self { tree, origin, settings: std::marker::PhantomData }
     }
 
@@ -180,11 +195,11 @@ impl<'a, S: Settings> Merge<'a, S> {
             .filter(|(distance, key)| 2 * distance <= key.len().max(2));
         let accepted = format!("accepted keys: {}", list(known));
         let advice = near.map_or(accepted.clone(), |(_, key)| format!("did you mean `{key}`? {accepted}"));
-        Error::UnknownKey { origin: self.origin.into(), key: path.into(), advice }
+        Error::UnknownKey { origin: (self.origin)(path), key: path.into(), advice }
     }
 
     fn refuse(&self, key: &str, found: impl Shown, accepted: String) -> Error {
-        Error::Setting { origin: self.origin.into(), key: key.into(), found: found.shown(), accepted }
+        Error::Setting { origin: (self.origin)(key), key: key.into(), found: found.shown(), accepted }
     }
 }
 
@@ -202,6 +217,11 @@ impl Shown for String {
     fn shown(&self) -> String {
         self.clone()
     }
+}
+
+/// `file:line:column` of the key at `path`, as far as it can be found.
+fn place(origin: &str, text: &str, path: &str) -> String {
+    locate(text, path).map_or(origin.into(), |At { line, column }| format!("{origin}:{line}:{column}"))
 }
 
 fn put(tree: &mut Value, path: &str, value: Value) {

@@ -60,7 +60,9 @@ fn unknown_keys_are_named_with_what_was_meant() {
     let error = SearchConfig::resolve(&[Layer::Text { origin: "a.yaml", text: "epoch: 3" }]);
     let error = error.map_err(|error| error.to_string()).expect_err("an unknown key was accepted");
     assert!(
-        error.starts_with("a.yaml: unknown key `epoch`; did you mean `epochs`? accepted keys: version, seed")
+        error.starts_with(
+            "a.yaml:1:1: unknown key `epoch`; did you mean `epochs`? accepted keys: version, seed"
+        )
     );
 }
 
@@ -80,6 +82,26 @@ fn values_out_of_range_are_named_with_what_is_accepted() {
         "1",
         "--set: `train.drop_path`: found 1; expected a number of at least 0 and below 1",
     );
+}
+
+#[test]
+fn what_a_file_says_is_found_by_line_and_column() -> Result<(), Box<dyn std::error::Error>> {
+    let refusal = |layer| SearchConfig::resolve(&[layer]).expect_err("a fault was accepted").to_string();
+    let text = "batch: 8\nweights:\n  lr: 0.1\n  momentum: 2\n";
+    assert_eq!(
+        refusal(Layer::Text { origin: "my.yaml", text }),
+        "my.yaml:4:3: `weights.momentum`: found 2; expected a number of at least 0 and below 1"
+    );
+    let catalog = ops::Catalog::standard();
+    let digits = search_space::Space::shipped("digits", &catalog).expect("it is shipped")?;
+    let line = digits.yaml().lines().position(|line| line.trim() == "epochs: 40").expect("it has epochs") + 1;
+    let faulty = digits.yaml().replace("  epochs: 40", "  epochs: 0");
+    let space = search_space::Space::parse(&faulty, "mine.yaml", &catalog)?;
+    assert_eq!(
+        refusal(Layer::Space { origin: "mine.yaml", space: &space }),
+        format!("mine.yaml:{line}:3: search: `epochs`: found 0; expected at least 1")
+    );
+    Ok(())
 }
 
 #[test]
@@ -110,7 +132,7 @@ fn every_shipped_space_has_settings_that_resolve() {
     for name in search_space::Space::shipped_names() {
         let space =
             search_space::Space::shipped(name, &catalog).expect("it is shipped").expect("it is valid");
-        let layer = Layer::Value { origin: name, value: space.search_settings() };
+        let layer = Layer::Space { origin: name, space: &space };
         SearchConfig::resolve(&[layer]).unwrap_or_else(|error| panic!("{error}"));
     }
 }
