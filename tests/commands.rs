@@ -34,7 +34,7 @@ fn accuracy(value: &Value) -> f64 {
 
 #[test]
 fn every_sub_command_explains_itself() {
-    for command in ["search", "check", "new", "derive", "train", "eval", "export", "list"] {
+    for command in ["search", "check", "new", "derive", "train", "eval", "export", "convert", "list"] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
     }
@@ -197,7 +197,8 @@ fn wrong_settings_are_refused_in_words() {
     refuses(&search(&["--device", "tpu"]), "expected cpu, cuda or cuda:INDEX");
     refuses(&["search", "--resume", "run", "--seed", "1"], "cannot be used with");
     refuses(&["derive", "run", "--rule", "best"], "accepted: argmax");
-    refuses(&["export", "run", "--format", "onnx"], "safetensors");
+    refuses(&["export", "run", "--format", "tflite"], "safetensors");
+    refuses(&["export", "run", "--format", "svg", "--fold-batch-norm"], "for onnx");
     refuses(&["hunt"], "unrecognized subcommand");
 }
 
@@ -380,4 +381,67 @@ fn export_writes_every_format() {
 fn the_picture_of_a_run_is_the_exported_one() {
     let drawn = fs::read_to_string(bench().path().join("run").join("genotype.svg")).expect("text");
     run(&["export", "run", "--format", "svg"]).success().stdout(drawn);
+}
+
+const CELL: &str = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
+const DARTS_V1: &str = "Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 0), \
+    ('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 2)], \
+    normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), \
+    ('max_pool_3x3', 0), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('avg_pool_3x3', 0)], \
+    reduce_concat=[2, 3, 4, 5])";
+
+#[test]
+fn genotypes_of_the_literature_are_converted_both_ways() {
+    for (text, notation) in [(CELL, "nb201"), (DARTS_V1, "darts")] {
+        run(&["convert", text, "--to", "yaml", "-o", "converted.yaml"]).success();
+        let back = run(&["convert", "converted.yaml", "--to", notation]).success();
+        let back = String::from_utf8(back.get_output().stdout.clone()).expect("text");
+        fs::write(bench().path().join("back.txt"), &back).expect("writable");
+        run(&["convert", "back.txt", "--to", notation]).success().stdout(back); // sorted, and then unchanged
+    }
+    run(&["convert", CELL, "--to", "nb201"]).success().stdout(format!("{CELL}\n"));
+    refuses(
+        &["convert", &CELL.replace("nor_conv_1x1", "nor_con_1x1"), "--to", "yaml"],
+        "did you mean `nor_conv_1x1`?",
+    );
+    refuses(&["convert", CELL, "--to", "yaml", "--space", "darts"], "expected one cell kind of one input");
+    refuses(&["convert", CELL, "--to", "svg"], "expected yaml, json, nb201 or darts");
+}
+
+#[test]
+fn a_genotype_is_trained_and_drawn_from_its_string() {
+    run(&["export", CELL, "--format", "dot"]).success().stdout(contains("digraph"));
+    let args = ["train", CELL, "--data", "idx:data", "--epochs", "1", "--channels", "2", "--cells", "1"];
+    let found = json(&[&args[..], &["--set", "batch=60", "--out", "from-string", "--json"]].concat());
+    accuracy(&found["test_accuracy"]);
+    refuses(&["train", "|skip_connect~0", "--data", "idx:data", "--out", "no"], "expected `|op~0|`");
+}
+
+/// One edge that may be absent, and logits that never move: of this seed the absence is the likelier.
+const CUT: &str = "\
+version: 1
+name: cut
+rank: image
+cells:
+  - {name: cell, nodes: 1, candidates: [none, skip_connect]}
+network:
+  channels: 2
+  stem: {block: {op: conv_norm, kernel: 3}}
+  stages:
+    - {cell: cell}
+search: {epochs: 1, warmup_epochs: 0, retrain_epochs: 1, batch: 60, gap_batches: 1, arch: {lr: 0}}
+";
+
+#[test]
+fn a_disconnected_child_is_told_to_people_and_to_scripts() {
+    fs::write(bench().path().join("cut.yaml"), CUT).expect("writable");
+    let args = ["search", "cut.yaml", "--data", "idx:data", "--seed", "1", "--out", "cut", "--json"];
+    for args in [&args[..], &["derive", "cut", "--json"]] {
+        let told = run(args).code(1).get_output().stdout.clone();
+        let told: Value = serde_json::from_slice(&told).expect("one JSON object");
+        assert_eq!(told["disconnected"], serde_json::json!([0]));
+        assert_eq!(told["genotype"]["cells"][0]["edges"][0]["op"], "none");
+        assert!(told["error"].as_str().is_some_and(|error| error.contains("cell")), "{told}");
+    }
+    run(&["derive", "cut"]).code(1).stdout("").stderr(contains("--rule sampled"));
 }

@@ -1,6 +1,7 @@
 //! Tests of the whole: the house's invariants, the shipped spaces' figures, the command line.
 
 mod commands;
+mod exports;
 mod runs;
 mod search_spaces;
 mod tidy;

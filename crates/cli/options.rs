@@ -9,7 +9,7 @@ use clap::Args;
 use strait::controller::estimators::{self, UnknownEstimator};
 use strait::data::{self, DataSpec, Dataset, SearchData};
 use strait::ops::Catalog;
-use strait::space::{Genotype, Space, nearest};
+use strait::space::{Genotype, Notation, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
 
@@ -211,21 +211,29 @@ impl Subject {
             let other = named.map(|name| space(name, catalog)).transpose()?;
             return Ok(Self { space: other.unwrap_or(subject.space), run: Some(run), ..subject });
         }
-        let genotype = genotype(path)?;
-        let name = named.unwrap_or(&genotype.space);
+        let text = genotype_text(path)?;
+        let refuse = |error| Failure::misuse(format!("{}: not a genotype: {error}", path.display()));
+        let own = match Notation::of(&text).home() {
+            Some(home) => home.to_owned(),
+            None => Genotype::from_yaml(&text).map_err(refuse)?.space,
+        };
+        let name = named.unwrap_or(&own);
         if named.is_none() && Space::shipped_yaml(name).is_none() {
             let message = format!("{}: of the space `{name}`, which is not shipped", path.display());
             return Err(Failure::misuse(message).hint("name the space's file with --space"));
         }
         let space = space(name, catalog)?;
+        let genotype = Genotype::parse(&text, &space).map_err(refuse)?;
         Ok(Self { space, genotype, run: None })
     }
 }
 
-/// Reads a genotype in YAML, of which JSON is a part.
-pub(crate) fn genotype(path: &Path) -> Result<Genotype, Failure> {
-    let refuse = |error| Failure::misuse(format!("{}: not a genotype: {error}", path.display()));
-    Genotype::from_yaml(&read(path)?).map_err(refuse)
+/// What a person named: the text of a genotype in a notation of the literature, or the file that holds one.
+fn genotype_text(subject: &Path) -> Result<String, Failure> {
+    match subject.to_str() {
+        Some(text) if !subject.exists() && Notation::of(text) != Notation::Strait => Ok(text.to_owned()),
+        _ => read(subject),
+    }
 }
 
 /// A search at its last checkpoint, to look at.

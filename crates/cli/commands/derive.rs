@@ -1,11 +1,13 @@
 //! `strait derive`: another decision from the same logits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 use strait::ops::Catalog;
 use strait::space::Rule;
+use strait::trainer::Decision;
 
 use crate::options::{self, Finished, write};
 use crate::{answer::Answer, failure::Failure};
@@ -36,8 +38,11 @@ impl Derive {
             Finished::open(&self.run, None, &catalog, &self.machine.open()?)?;
         let rule = self.rule.unwrap_or(search.rule());
         let another = "try another rule, for example --rule sampled:100, or search longer";
-        let decision = search.derive(rule, &split)?.connected();
-        let genotype = decision.map_err(|error| Failure::from(error).hint(another))?;
+        let decision = search.derive(rule, &split)?;
+        if self.json && !decision.disconnected.is_empty() {
+            return disconnected(decision, &self.run);
+        }
+        let genotype = decision.connected().map_err(|error| Failure::from(error).hint(another))?;
         if let Some(path) = &self.output {
             write(path, genotype.to_yaml().as_bytes())?;
         }
@@ -49,4 +54,16 @@ impl Derive {
             Some(path) => format!("{genotype}\nwrote {0}; train it with: strait train {0}", path.display()),
         })
     }
+}
+
+/// A decision through which no data reaches the logits, for scripts: what it is, the cells without a path, and the
+/// error that a person would read.
+pub(crate) fn disconnected(decision: Decision, run: &Path) -> Result<Answer, Failure> {
+    let mut answer = json!({
+        "genotype": decision.genotype, "disconnected": decision.disconnected, "run": run.display().to_string(),
+    });
+    if let Err(error) = decision.connected() {
+        answer["error"] = json!(error.to_string());
+    }
+    Ok(Answer::json(&answer)?.refusing(ExitCode::FAILURE))
 }

@@ -1,6 +1,7 @@
 //! The sub-commands, one file each.
 
 mod check;
+mod convert;
 mod derive;
 mod eval;
 mod export;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     /// Write a run or a genotype in another format
     Export(export::Export),
+    /// Say a genotype in another notation: strait's, NAS-Bench-201's or DARTS's
+    Convert(convert::Convert),
     /// List what strait knows: spaces, operations, data, estimators
     List(list::List),
 }
@@ -45,6 +48,7 @@ impl Command {
             Self::Train(args) => args.run(console, log),
             Self::Eval(args) => args.run(console),
             Self::Export(args) => args.run(),
+            Self::Convert(args) => args.run(),
             Self::List(args) => args.run(),
         }
     }

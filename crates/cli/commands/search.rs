@@ -11,9 +11,10 @@ use strait::data::{DataSpec, SearchData};
 use strait::export::Format;
 use strait::ops::Catalog;
 use strait::space::{Cost, Genotype, Space};
-use strait::trainer::{Gap, Machine, RunDir, Search as Searcher, SearchConfig, TrainConfig};
+use strait::trainer::{Decision, Gap, Machine, RunDir, Search as Searcher, SearchConfig, TrainConfig};
 
 use super::check::grouped;
+use super::derive::disconnected;
 use super::export::{bytes, card};
 use super::train::{Child, child_layout};
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
@@ -123,10 +124,15 @@ impl Search {
         let again = format!("go on with: strait search --resume {}", run.path().display());
         let drive = Drive { run: &run, console, minutes: self.save_every, again };
         let last = drive.to_the_end(Searching(&mut search, &split))?;
-        let mut outcome = plan.conclude(&search, &split, last.and_then(|epoch| epoch.gap), &run, &catalog)?;
+        let decision = search.derive(search.rule(), &split)?;
+        if self.json && !decision.disconnected.is_empty() {
+            return disconnected(decision, run.path());
+        }
+        let gap = last.and_then(|epoch| epoch.gap);
+        let mut outcome = plan.conclude(&search, decision, &split, gap, &run, &catalog)?;
         let train = TrainConfig::from(&plan.config);
         let card = card(&plan.space, &outcome.genotype, &train, data.info(), &catalog)?;
-        run.write("genotype.svg", &bytes(Format::Svg, &outcome.genotype, &card, &[])?)?;
+        run.write("genotype.svg", &bytes(Format::Svg, &outcome.genotype, &card, None)?)?;
         if plan.config.retrain_epochs > 0 {
             console.note(&format!("{}\n\ntraining it from scratch", outcome.genotype));
             let from_scratch =
@@ -162,17 +168,17 @@ impl Search {
 }
 
 impl Plan {
-    /// Derives the child and says what its discreteness costs.
+    /// Keeps the decision and says what its discreteness costs.
     fn conclude(
         &self,
         search: &Searcher<'_>,
+        decision: Decision,
         data: &SearchData,
         gap: Option<Gap>,
         run: &RunDir,
         catalog: &Catalog,
     ) -> Result<Outcome, Failure> {
         let Self { space, config } = self;
-        let decision = search.derive(search.rule(), data)?;
         let other = format!(
             "the run is whole; try another rule: strait derive {} --rule sampled:100",
             run.path().display()
@@ -225,7 +231,7 @@ impl Outcome {
              next\n  \
              strait train {run} --epochs 100         train the child longer, or wider with --channels\n  \
              strait derive {run} --rule sampled:100  another decision from the same logits\n  \
-             strait export {run} --format dot         yaml, json, nb201, darts, dot, svg, safetensors\n",
+             strait export {run} --format dot         or onnx, svg, safetensors: strait export --help\n",
             genotype = self.genotype,
             supernet = self.supernet_accuracy,
             derived = self.derived_accuracy,

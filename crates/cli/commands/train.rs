@@ -21,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   strait train runs/digits-seed0 --epochs 200 --channels 32
   strait train genotype.yaml --space my.yaml --data cifar10:data/cifar-10-batches-bin --out runs/final
+  strait train '|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_1x1~2|' --data idx:fashion
   strait train --resume runs/final
 
 Settings come from those of the run, or of the space, then --config, the flags and --set.";
@@ -29,10 +30,11 @@ Settings come from those of the run, or of the space, then --config, the flags a
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Train {
-    /// A genotype (YAML or JSON), or the directory of a search
+    /// A genotype (YAML, JSON, NAS-Bench-201's string or DARTS's tuple, as a file or as text), or a search's directory
     #[arg(value_name = "GENOTYPE|RUN", required_unless_present = "resume")]
     subject: Option<PathBuf>,
-    /// The genotype's space: a file, or a shipped name [default: the run's, or the shipped one the genotype names]
+    /// The genotype's space: a file, or a shipped name [default: the run's, or the shipped one that the
+    /// genotype names; nas-bench-201 and darts for their notations]
     #[arg(long, value_name = "SPACE.yaml")]
     space: Option<String>,
     /// What to learn from (`strait list data`) [default: the run's]

@@ -30,6 +30,9 @@ pub enum Error {
     /// A file of weights was asked for where there are none.
     #[error("no weights; expected a trained network")]
     NoWeights,
+    /// A tensor that the network computes with is not among its values.
+    #[error("tensor `{0}`: missing; expected every value of the network")]
+    Missing(String),
     /// Two tensors of one name.
     #[error("tensor `{0}`: named twice; names must differ")]
     Twice(String),

@@ -19,17 +19,27 @@ pub enum Format {
     Svg,
     /// Weights, running statistics and, in the header, everything needed to run them.
     Safetensors,
+    /// The network, for the runtimes of others.
+    Onnx,
 }
 
 /// A name that belongs to no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors")]
+#[error("unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx")]
 pub struct UnknownFormat(pub String);
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 7] =
-        [Self::Yaml, Self::Json, Self::Nb201, Self::Darts, Self::Dot, Self::Svg, Self::Safetensors];
+    pub const ALL: [Self; 8] = [
+        Self::Yaml,
+        Self::Json,
+        Self::Nb201,
+        Self::Darts,
+        Self::Dot,
+        Self::Svg,
+        Self::Safetensors,
+        Self::Onnx,
+    ];
 
     /// The format's name, which is also the usual extension of its files where they have one.
     #[must_use]
@@ -42,13 +52,14 @@ impl Format {
             Self::Dot => "dot",
             Self::Svg => "svg",
             Self::Safetensors => "safetensors",
+            Self::Onnx => "onnx",
         }
     }
 
     /// Whether the format holds weights, and so needs a trained network.
     #[must_use]
     pub fn holds_weights(self) -> bool {
-        self == Self::Safetensors
+        matches!(self, Self::Safetensors | Self::Onnx)
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A search ends in a [`Genotype`]; this crate gives it away in the forms in which others take
 //! it, one file and one function each: [`yaml`] and [`json`] for strait itself, [`nb201`] and [`darts`] for the
-//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next.
+//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next, and [`onnx`] for
+//! the runtimes of others.
 //!
 //! The one design decision: **every writer takes plain values and a `&mut dyn Write`.** What a form can say besides the
-//! genotype comes in a [`ModelCard`] of names, numbers and text, so that no writer knows a trainer, a run directory or
-//! a device, and each can be held against a golden file. Nothing here reads a clock or a hash map: the same values are
+//! genotype comes in a [`ModelCard`] of names, numbers and text, and a network in a [`Trained`], which is a tree of
+//! primitive layers and the tensors they name; so no writer knows a trainer, a run directory, a device or the name of an
+//! operation, and each can be held against a golden file. Nothing here reads a clock or a hash map: the same values are
 //! the same bytes.
 //!
 //! ```
@@ -19,24 +21,24 @@
 //! let genotype = Genotype { version: 1, space: "toy".into(), cells: vec![cell] };
 //!
 //! let mut text = Vec::new();
-//! write("nb201".parse()?, &genotype, &ModelCard::default(), &[], &mut text)?;
+//! write("nb201".parse()?, &genotype, &ModelCard::default(), None, &mut text)?;
 //! assert_eq!(text, b"|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|\n");
 //!
 //! let mut picture = Vec::new();
-//! write(Format::Svg, &genotype, &ModelCard::default(), &[], &mut picture)?;
+//! write(Format::Svg, &genotype, &ModelCard::default(), None, &mut picture)?;
 //! assert!(picture.starts_with(b"<svg "));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::io::Write;
 
-use candle_core::Tensor;
 use search_space::Genotype;
 
 pub mod darts;
 pub mod dot;
 pub mod json;
 pub mod nb201;
+pub mod onnx;
 pub mod safetensors;
 pub mod svg;
 pub mod yaml;
@@ -47,23 +49,25 @@ mod format;
 mod graph;
 #[cfg(test)]
 mod tests;
+mod trained;
 
 pub use card::{ModelCard, shapes};
 pub use error::Error;
 pub use format::{Format, UnknownFormat};
+pub use trained::Trained;
 
-/// Writes a genotype in one format; `weights` are named tensors, running statistics among them, and only
-/// [`Format::Safetensors`] reads them.
+/// Writes a genotype in one format; the formats that [hold weights](Format::holds_weights) need the network.
 ///
 /// # Errors
-/// The genotype cannot be said in this format; there are no weights to write; the writer fails.
+/// The genotype cannot be said in this format; there is no network to write; the writer fails.
 pub fn write(
     format: Format,
     genotype: &Genotype,
     card: &ModelCard,
-    weights: &[(String, Tensor)],
+    trained: Option<&Trained>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
+    let network = || trained.ok_or(Error::NoWeights);
     match format {
         Format::Yaml => yaml::write(genotype, card, out),
         Format::Json => json::write(genotype, card, out),
@@ -71,6 +75,7 @@ pub fn write(
         Format::Darts => darts::write(genotype, card, out),
         Format::Dot => dot::write(genotype, card, out),
         Format::Svg => svg::write(genotype, card, out),
-        Format::Safetensors => safetensors::write(genotype, card, weights, out),
+        Format::Safetensors => safetensors::write(genotype, card, network()?.values(), out),
+        Format::Onnx => onnx::write(genotype, card, network()?, onnx::BatchNorms::Kept, out),
     }
 }

@@ -68,7 +68,7 @@ fn card() -> ModelCard {
 
 fn written(format: Format, genotype: &Genotype) -> Result<String, Error> {
     let mut bytes = Vec::new();
-    write(format, genotype, &card(), &[], &mut bytes)?;
+    write(format, genotype, &card(), None, &mut bytes)?;
     Ok(String::from_utf8(bytes).expect("text formats are UTF-8"))
 }
 
@@ -77,8 +77,9 @@ fn every_format_is_known_by_its_name() {
     for format in Format::ALL {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
-    let refused = "onnx".parse::<Format>().map_err(|error| error.to_string());
-    let expected = "unknown format `onnx`; expected one of yaml, json, nb201, darts, dot, svg, safetensors";
+    let refused = "tflite".parse::<Format>().map_err(|error| error.to_string());
+    let expected =
+        "unknown format `tflite`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx";
     assert_eq!(refused, Err(expected.to_owned()));
 }
 
@@ -128,7 +129,7 @@ fn weights_travel_with_all_it_takes_to_run_them() -> Result<(), Error> {
     ];
     let write_once = || -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        write(Format::Safetensors, &nb201(), &card(), &weights, &mut bytes).map(|()| bytes)
+        safetensors::write(&nb201(), &card(), &weights, &mut bytes).map(|()| bytes)
     };
     let bytes = write_once()?;
     assert_eq!(bytes, write_once()?);
@@ -148,28 +149,37 @@ fn weights_travel_with_all_it_takes_to_run_them() -> Result<(), Error> {
 }
 
 #[track_caller]
-fn refuses(format: Format, genotype: &Genotype, weights: &[(String, Tensor)], expected: &str) {
-    let error = write(format, genotype, &card(), weights, &mut Vec::new()).expect_err("a fault was written");
+fn refuses(format: Format, genotype: &Genotype, expected: &str) {
+    let error = write(format, genotype, &card(), None, &mut Vec::new()).expect_err("a fault was written");
     assert_eq!(error.to_string(), expected);
 }
 
 #[test]
-fn what_cannot_be_written_is_named() -> Result<(), Error> {
-    let bytes = Tensor::zeros(2, DType::U8, &Device::Cpu)?;
-    let number = Tensor::zeros(2, DType::F32, &Device::Cpu)?;
-    let named = |tensor: &Tensor| ("w".to_owned(), tensor.clone());
-    refuses(Format::Safetensors, &mlp(), &[], "no weights; expected a trained network");
-    let twice = [named(&number), named(&number)];
-    refuses(Format::Safetensors, &mlp(), &twice, "tensor `w`: named twice; names must differ");
-    refuses(Format::Safetensors, &mlp(), &[named(&bytes)], "tensor `w`: U8; expected F32 or F64");
-
+fn what_cannot_be_written_is_named() {
+    for format in Format::ALL.into_iter().filter(|format| format.holds_weights()) {
+        refuses(format, &mlp(), "no weights; expected a trained network");
+    }
     let backward = genotype("loop", vec![cell("cell", vec![edge(2, 1, "dense")], &[1])]);
     let message = "cell `cell`: edge 2 → 1 runs backward; a node may read only earlier nodes";
-    refuses(Format::Svg, &backward, &[], message);
-    refuses(Format::Dot, &backward, &[], message);
+    refuses(Format::Svg, &backward, message);
+    refuses(Format::Dot, &backward, message);
     let edges = (0..300).map(|from| edge(from, from + 1, "dense")).collect();
     let long = genotype("long", vec![cell("cell", edges, &[300])]);
-    refuses(Format::Svg, &long, &[], "cell `cell`: 301 edges; at most 256 can be drawn");
+    refuses(Format::Svg, &long, "cell `cell`: 301 edges; at most 256 can be drawn");
+}
+
+#[test]
+fn weights_that_no_file_holds_are_named() -> Result<(), Error> {
+    let bytes = Tensor::zeros(2, DType::U8, &Device::Cpu)?;
+    let number = Tensor::zeros(2, DType::F32, &Device::Cpu)?;
+    let refuses = |weights: &[&Tensor], expected: &str| {
+        let weights: Vec<_> = weights.iter().map(|&tensor| ("w".to_owned(), tensor.clone())).collect();
+        let written = safetensors::write(&mlp(), &card(), &weights, &mut Vec::new());
+        assert_eq!(written.expect_err("a fault was written").to_string(), expected);
+    };
+    refuses(&[], "no weights; expected a trained network");
+    refuses(&[&number, &number], "tensor `w`: named twice; names must differ");
+    refuses(&[&bytes], "tensor `w`: U8; expected F32 or F64");
     Ok(())
 }
 

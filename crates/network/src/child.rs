@@ -16,7 +16,7 @@ use crate::{
 
 /// The network of one genotype.
 pub struct Network {
-    graph: Graph,
+    pub(crate) graph: Graph,
     /// One entry per group of the layout: every row takes its only candidate.
     paths: Vec<Paths>,
 }

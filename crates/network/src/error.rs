@@ -36,6 +36,9 @@ pub enum Error {
     /// An operation's output is not finite.
     #[error("{0}: the output is not finite")]
     NotFinite(Place),
+    /// An operation that can be run here only was to be told of.
+    #[error("{0}: cannot be exported; expected an operation that sketches itself (`Op::sketch`)")]
+    NotToldOf(Place),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

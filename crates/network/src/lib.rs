@@ -8,6 +8,7 @@
 //! (as ProxylessNAS's `full_v2` does; Cai et al., 2019).
 
 mod backward;
+mod blueprint;
 mod child;
 mod error;
 mod forward;
@@ -17,6 +18,7 @@ mod supernet;
 mod tests;
 mod trace;
 
+pub use blueprint::{BlockSketch, Blueprint};
 pub use child::{Network, inherit};
 pub use error::{Error, Place};
 pub use forward::Logits;

@@ -14,6 +14,7 @@ pub mod kernels;
 pub mod layers;
 pub mod op;
 pub mod params;
+mod sketch;
 
 pub use autograd::Autograd;
 pub use builder::ParamBuilder;
@@ -22,3 +23,4 @@ pub use catalog::{Arguments, Catalog, Definition, Parameter};
 pub use error::Error;
 pub use op::{Backward, Draw, Forward, Layer, Mode, Op, Saved};
 pub use params::{BatchStats, Gradients, ParamStore, RunningStats, StatId, Statistics, WeightId};
+pub use sketch::Sketch;

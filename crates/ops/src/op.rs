@@ -10,7 +10,10 @@ use candle_core::{Result, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::params::{Gradients, ParamStore, Statistics};
+use crate::{
+    Sketch,
+    params::{Gradients, ParamStore, Statistics},
+};
 
 /// A built operation: shapes are those of the [`search_space::Site`] it was built for, channels last.
 #[diagnostic::on_unimplemented(
@@ -37,6 +40,11 @@ pub trait Op: Send + Sync {
     /// As [`Op::backward`].
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         self.backward(saved, grad, pass).map(drop)
+    }
+
+    /// What this computes in evaluation, for exporters; `None`: it can be run here only.
+    fn sketch(&self, _params: &ParamStore) -> Option<Sketch> {
+        None
     }
 }
 
@@ -119,6 +127,11 @@ pub trait Layer: Send + Sync {
     fn backward_weights(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         self.backward(saved, grad, pass).map(drop)
     }
+
+    /// See [`Op::sketch`].
+    fn sketch(&self, _params: &ParamStore) -> Option<Sketch> {
+        None
+    }
 }
 
 impl<L: Layer> Op for L {
@@ -133,6 +146,10 @@ impl<L: Layer> Op for L {
 
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         Layer::backward_weights(self, own::<L>(saved)?, grad, pass)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Layer::sketch(self, params)
     }
 }
 

@@ -78,6 +78,18 @@ impl ParamStore {
         &self.weights[id.0].1
     }
 
+    /// The name of a weight.
+    #[must_use]
+    pub fn name(&self, id: WeightId) -> &str {
+        &self.weights[id.0].0
+    }
+
+    /// The name of a batch norm.
+    #[must_use]
+    pub fn stats_name(&self, id: StatId) -> &str {
+        &self.stats[id.0].0
+    }
+
     /// The current running statistics of a batch norm.
     #[must_use]
     pub fn stats(&self, id: StatId) -> &RunningStats {

@@ -53,6 +53,7 @@ pub use document::locate;
 pub use fault::{At, Fault, SpaceErrors, nearest};
 pub use genotype::{CellGenotype, Chosen, Genotype};
 pub use layout::{Auxiliary, Block, Cell, CellInput, ChoiceGroup, Edge, Head, Layout, LayoutRequest, Phase};
+pub use notation::Notation;
 pub use plan::LayoutError;
 pub use rule::{Rule, RuleError};
 pub use shape::{Extent, Rank, Shape};

@@ -7,7 +7,54 @@ use crate::{CellGenotype, CellKind, Chosen, Genotype, GenotypeError, Rule, Space
 /// The names DARTS gives its two cell kinds.
 const DARTS_KINDS: [&str; 2] = ["normal", "reduce"];
 
+/// A way to write a genotype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notation {
+    /// Ours: YAML, of which JSON is a part.
+    Strait,
+    /// The string of NAS-Bench-201.
+    Nb201,
+    /// The tuple of DARTS.
+    Darts,
+}
+
+impl Notation {
+    /// The notation that `text` begins in: `|` opens NAS-Bench-201's string, `Genotype(` DARTS's tuple.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let text = text.trim_start();
+        let is_tuple = text.strip_prefix("Genotype").is_some_and(|rest| rest.trim_start().starts_with('('));
+        match text.starts_with('|') {
+            true => Self::Nb201,
+            false if is_tuple => Self::Darts,
+            false => Self::Strait,
+        }
+    }
+
+    /// The shipped space that a text of this notation means unless another is named; ours names its own.
+    #[must_use]
+    pub fn home(self) -> Option<&'static str> {
+        match self {
+            Self::Strait => None,
+            Self::Nb201 => Some("nas-bench-201"),
+            Self::Darts => Some("darts"),
+        }
+    }
+}
+
 impl Genotype {
+    /// Reads a genotype of `space` in any notation.
+    ///
+    /// # Errors
+    /// The text does not follow its notation, or the space's cells are others.
+    pub fn parse(text: &str, space: &Space) -> Result<Self, GenotypeError> {
+        match Notation::of(text) {
+            Notation::Strait => Self::from_yaml(text),
+            Notation::Nb201 => Self::from_nb201(text, space),
+            Notation::Darts => Self::from_darts(text, space),
+        }
+    }
+
     /// The string of NAS-Bench-201, for example `|nor_conv_3x3~0|+|skip_connect~0|none~1|`: for every node in turn,
     /// every edge into it (Dong & Yang, 2020, §2).
     ///

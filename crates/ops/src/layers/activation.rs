@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Backward, Forward, Layer, kernels::activation};
+use crate::{Backward, Forward, Layer, ParamStore, Sketch, kernels::activation};
 
 /// An elementwise function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,5 +34,12 @@ impl Layer for Activation {
             (Self::Relu6, Some(y)) => activation::relu6_gradient(&y, grad),
             _ => Ok(grad.clone()),
         }
+    }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(match self {
+            Self::Identity => Sketch::identity(),
+            function => Sketch::Activation(*function),
+        })
     }
 }

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 use search_space::Norm;
 
 use crate::{
-    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, StatId, WeightId,
+    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Sketch, StatId,
+    WeightId,
     kernels::{
         batch_norm::{self, Moments},
         bias,
@@ -98,5 +99,10 @@ impl Layer for BatchNorm {
             self.add(gradients, of_scale, of_shift)?;
         }
         Ok(gx)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        let name = params.stats_name(self.stats).to_owned();
+        Some(Sketch::BatchNorm { name, affine: self.affine.is_some(), eps: self.eps })
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Backward, Forward, Layer, kernels::sum};
+use crate::{Backward, Forward, Layer, ParamStore, Sketch, kernels::sum};
 
 /// `y = x`.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,10 @@ impl Layer for Identity {
 
     fn backward(&self, (): (), grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         Ok(grad.clone())
+    }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::identity())
     }
 }
 
@@ -43,6 +47,10 @@ impl<A: Layer, B: Layer> Layer for Sum<A, B> {
         self.0.backward_weights(a, grad, pass)?;
         self.1.backward_weights(b, grad, pass)
     }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::Sum(vec![self.0.sketch(params)?, self.1.sketch(params)?]))
+    }
 }
 
 /// `y = b(a(x))`.
@@ -63,6 +71,10 @@ impl<A: Layer, B: Layer> Layer for (A, B) {
     fn backward_weights(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         let inner = self.1.backward(b, grad, pass)?;
         self.0.backward_weights(a, &inner, pass)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(self.0.sketch(params)?.then(self.1.sketch(params)?))
     }
 }
 
@@ -88,5 +100,9 @@ impl<A: Layer> Layer for Option<A> {
             Some((layer, saved)) => layer.backward_weights(saved, grad, pass),
             None => Ok(()),
         }
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        self.as_ref().map_or_else(|| Some(Sketch::identity()), |layer| layer.sketch(params))
     }
 }

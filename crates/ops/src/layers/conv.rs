@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use search_space::Norm;
 
 use crate::{
-    Backward, Forward, Layer, ParamBuilder, WeightId,
+    Backward, Forward, Layer, ParamBuilder, ParamStore, Sketch, WeightId,
     kernels::{Prelude, Window, bias, conv, depthwise},
 };
 
@@ -81,6 +81,11 @@ impl Layer for Conv {
             None => Ok(()),
         }
     }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        let (name, bias) = (scope_of(params, self.weight), self.bias.is_some());
+        Some(Sketch::Conv { name, bias, window: self.window, prelude: self.prelude })
+    }
 }
 
 /// One filter per channel: `y = w ∗ prelude(x)`, with `w (kh, kw, c)` named `weight`.
@@ -126,4 +131,15 @@ impl Layer for Depthwise {
         let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
         gradients.add(self.weight, depthwise::weight_gradient(&x, grad, &self.window, self.prelude)?)
     }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        let name = scope_of(params, self.weight);
+        Some(Sketch::Depthwise { name, window: self.window, prelude: self.prelude })
+    }
+}
+
+/// The name of the layer whose `weight` this is.
+pub(super) fn scope_of(params: &ParamStore, weight: WeightId) -> String {
+    let name = params.name(weight);
+    name.strip_suffix(".weight").unwrap_or(name).to_owned()
 }

@@ -5,7 +5,7 @@ use search_space::Site;
 
 use super::{BatchNorm, Conv, axes};
 use crate::{
-    Backward, Forward, Layer, ParamBuilder,
+    Backward, Forward, Layer, ParamBuilder, ParamStore, Sketch,
     kernels::{Prelude, Window, sum},
 };
 
@@ -33,6 +33,10 @@ impl<A: Layer, B: Layer> Layer for Concat<A, B> {
         let parts = sum::split_channels(grad, &self.channels)?;
         let grad_a = self.a.backward(a, &parts[0], pass)?;
         sum::add(&grad_a, &self.b.backward(b, &parts[1], pass)?)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::Concat(vec![self.a.sketch(params)?, self.b.sketch(params)?]))
     }
 }
 

@@ -6,7 +6,7 @@ use search_space::Site;
 
 use super::{Activation, AdaptivePool, ConvNorm, GlobalPool, Linear, always_affine, axes, conv_norm};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamBuilder,
+    Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Sketch,
     kernels::{Prelude, Window},
 };
 
@@ -80,5 +80,9 @@ impl Layer for Dropout {
 
     fn backward(&self, saved: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         saved.map_or_else(|| Ok(grad.clone()), |factors| grad * factors)
+    }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::identity())
     }
 }

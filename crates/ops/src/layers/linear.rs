@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Backward, Forward, Layer, ParamBuilder, WeightId, kernels::linear};
+use super::conv::scope_of;
+use crate::{Backward, Forward, Layer, ParamBuilder, ParamStore, Sketch, WeightId, kernels::linear};
 
 /// `y = x·w + b`: `(N, C)` becomes `(N, O)`, with `w (C, O)` named `weight` and `b (O,)` named `bias`.
 #[derive(Clone, Debug)]
@@ -41,5 +42,9 @@ impl Layer for Linear {
         let (of_weight, of_bias) = linear::weight_gradient(&x, grad)?;
         gradients.add(self.weight, of_weight)?;
         gradients.add(self.bias, of_bias)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::Linear { name: scope_of(params, self.weight) })
     }
 }

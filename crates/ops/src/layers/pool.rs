@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    Backward, Forward, Layer,
+    Backward, Forward, Layer, ParamStore, Sketch,
     kernels::{Window, pool},
 };
 
@@ -35,6 +35,10 @@ impl Layer for MaxPool {
     fn backward(&self, (winners, dims): Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::max_gradient(grad, &winners, &dims, &self.0)
     }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::MaxPool(self.0))
+    }
 }
 
 impl Layer for AveragePool {
@@ -47,6 +51,10 @@ impl Layer for AveragePool {
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::average_gradient(grad, &dims, &self.0)
+    }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::AveragePool(self.0))
     }
 }
 
@@ -73,5 +81,9 @@ impl Layer for GlobalPool {
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::global_average_gradient(grad, &dims)
+    }
+
+    fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
+        Some(Sketch::GlobalPool)
     }
 }

@@ -1,0 +1,179 @@
+//! Exported networks against independent runtimes, on real digits.
+
+use std::io::Cursor;
+
+use candle_core::{DType, Device, Tensor};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use strait::data::{DataOptions, DataSpec, Part};
+use strait::export::{
+    ModelCard, Trained,
+    onnx::{self, BatchNorms},
+};
+use strait::network::{Network, Purpose};
+use strait::ops::{Draw, Forward, Mode, Statistics};
+use strait::space::{Block, CellGenotype, Chosen, Extent, LayoutRequest, Phase, Shape};
+use strait::trainer::Seed;
+use strait::{Catalog, Genotype, Layout, ParamStore, Space, open};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, tvec};
+
+/// Examples that are compared.
+const N: usize = 16;
+
+/// The child of a shipped space in which the candidates take turns, small, with running statistics that batches left.
+pub(crate) struct Child {
+    pub(crate) network: Network,
+    pub(crate) params: ParamStore,
+    pub(crate) genotype: Genotype,
+}
+
+/// The shape of a digit in `space`: an image, columns in time, or 64 numbers.
+fn input(space: &Space) -> Shape {
+    let extent = match space.sample_input().extent {
+        Extent::Image { .. } => Extent::Image { height: 8, width: 8 },
+        Extent::Series { .. } => return Shape { extent: Extent::Series { length: 8 }, channels: 8 },
+        Extent::Flat => return Shape { extent: Extent::Flat, channels: 64 },
+    };
+    Shape { extent, channels: 1 }
+}
+
+/// Every candidate once in turn, `skip` of them passed over at first; what draws at random cannot be compared.
+fn turns(layout: &Layout, skip: usize) -> Genotype {
+    let mut turn = skip;
+    let cells = layout.blocks.iter().filter_map(|block| match block {
+        Block::Cell(cell) => Some(cell),
+        Block::Fixed { .. } => None,
+    });
+    let cells = cells.map(|cell| {
+        let edges = cell.edges.iter().map(|edge| {
+            let ops: Vec<_> =
+                edge.candidates.iter().filter(|op| !op.is_none() && op.word != "noise").collect();
+            turn += 1;
+            Chosen { from: edge.from, to: edge.to, op: ops[turn % ops.len()].label.clone() }
+        });
+        CellGenotype {
+            kind: cell.name.clone(),
+            cell: None,
+            edges: edges.collect(),
+            output: cell.output.clone(),
+        }
+    });
+    let mut cells: Vec<_> = cells.collect();
+    if layout.groups.iter().any(|group| group.cell.is_some()) {
+        for (index, cell) in cells.iter_mut().enumerate() {
+            cell.cell = Some(index);
+        }
+    } else {
+        let mut seen = Vec::new();
+        cells.retain(|cell| {
+            !seen.contains(&cell.kind) && {
+                seen.push(cell.kind.clone());
+                true
+            }
+        });
+    }
+    Genotype { version: Genotype::VERSION, space: layout.space.clone(), cells }
+}
+
+impl Child {
+    pub(crate) fn new(name: &str, skip: usize) -> Self {
+        let catalog = Catalog::standard();
+        let space = Space::shipped(name, &catalog).expect("it is shipped").expect("it is valid");
+        let (input, phase) = (input(&space), Phase::Train);
+        let cells = match name {
+            "nas-bench-201" => Some(1),                   // in each of three stages
+            name if name.starts_with("darts") => Some(3), // two of which reduce
+            _ => None,
+        };
+        let request = LayoutRequest { input, classes: 10, phase, channels: Some(4), cells };
+        let layout = space.layout(&request, &catalog).expect("the space fits");
+        let genotype = turns(&layout, skip);
+        let child = layout.child(&genotype).expect("the genotype is of the space");
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let (network, params) =
+            Network::new(child, &catalog, DType::F32, &Device::Cpu, &mut rng).expect("it can be built");
+        let mut child = Self { network, params, genotype };
+        for _ in 0..3 {
+            let (_, statistics) = child.run(&child.digits(), Mode::Train);
+            child.params.absorb(&statistics).expect("statistics of this network");
+        }
+        child
+    }
+
+    fn run(&self, x: &Tensor, mode: Mode) -> (Tensor, Statistics) {
+        let mut statistics = Statistics::default();
+        let draw = Draw { seed: Seed(0).0, step: 0 };
+        let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw };
+        let (logits, _) = self.network.forward(x, 0.0, Purpose::Evaluate, &mut pass).expect("shapes fit");
+        (logits.main, statistics)
+    }
+
+    /// Test digits, channels last.
+    fn digits(&self) -> Tensor {
+        let digits = open(&DataSpec::Digits, &DataOptions::default()).expect("digits are embedded");
+        let mut pixels = vec![0.0; 64 * N];
+        for (index, image) in pixels.chunks_mut(64).enumerate() {
+            digits.read(Part::Test, index * 50, image);
+        }
+        let dims = self.network.layout().input.batch_dims(N);
+        Tensor::from_vec(pixels, dims, &Device::Cpu).expect("64 numbers a digit")
+    }
+
+    pub(crate) fn trained(&self) -> Trained {
+        let values = self.params.tensors().map(|(name, value)| (name, value.clone())).collect();
+        let blueprint = self.network.blueprint(&self.params).expect("every operation sketches itself");
+        Trained::new(blueprint, values).expect("names differ")
+    }
+
+    /// What tract makes of the ONNX model, for the first `n` digits.
+    fn in_tract(&self, norms: BatchNorms, n: usize) -> Vec<f32> {
+        let mut bytes = Vec::new();
+        onnx::write(&self.genotype, &ModelCard::default(), &self.trained(), norms, &mut bytes)
+            .expect("written");
+        let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(bytes)).expect("tract reads it");
+        let model = model.into_optimized().expect("its types are known").into_runnable().expect("it runs");
+        let x = channels_first(&self.digits().narrow(0, 0, n).expect("so many digits"));
+        let values: Vec<f32> = x.flatten_all().and_then(|x| x.to_vec1()).expect("numbers");
+        let x =
+            tract_onnx::prelude::Tensor::from_shape(x.dims(), &values).expect("as many as the shape says");
+        let logits = model.run(tvec!(x.into_tvalue())).expect("the shape fits");
+        let logits = logits[0].try_as_plain_ram().expect("numbers in memory");
+        logits.as_slice::<f32>().expect("of f32").to_vec()
+    }
+}
+
+/// `(N, H, W, C)` as `(N, C, H, W)`, and its kin.
+pub(crate) fn channels_first(x: &Tensor) -> Tensor {
+    let last = x.rank() - 1;
+    let order: Vec<usize> = std::iter::once(0).chain(std::iter::once(last)).chain(1..last).collect();
+    if last == 1 { x.clone() } else { x.permute(order).and_then(|x| x.contiguous()).expect("axes") }
+}
+
+fn difference(ours: &Tensor, theirs: &[f32]) -> f32 {
+    let ours: Vec<f32> = ours.flatten_all().and_then(|x| x.to_vec1()).expect("numbers");
+    assert!(theirs.len() <= ours.len() && !theirs.is_empty());
+    ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Whatever the candidates: tract's logits of 16 digits are ours, batch norms folded or not.
+#[test]
+fn every_shipped_space_runs_in_an_independent_runtime() {
+    for name in Space::shipped_names() {
+        for (skip, norms) in [(0, BatchNorms::Kept), (3, BatchNorms::Folded)] {
+            let child = Child::new(name, skip);
+            let (ours, _) = child.run(&child.digits(), Mode::Eval);
+            let off = difference(&ours, &child.in_tract(norms, N));
+            assert!(off < 1e-4, "{name}, {norms:?}: {off}");
+        }
+    }
+}
+
+#[test]
+fn an_exported_model_takes_any_number_of_examples() {
+    let child = Child::new("digits", 1);
+    let (ours, _) = child.run(&child.digits(), Mode::Eval);
+    for n in [1, 5] {
+        let theirs = child.in_tract(BatchNorms::Kept, n);
+        assert_eq!(theirs.len(), n * 10);
+        assert!(difference(&ours, &theirs) < 1e-4);
+    }
+}
