@@ -64,7 +64,7 @@ impl Check {
         let batch = self.batch.map_or(config.batch, |batch| batch as usize);
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();
         let paths = match estimators::by_name(&estimator)?.demand() {
-            Demand::Mixture => PathsKept::All,
+            Demand::Mixture | Demand::Joint => PathsKept::All,
             _ => PathsKept::One,
         };
         Ok(Report {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use strait::Device;
-use strait::controller::{Demand, estimators};
+use strait::controller::estimators;
 use strait::data::{DataSpec, TestData, TrainData};
 use strait::ops::Catalog;
 use strait::trainer::{Retraining, RunDir};
@@ -53,7 +53,7 @@ impl Eval {
         let Finished { config, search, split, .. } =
             Finished::open(&self.run, self.data.as_ref(), &catalog, device)?;
         let gap = search.evaluate(&split, config.last_gap_batches)?;
-        let mixture = estimators::by_name(&config.estimator)?.demand() == Demand::Mixture;
+        let mixture = estimators::by_name(&config.estimator)?.demand().mixes();
         found["supernet_accuracy"] = json!(if mixture { gap.mixture.accuracy } else { gap.sampled.accuracy });
         found["derived_accuracy"] = json!(gap.derived.accuracy);
         found["gap"] = serde_json::to_value(gap)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use strait::controller::{Demand, estimators};
+use strait::controller::estimators;
 use strait::data::{DataSpec, SearchData};
 use strait::export::Format;
 use strait::ops::Catalog;
@@ -186,7 +186,7 @@ impl Plan {
         let genotype = decision.connected().map_err(|error| Failure::from(error).hint(&other))?;
         run.write_genotype(&genotype)?;
         let gap = gap.map_or_else(|| search.evaluate(data, config.last_gap_batches), Ok)?; // none: the run had ended before
-        let mixture = estimators::by_name(&config.estimator)?.demand() == Demand::Mixture;
+        let mixture = estimators::by_name(&config.estimator)?.demand().mixes();
         let Cost { params, macs, .. } =
             child_layout(space, &genotype, &TrainConfig::from(config), data.info(), catalog)?
                 .cost(catalog)?;

@@ -28,7 +28,7 @@ use crate::{Error, Gates, categorical, estimators::argmax, gates::to_host, noise
 /// let answer = Tensor::new(&[[1f32, 0.0], [0.0, 0.0]], &device)?; // the network's ∂L/∂gates
 /// let (d_alpha, d_tau) = params.gradient(0, &gates, &answer, &tau)?;
 /// assert_eq!(d_alpha.dims(), [2, 2]);
-/// assert!(d_tau.is_finite());
+/// assert_eq!(d_tau.dims(), tau.dims());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl ArchParams {
         Ok(())
     }
 
-    /// Turns the network's answer `∂L/∂gates`, `(E, K)`, into `∂L/∂α`, `(E, K)`, and `∂L/∂τ`.
+    /// Turns the network's answer `∂L/∂gates`, `(E, K)`, into `∂L/∂α`, `(E, K)`, and `∂L/∂τ`, of the shape of `tau`.
     ///
     /// `gates` are those that the network ran, relaxed from [`ArchParams::logits`] of this group and from `tau`. Where
     /// `tau` is a constant or the estimator has no use for it, `∂L/∂τ` is 0.
@@ -121,14 +121,11 @@ impl ArchParams {
         gates: &Gates,
         grad_gates: &Tensor,
         tau: &Tensor,
-    ) -> Result<(Tensor, f64), Error> {
+    ) -> Result<(Tensor, Tensor), Error> {
         let mut grads = gates.pullback(grad_gates)?;
         let stranger = || Error::Stranger { group: self.name(group).to_owned() };
         let d_alpha = grads.remove(self.logits(group)).ok_or_else(stranger)?;
-        let d_tau = match grads.remove(tau) {
-            Some(grad) => grad.to_dtype(DType::F64)?.sum_all()?.to_scalar()?, // host sync
-            None => 0.0,
-        };
+        let d_tau = grads.remove(tau).map_or_else(|| tau.zeros_like(), Ok)?;
         Ok((d_alpha, d_tau))
     }
 

@@ -9,7 +9,8 @@ use crate::{Demand, Gates};
 ///
 /// The network runs the gates' [`crate::Paths`]; in an architecture step it answers each edge's [`Demand`] with
 /// `∂L/∂gates`, an `(E, K)` matrix, which candle's autograd pulls back through [`Gates::weights`] to the logits and the
-/// temperature. An estimator that asks for losses gets a matrix filled with its own [`Estimator::credit`] instead.
+/// temperature. An estimator that asks for losses gets a matrix filled with its own [`Estimator::credit`] instead: its
+/// gates' sum must have the derivative of `ln P(sample)`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no estimator",
     note = "implement `Estimator`, or use one of `controller::estimators`"
@@ -18,8 +19,8 @@ pub trait Estimator: std::fmt::Debug + Send + Sync {
     /// What an architecture step must compute on every edge.
     fn demand(&self) -> Demand;
 
-    /// Relaxes one group's choices: `logits` is `(E, K)`, `tau` a scalar tensor (so that it may be learned); all noise
-    /// comes from `rng`.
+    /// Relaxes one group's choices: `logits` is `(E, K)`, `tau` a scalar or a column `(E, 1)` (a tensor, so that it may
+    /// be learned); all noise comes from `rng`.
     ///
     /// # Errors
     /// candle's.

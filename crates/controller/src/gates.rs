@@ -7,12 +7,26 @@ use candle_core::{DType, Result, Tensor, backprop::GradStore};
 pub enum Demand {
     /// Only the chosen candidate: `∂L/∂gate` is taken as 0 elsewhere (`gdas`).
     Chosen,
-    /// `⟨∂L/∂f, o_k(x)⟩` of every candidate, though only the chosen one carries the signal (`gumbel-st`).
+    /// `⟨∂L/∂f, o_k(x)⟩` of every candidate that [`Paths`] compares, though only the chosen one carries the signal
+    /// (`gumbel-st` and its kin compare all, `proxyless` two).
     Outputs,
-    /// The weighted sum of all candidates, forward and backward (`darts`, `gumbel-soft`).
+    /// The weighted sum of all candidates, forward and backward (`darts`, `gumbel-soft`, `drnas`).
     Mixture,
-    /// Only the losses of this many independent samples (`reinforce`, `exact`).
+    /// As [`Demand::Mixture`], but in the weight step itself: one loss moves weights and logits (`snas`).
+    Joint,
+    /// Only the losses of this many independent samples (`reinforce`).
     Losses(usize),
+    /// `∂L/∂gate_k = E[L | k]`, from losses alone: of all architectures where there are at most this many; otherwise of
+    /// every candidate of one edge at a time, the other edges as they were drawn (`exact`).
+    Enumeration(usize),
+}
+
+impl Demand {
+    /// Whether every candidate runs with its weight, rather than one an edge.
+    #[must_use]
+    pub fn mixes(self) -> bool {
+        matches!(self, Self::Mixture | Self::Joint)
+    }
 }
 
 /// What the network runs on the edges of one group, one entry per row of the logits.
@@ -20,6 +34,8 @@ pub enum Demand {
 pub enum Paths {
     /// The index of the one candidate that runs, its gate exactly 1.
     Single(Vec<usize>),
+    /// The first candidate runs, its gate exactly 1; an answer to [`Demand::Outputs`] compares it with the second alone.
+    Pair(Vec<[usize; 2]>),
     /// The weight of every candidate.
     Weighted(Vec<Vec<f64>>),
 }
@@ -37,6 +53,13 @@ impl Gates {
     #[must_use]
     pub fn single(weights: Tensor, chosen: Vec<usize>) -> Self {
         Self { weights, paths: Paths::Single(chosen) }
+    }
+
+    /// One candidate per edge runs, the first of its pair, and is compared with the second; `weights` is `(E, K)`, as in
+    /// [`Gates::single`].
+    #[must_use]
+    pub fn pair(weights: Tensor, pairs: Vec<[usize; 2]>) -> Self {
+        Self { weights, paths: Paths::Pair(pairs) }
     }
 
     /// Every candidate runs with its weight; `weights` is `(E, K)`. Copies the values to the host.

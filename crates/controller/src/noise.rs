@@ -33,8 +33,13 @@ pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     radius * (TAU * uniform(rng)).cos()
 }
 
+/// Draws from the standard exponential distribution: `−ln u`, in (0, 36.75].
+pub(crate) fn exponential(rng: &mut ChaCha8Rng) -> f64 {
+    -uniform(rng).ln()
+}
+
 /// Uniform strictly inside (0, 1): the midpoints of 2⁵² equal cells, each exact in `f64`.
-fn uniform(rng: &mut impl RngCore) -> f64 {
+pub(crate) fn uniform(rng: &mut impl RngCore) -> f64 {
     const CELLS: f64 = (1u64 << 52) as f64;
     ((rng.next_u64() >> 12) as f64 + 0.5) / CELLS
 }

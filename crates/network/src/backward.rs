@@ -131,7 +131,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     ) -> Result<Option<Tensor>, Error> {
         match ran {
             EdgeTrace::Single { ran: None, .. } => Ok(None),
-            EdgeTrace::Single { chosen, ran: Some(ran) } => {
+            EdgeTrace::Single { chosen, ran: Some(ran), .. } => {
                 self.weigh(group, row, chosen, &ran, grad)?;
                 self.candidate(&candidates[chosen], ran, grad, need)
             }
@@ -162,8 +162,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         grad: &Tensor,
         frame: Frame,
     ) -> Result<(), Error> {
-        let EdgeTrace::Single { chosen, .. } = ran else { return Ok(()) };
-        for (k, op) in candidates.iter().enumerate().filter(|(k, _)| k != chosen) {
+        let EdgeTrace::Single { chosen, rival, .. } = ran else { return Ok(()) };
+        let compared = |k: usize| k != *chosen && rival.is_none_or(|rival| rival == k);
+        for (k, op) in candidates.iter().enumerate().filter(|(k, _)| compared(*k)) {
             let Some(op) = op else { continue };
             let mut statistics = Statistics::default(); // of a pass that never was: dropped
             let mut pass = Forward {
@@ -229,11 +230,12 @@ pub(crate) struct Frame {
 impl Wanted {
     /// A weight step needs every gradient down to the stem's output; an architecture step those above a choice.
     fn of(graph: &Graph, purpose: Purpose) -> Self {
-        let mut wanted = vec![purpose == Purpose::Weights && graph.stem.is_some()];
+        let weights = matches!(purpose, Purpose::Weights | Purpose::Joint);
+        let mut wanted = vec![weights && graph.stem.is_some()];
         for block in &graph.blocks {
             let last = wanted[wanted.len() - 1];
             let learns = match purpose {
-                Purpose::Weights => true,
+                Purpose::Weights | Purpose::Joint => true,
                 Purpose::Architecture(_) => matches!(block, Built::Cell { .. }),
                 Purpose::Evaluate => false,
             };

@@ -71,7 +71,7 @@ impl Walk<'_, '_> {
             (before, last) = (last, y);
             if let (Some(op), Some(aux)) = (&graph.auxiliary, &graph.layout.auxiliary)
                 && aux.after == index
-                && self.purpose == Purpose::Weights
+                && matches!(self.purpose, Purpose::Weights | Purpose::Joint)
             {
                 let (logits, saved) = self.step(op.as_ref(), &last, || Place::Auxiliary)?;
                 (auxiliary, trace.auxiliary) = (Some(logits), saved);
@@ -148,10 +148,10 @@ impl Walk<'_, '_> {
         paths: &Paths,
     ) -> Result<(Option<Tensor>, EdgeTrace), Error> {
         match paths {
-            Paths::Single(chosen) => {
-                let chosen = chosen[edge.row];
-                let (y, ran) = self.candidate(cell, edge, chosen, candidates, x)?.unzip();
-                Ok((y, EdgeTrace::Single { chosen, ran }))
+            Paths::Single(chosen) => self.choice(cell, edge, (chosen[edge.row], None), candidates, x),
+            Paths::Pair(pairs) => {
+                let [chosen, rival] = pairs[edge.row];
+                self.choice(cell, edge, (chosen, Some(rival)), candidates, x)
             }
             Paths::Weighted(rows) => {
                 let (mut sum, mut parts) = (None, Vec::with_capacity(candidates.len()));
@@ -167,6 +167,19 @@ impl Walk<'_, '_> {
                 Ok((sum, EdgeTrace::Mixture(parts)))
             }
         }
+    }
+
+    /// Runs the chosen candidate and notes whom it is compared with.
+    fn choice(
+        &mut self,
+        cell: &Cell,
+        edge: &Edge,
+        (chosen, rival): (usize, Option<usize>),
+        candidates: &[Option<Box<dyn Op>>],
+        x: &Tensor,
+    ) -> Result<(Option<Tensor>, EdgeTrace), Error> {
+        let (y, ran) = self.candidate(cell, edge, chosen, candidates, x)?.unzip();
+        Ok((y, EdgeTrace::Single { chosen, rival, ran }))
     }
 
     /// Runs one candidate; nothing where it is `none`.

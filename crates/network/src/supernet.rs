@@ -54,8 +54,8 @@ impl Supernet {
 
     /// Walks back from `∂L/∂logits`.
     ///
-    /// In a weight step it fills `pass.gradients`. In an architecture step, where that is absent, it answers the
-    /// estimator: `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
+    /// In a weight step it fills `pass.gradients`. In an architecture step, where that is absent, and in a joint step it
+    /// answers the estimator: `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
     ///
     /// # Errors
     /// The trace is that of an evaluation, or shapes do not fit.
@@ -69,7 +69,7 @@ impl Supernet {
         let mut walk = WalkBack::new(&self.0.layout, pass);
         walk.run(&self.0, trace, grad, None)?;
         match purpose {
-            Purpose::Architecture(_) => {
+            Purpose::Architecture(_) | Purpose::Joint => {
                 walk.gates.into_iter().map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?)).collect()
             }
             Purpose::Weights | Purpose::Evaluate => Ok(Vec::new()),

@@ -11,6 +11,8 @@ pub enum Purpose {
     Weights,
     /// An architecture step: what the estimator demands of each edge, no gradient of a weight.
     Architecture(Demand),
+    /// Both at once: gradients of the weights that took part and of the gates ([`Demand::Joint`]).
+    Joint,
     /// No gradient.
     Evaluate,
 }
@@ -18,7 +20,7 @@ pub enum Purpose {
 impl Purpose {
     /// Whether an edge's outputs are compared with the gradient that arrives at them.
     pub(crate) fn weighs_outputs(self) -> bool {
-        matches!(self, Self::Architecture(Demand::Chosen | Demand::Outputs | Demand::Mixture))
+        matches!(self, Self::Joint | Self::Architecture(Demand::Chosen | Demand::Outputs | Demand::Mixture))
     }
 
     /// Whether candidates that did not run in the forward run in the walk back.
@@ -57,8 +59,9 @@ pub(crate) struct CellTrace {
 
 /// What ran on one edge.
 pub(crate) enum EdgeTrace {
-    /// One candidate, its gate exactly 1; `ran` is absent where it is `none`.
-    Single { chosen: usize, ran: Option<Ran> },
+    /// One candidate, its gate exactly 1; `ran` is absent where it is `none`. A probe compares it with the rival alone, where
+    /// there is one, else with all others.
+    Single { chosen: usize, rival: Option<usize>, ran: Option<Ran> },
     /// Every candidate with its weight.
     Mixture(Vec<(f64, Option<Ran>)>),
 }

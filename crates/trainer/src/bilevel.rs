@@ -1,7 +1,7 @@
 //! One step of the two nested problems: gradients of the weights, gradients of the logits.
 
 use candle_core::{Result as TensorResult, Tensor};
-use controller::{ArchParams, Demand, Estimator, Gates, Paths, Tau};
+use controller::{ArchParams, Demand, Estimator, Gates, Paths};
 use data::Batch;
 use network::{Purpose, Supernet, Trace};
 use ops::{
@@ -10,39 +10,57 @@ use ops::{
 };
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Error, optimizer::Sgd, score::Tally};
+use crate::{Error, enumerate::Choices, optimizer::Sgd, score::Tally};
 
 /// How far the unrolled step looks to both sides: `ε = 0.01 / ‖v‖` (Liu et al., 2019, §2.3).
 pub(crate) const REACH: f64 = 0.01;
 
-/// One choice for all edges, and the graph by which gradients return to the logits.
+/// One choice for all edges, and the graph by which gradients return to the logits and the temperatures.
 pub(crate) struct Relaxed {
     gates: Vec<Gates>,
     paths: Vec<Paths>,
-    tau: Tensor,
+    taus: Vec<Tensor>,
 }
 
 impl Relaxed {
-    /// Relaxes every group in order, with noise from `rng`.
+    /// Relaxes every group in order, with noise from `rng`; `taus` has a scalar or a column `(E, 1)` per group.
     pub(crate) fn new(
         arch: &ArchParams,
         estimator: &dyn Estimator,
-        tau: Tau,
+        taus: &[Tensor],
         rng: &mut ChaCha8Rng,
     ) -> TensorResult<Self> {
-        let tau = tau.to_tensor(candle_core::DType::F64, &candle_core::Device::Cpu)?;
-        let gates: Vec<Gates> = (0..arch.len())
-            .map(|group| estimator.relax(arch.logits(group), &tau, rng))
-            .collect::<TensorResult<_>>()?;
+        let relax = |(group, tau)| estimator.relax(arch.logits(group), tau, rng);
+        let gates: Vec<Gates> = taus.iter().enumerate().map(relax).collect::<TensorResult<_>>()?;
         let paths = gates.iter().map(|gates| gates.paths().clone()).collect();
-        Ok(Self { gates, paths, tau })
+        Ok(Self { gates, paths, taus: taus.to_vec() })
     }
 
+    /// As many as the estimator compares the losses of, one after the other from the same `rng`.
+    pub(crate) fn samples(
+        arch: &ArchParams,
+        estimator: &dyn Estimator,
+        taus: &[Tensor],
+        rng: &mut ChaCha8Rng,
+    ) -> TensorResult<Vec<Self>> {
+        let n = if let Demand::Losses(n) = estimator.demand() { n } else { 1 };
+        (0..n).map(|_| Self::new(arch, estimator, taus, rng)).collect()
+    }
+
+    /// What the network runs, one entry per group.
+    pub(crate) fn paths(&self) -> &[Paths] {
+        &self.paths
+    }
+
+    /// `∂L/∂α` of every group, `(E, K)`, and behind them `∂L/∂τ` of every group.
     fn pull(&self, arch: &ArchParams, answers: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-        let pull = |(group, (gates, answer)): (usize, (&Gates, &Tensor))| {
-            Ok(arch.gradient(group, gates, answer, &self.tau)?.0)
-        };
-        self.gates.iter().zip(answers).enumerate().map(pull).collect()
+        let (mut alphas, mut taus) = (Vec::new(), Vec::new());
+        for (group, (gates, answer)) in self.gates.iter().zip(answers).enumerate() {
+            let (alpha, tau) = arch.gradient(group, gates, answer, &self.taus[group])?;
+            alphas.push(alpha);
+            taus.push(tau);
+        }
+        Ok([alphas, taus].concat())
     }
 }
 
@@ -50,7 +68,8 @@ impl Relaxed {
 pub(crate) struct Task<'a> {
     pub(crate) supernet: &'a Supernet,
     pub(crate) batch: &'a Batch,
-    pub(crate) relaxed: &'a Relaxed,
+    /// One; or as many as the estimator compares the losses of.
+    pub(crate) relaxed: &'a [Relaxed],
     pub(crate) draw: Draw,
     /// Epoch and step, for messages.
     pub(crate) at: (usize, usize),
@@ -67,21 +86,91 @@ impl Task<'_> {
         Ok((tally, gradients, statistics))
     }
 
-    /// The loss and `∂L/∂α`, one `(E, K)` matrix per group; no gradient of a weight is computed, no statistic moves.
+    /// The loss, `∂L/∂α` of every group, `(E, K)`, and behind them `∂L/∂τ` of every group; no gradient of a weight is
+    /// computed, no statistic moves.
     pub(crate) fn logits(
         &self,
         params: &ParamStore,
         arch: &ArchParams,
-        demand: Demand,
+        estimator: &dyn Estimator,
     ) -> Result<(Tally, Vec<Tensor>), Error> {
+        let demand = match estimator.demand() {
+            Demand::Losses(_) => return self.credited(params, arch, estimator),
+            Demand::Enumeration(limit) => return self.enumerated(params, arch, limit),
+            Demand::Joint => Demand::Mixture,
+            demand => demand,
+        };
         let purpose = Purpose::Architecture(demand);
         let (tally, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
-        Ok((tally, self.relaxed.pull(arch, &answers)?))
+        Ok((tally, self.relaxed[0].pull(arch, &answers)?))
+    }
+
+    /// [`Task::weights`] and [`Task::logits`] of one pass.
+    pub(crate) fn joint(
+        &self,
+        params: &ParamStore,
+        arch: &ArchParams,
+    ) -> Result<(Tally, Gradients, Statistics, Vec<Tensor>), Error> {
+        let mut gradients = Gradients::new(params);
+        let mut statistics = Statistics::default();
+        let (tally, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
+        Ok((tally, gradients, statistics, self.relaxed[0].pull(arch, &answers)?))
     }
 
     /// The loss alone.
     pub(crate) fn tally(&self, params: &ParamStore) -> Result<Tally, Error> {
-        Ok(self.forward(params, Purpose::Evaluate, &mut Statistics::default())?.0)
+        self.loss(params, self.relaxed[0].paths())
+    }
+
+    fn loss(&self, params: &ParamStore, paths: &[Paths]) -> Result<Tally, Error> {
+        Ok(self.forward(params, paths, Purpose::Evaluate, &mut Statistics::default())?.0)
+    }
+
+    /// Every sample's score, weighted by the credit of its loss.
+    fn credited(
+        &self,
+        params: &ParamStore,
+        arch: &ArchParams,
+        estimator: &dyn Estimator,
+    ) -> Result<(Tally, Vec<Tensor>), Error> {
+        let (mut all, mut losses) = (Tally::default(), Vec::new());
+        for sample in self.relaxed {
+            let tally = self.loss(params, sample.paths())?;
+            losses.push(tally.mean_loss());
+            all.merge(tally);
+        }
+        let mut sum: Option<Vec<Tensor>> = None;
+        for (sample, credit) in self.relaxed.iter().zip(estimator.credit(&losses)) {
+            let fill =
+                |gates: &Gates| Tensor::full(credit, gates.weights().shape(), gates.weights().device());
+            let answers: Vec<Tensor> = sample.gates.iter().map(fill).collect::<TensorResult<_>>()?;
+            let pulled = sample.pull(arch, &answers)?;
+            sum = Some(match sum {
+                None => pulled,
+                Some(sum) => sum.iter().zip(&pulled).map(|(a, b)| a + b).collect::<TensorResult<_>>()?,
+            });
+        }
+        Ok((all, sum.unwrap_or_default()))
+    }
+
+    /// `E[L | k]` of every edge and candidate, pulled back: over all architectures where there are at most `limit`,
+    /// otherwise over one edge at a time.
+    fn enumerated(
+        &self,
+        params: &ParamStore,
+        arch: &ArchParams,
+        limit: usize,
+    ) -> Result<(Tally, Vec<Tensor>), Error> {
+        let sample = &self.relaxed[0];
+        let choices = Choices::of(arch, sample.paths())?;
+        let tally = self.loss(params, sample.paths())?;
+        let losses = |chosen: &[usize]| Ok(self.loss(params, &choices.paths(chosen))?.mean_loss());
+        let expected = if choices.count() <= limit {
+            choices.all(losses)?
+        } else {
+            choices.edge_by_edge(tally.mean_loss(), losses)?
+        };
+        Ok((tally, sample.pull(arch, &choices.matrices(expected)?)?))
     }
 
     fn run(
@@ -91,7 +180,7 @@ impl Task<'_> {
         statistics: &mut Statistics,
         gradients: Option<&mut Gradients>,
     ) -> Result<(Tally, Vec<Tensor>), Error> {
-        let (tally, trace, grad) = self.forward(params, purpose, statistics)?;
+        let (tally, trace, grad) = self.forward(params, self.relaxed[0].paths(), purpose, statistics)?;
         let answers = self.supernet.backward(trace, &grad, &mut Backward { params, gradients })?;
         Ok((tally, answers))
     }
@@ -99,25 +188,26 @@ impl Task<'_> {
     fn forward(
         &self,
         params: &ParamStore,
+        paths: &[Paths],
         purpose: Purpose,
         statistics: &mut Statistics,
     ) -> Result<(Tally, Trace, Tensor), Error> {
         let Batch { x, y, .. } = self.batch;
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
-        let (logits, trace) = self.supernet.forward(x, &self.relaxed.paths, purpose, &mut pass)?;
+        let (logits, trace) = self.supernet.forward(x, paths, purpose, &mut pass)?;
         let head = loss::cross_entropy(&logits, y, 0.0)?;
         if !head.loss.is_finite() {
-            return Err(self.diverged(params)?);
+            return Err(self.diverged(params, paths)?);
         }
         let mut tally = Tally::default();
         tally.add(head.loss, head.correct, y.len());
         Ok((tally, trace, head.grad))
     }
 
-    fn diverged(&self, params: &ParamStore) -> Result<Error, Error> {
+    fn diverged(&self, params: &ParamStore, paths: &[Paths]) -> Result<Error, Error> {
         let statistics = &mut Statistics::default();
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
-        let place = self.supernet.diagnose(&self.batch.x, &self.relaxed.paths, &mut pass)?;
+        let place = self.supernet.diagnose(&self.batch.x, paths, &mut pass)?;
         let (epoch, step) = self.at;
         let (what, place) = (format!("the loss of the {} step", self.name), place.map(Box::new));
         Ok(Error::Diverged { epoch, step, what, place })
@@ -128,7 +218,7 @@ impl Task<'_> {
 pub(crate) trait Bilevel {
     /// `∂L_train/∂w`.
     fn train_weights(&self, w: &ParamStore) -> Result<Gradients, Error>;
-    /// `∂L_train/∂α`.
+    /// `∂L_train/∂α`, and what else is learned beside it.
     fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error>;
     /// `∂L_val/∂α` and `∂L_val/∂w`.
     fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error>;
@@ -183,7 +273,7 @@ pub(crate) struct Losses<'a> {
     pub(crate) train: Task<'a>,
     pub(crate) validation: Task<'a>,
     pub(crate) arch: &'a ArchParams,
-    pub(crate) demand: Demand,
+    pub(crate) estimator: &'a dyn Estimator,
 }
 
 impl Bilevel for Losses<'_> {
@@ -192,11 +282,11 @@ impl Bilevel for Losses<'_> {
     }
 
     fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error> {
-        Ok(self.train.logits(w, self.arch, self.demand)?.1)
+        Ok(self.train.logits(w, self.arch, self.estimator)?.1)
     }
 
     fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error> {
-        let (_, logits) = self.validation.logits(w, self.arch, self.demand)?;
+        let (_, logits) = self.validation.logits(w, self.arch, self.estimator)?;
         Ok((logits, self.validation.weights(w)?.1))
     }
 }

@@ -18,6 +18,7 @@ pub mod optimizer;
 
 mod bilevel;
 mod checkpoint;
+mod enumerate;
 mod error;
 mod evaluate;
 mod machine;

@@ -36,6 +36,11 @@ impl Tally {
         self.examples += other.examples;
     }
 
+    /// The mean loss; not a number over nothing.
+    pub(crate) fn mean_loss(self) -> f64 {
+        self.loss / self.examples
+    }
+
     /// The means; `None` over nothing.
     pub(crate) fn score(self) -> Option<Score> {
         let n = self.examples;

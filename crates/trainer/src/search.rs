@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device};
-use controller::{ArchParams, Estimator, Tau, estimators};
+use candle_core::{DType, Device, Tensor};
+use controller::{
+    ArchParams, Demand, Estimator, Paths, Tau,
+    estimators::{self, Proxyless},
+};
 use data::{Batch, BatchPlan, Batches, Normalize, SearchData, batches};
 use network::{Network, Supernet};
-use ops::{Catalog, Draw, ParamStore};
+use ops::{Catalog, Draw, Gradients, ParamStore, Statistics};
 use search_space::{Genotype, Layout, LayoutRequest, Phase, Rule, Space};
 use serde::{Deserialize, Serialize};
 
@@ -180,8 +183,10 @@ impl<'c> Search<'c> {
             self.clock = Instant::now();
         }
         let batch = self.weight_batch(data)?;
+        let joint = self.estimator.demand() == Demand::Joint;
         let norm = match (self.warming_up(), self.config.order) {
             (true, _) => self.weight_step(&batch)?,
+            (false, _) if joint => self.joint_step(&batch)?,
             (false, Order::WeightsFirst) => {
                 let norm = self.weight_step(&batch)?;
                 self.arch_step(data, &batch)?;
@@ -386,10 +391,19 @@ impl<'c> Search<'c> {
         let relaxed = self.relaxed(Stream::WeightNoise, step)?;
         let task = self.task(batch, &relaxed, Stream::WeightPass, step, "weight");
         let (tally, gradients, statistics) = task.weights(&self.params)?;
+        self.move_weights(tally, &gradients, &statistics)
+    }
+
+    fn move_weights(
+        &mut self,
+        tally: Tally,
+        gradients: &Gradients,
+        statistics: &Statistics,
+    ) -> Result<f64, Error> {
         let lr = self.lr();
         let norm =
-            self.sgd.step(&mut self.params, &gradients, lr)?.map_err(|error| self.diverged(&error.weight))?;
-        self.params.absorb(&statistics)?;
+            self.sgd.step(&mut self.params, gradients, lr)?.map_err(|error| self.diverged(&error.weight))?;
+        self.params.absorb(statistics)?;
         self.weights.merge(tally);
         self.at.weight_steps += 1;
         Ok(norm)
@@ -397,36 +411,62 @@ impl<'c> Search<'c> {
 
     fn arch_step(&mut self, data: &SearchData, train: &Batch) -> Result<(), Error> {
         let batch = self.arch_batch(data)?;
-        let (step, demand) = (self.at.arch_steps, self.estimator.demand());
+        let (step, estimator) = (self.at.arch_steps, self.estimator.as_ref());
         let relaxed = self.relaxed(Stream::ArchitectureNoise, step)?;
         let validation = self.task(&batch, &relaxed, Stream::ArchitecturePass, step, "architecture");
         let (tally, gradients) = if self.config.unrolled {
             let relaxed = self.relaxed(Stream::WeightNoise, self.at.weight_steps)?;
             let train = self.task(train, &relaxed, Stream::WeightPass, self.at.weight_steps, "unrolled");
             let tally = validation.tally(&self.params)?;
-            let problem = Losses { train, validation, arch: &self.arch, demand };
+            let problem = Losses { train, validation, arch: &self.arch, estimator };
             (tally, bilevel::unrolled(&problem, &self.params, &self.sgd, self.lr(), bilevel::REACH)?)
         } else {
-            validation.logits(&self.params, &self.arch, demand)?
+            validation.logits(&self.params, &self.arch, estimator)?
         };
-        let (epoch, at) = (self.at.epoch, self.at.step);
-        let failed = |source| Error::Logits { epoch, step: at, source };
-        self.adam.step(&mut self.arch, &gradients).map_err(failed)?;
+        self.move_logits(tally, &gradients, relaxed[0].paths())
+    }
+
+    /// One loss, one pass: the step of an estimator that has no second problem.
+    fn joint_step(&mut self, batch: &Batch) -> Result<f64, Error> {
+        let step = self.at.weight_steps;
+        let relaxed = self.relaxed(Stream::WeightNoise, step)?;
+        let task = self.task(batch, &relaxed, Stream::WeightPass, step, "joint");
+        let (tally, gradients, statistics, slopes) = task.joint(&self.params, &self.arch)?;
+        let norm = self.move_weights(tally, &gradients, &statistics)?;
+        self.move_logits(tally, &slopes, relaxed[0].paths())?;
+        Ok(norm)
+    }
+
+    /// Adam on the logits. Where candidates were compared in pairs, the others keep their probabilities.
+    fn move_logits(&mut self, tally: Tally, gradients: &[Tensor], paths: &[Paths]) -> Result<(), Error> {
+        let Position { epoch, step, .. } = self.at;
+        let failed = |source| Error::Logits { epoch, step, source };
+        let before: Vec<Tensor> =
+            (0..self.arch.len()).map(|group| self.arch.logits(group).detach()).collect();
+        self.adam.step(&mut self.arch, &gradients[..before.len()]).map_err(failed)?;
         self.arch.check_finite().map_err(failed)?;
+        for (group, paths) in paths.iter().enumerate() {
+            if let Paths::Pair(pairs) = paths {
+                let settled = Proxyless::settle(&before[group], self.arch.logits(group), pairs)?;
+                self.arch.set_logits(group, &settled).map_err(failed)?;
+            }
+        }
         self.architecture.merge(tally);
         self.at.arch_steps += 1;
         Ok(())
     }
 
-    fn relaxed(&self, stream: Stream, step: u64) -> Result<Relaxed, Error> {
+    fn relaxed(&self, stream: Stream, step: u64) -> Result<Vec<Relaxed>, Error> {
         let tau = Tau::new(self.tau()).expect("a schedule between two temperatures stays between them");
-        Ok(Relaxed::new(&self.arch, self.estimator.as_ref(), tau, &mut self.seed.rng(stream, step))?)
+        let taus = vec![tau.to_tensor(DType::F64, &Device::Cpu)?; self.arch.len()];
+        let rng = &mut self.seed.rng(stream, step);
+        Ok(Relaxed::samples(&self.arch, self.estimator.as_ref(), &taus, rng)?)
     }
 
     fn task<'a>(
         &'a self,
         batch: &'a Batch,
-        relaxed: &'a Relaxed,
+        relaxed: &'a [Relaxed],
         stream: Stream,
         step: u64,
         name: &'static str,

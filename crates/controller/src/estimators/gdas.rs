@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use super::sample::Sample;
+use super::sample::{Sample, differential};
 use crate::{Demand, Estimator, Gates, gumbel};
 
 /// GDAS: straight-through Gumbel-Softmax of which only the sampled candidate runs.
@@ -31,7 +31,7 @@ impl Gdas {
     /// [`Estimator::relax`] with the noise given, `(E, K)`.
     pub(super) fn relax_with(logits: &Tensor, tau: &Tensor, noise: &Tensor) -> Result<Gates> {
         let sample = Sample::new(logits, tau, noise)?;
-        let gates = (sample.hard()? * (sample.derivative()? + 1.0)?)?.to_dtype(logits.dtype())?; // (E, K)
+        let gates = (sample.hard()? * (differential(&sample.soft)? + 1.0)?)?.to_dtype(logits.dtype())?; // (E, K)
         Ok(Gates::single(gates, sample.chosen))
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-use super::sample::Sample;
+use super::sample::{Sample, differential};
 use crate::{Demand, Estimator, Gates, gumbel};
 
 /// Straight-through Gumbel-Softmax: the hard sample forward, the soft sample's derivative backward.
@@ -36,7 +36,7 @@ impl GumbelSt {
     /// [`Estimator::relax`] with the noise given, `(E, K)`.
     pub(super) fn relax_with(logits: &Tensor, tau: &Tensor, noise: &Tensor) -> Result<Gates> {
         let sample = Sample::new(logits, tau, noise)?;
-        let gates = (sample.hard()? + sample.derivative()?)?.to_dtype(logits.dtype())?; // (E, K)
+        let gates = (sample.hard()? + differential(&sample.soft)?)?.to_dtype(logits.dtype())?; // (E, K)
         Ok(Gates::single(gates, sample.chosen))
     }
 }

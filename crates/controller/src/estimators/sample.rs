@@ -1,8 +1,9 @@
-//! What the Gumbel estimators share: the scores of a draw, its soft sample, its hard sample.
+//! What the estimators share: a draw of every edge, hard and soft, and constants that carry a derivative.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use rand_chacha::ChaCha8Rng;
 
-use crate::{categorical, gates::to_finite_host};
+use crate::{categorical, gates::to_finite_host, gumbel};
 
 /// One draw for every edge, in `f64` whatever the logits' type.
 pub(super) struct Sample {
@@ -25,18 +26,36 @@ impl Sample {
 
     /// The hard sample `h`, `(E, K)`: a constant.
     pub(super) fn hard(&self) -> Result<Tensor> {
-        let (edges, candidates) = self.soft.dims2()?;
-        let mut rows = vec![0.0; edges * candidates];
-        for (edge, &k) in self.chosen.iter().enumerate() {
-            rows[edge * candidates + k] = 1.0;
-        }
-        Tensor::from_vec(rows, (edges, candidates), self.soft.device())
+        one_hot(&self.chosen, self.soft.dim(1)?, self.soft.device())
     }
+}
 
-    /// Zero in value, `∂y` in derivative.
-    pub(super) fn derivative(&self) -> Result<Tensor> {
-        &self.soft - self.soft.detach()
+/// Draws a candidate for every edge of `(E, K)` with the probability `π = softmax(α)`, by Gumbel's maximum.
+///
+/// A generator in the same state chooses here what it chooses in [`Sample::new`] with Gumbel noise.
+pub(super) fn draw(logits: &Tensor, rng: &mut ChaCha8Rng) -> Result<Vec<usize>> {
+    let noise = gumbel(logits.dims2()?, rng, DType::F64, logits.device())?;
+    let perturbed = categorical::centered(&(logits.to_dtype(DType::F64)? + noise)?)?;
+    Ok(to_finite_host(&perturbed)?.iter().map(|row| argmax(row)).collect())
+}
+
+/// `one_hot(k)` of every row, `(E, K)`, in `f64`: a constant.
+pub(super) fn one_hot(chosen: &[usize], candidates: usize, device: &Device) -> Result<Tensor> {
+    let mut rows = vec![0.0; chosen.len() * candidates];
+    for (edge, &k) in chosen.iter().enumerate() {
+        rows[edge * candidates + k] = 1.0;
     }
+    Tensor::from_vec(rows, (chosen.len(), candidates), device)
+}
+
+/// Zero in value, `∂x` in derivative.
+pub(super) fn differential(x: &Tensor) -> Result<Tensor> {
+    x - x.detach()
+}
+
+/// `ln(eᵃ + eᵇ)`.
+pub(super) fn log_add_exp(a: f64, b: f64) -> f64 {
+    a.max(b) + (-(a - b).abs()).exp().ln_1p()
 }
 
 /// The index of the largest entry; the lowest on ties, 0 of an empty row.

@@ -5,15 +5,16 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{Gates, Paths, Tau, categorical, gumbel};
+use crate::{Demand, Gates, Paths, Tau, categorical, gumbel};
 
+mod closed_forms;
 mod facts;
 mod fixtures;
+mod means;
 
-type GivenNoise = fn(&Tensor, &Tensor, &Tensor) -> Result<Gates>;
-
-/// Every estimator that has a temperature, with its noise given.
-const GUMBEL: [GivenNoise; 3] = [GumbelSt::relax_with, Gdas::relax_with, GumbelSoft::relax_with];
+fn named(name: &str) -> Box<dyn Estimator> {
+    by_name(name).expect("NAMES lists what by_name knows")
+}
 
 fn scalar(value: f64) -> Result<Tensor> {
     Ok(Var::new(value, &Device::Cpu)?.into_inner())

@@ -42,11 +42,11 @@ fn nudged(paths: &[Paths], group: usize, row: usize, k: usize, by: f64) -> Vec<P
 /// One-hot gates as a mixture: they agree in the loss with the single path.
 fn one_hot(rig: &Rig, paths: &[Paths]) -> Vec<Paths> {
     let columns = rig.net.layout().groups.iter().map(|g| g.candidates.len());
+    let one = |chosen: usize, columns: usize| (0..columns).map(|k| f64::from(k == chosen)).collect();
     let rows = |paths: &Paths, columns: usize| match paths {
         Paths::Weighted(rows) => rows.clone(),
-        Paths::Single(chosen) => {
-            chosen.iter().map(|&c| (0..columns).map(|k| f64::from(k == c)).collect()).collect()
-        }
+        Paths::Single(chosen) => chosen.iter().map(|&c| one(c, columns)).collect(),
+        Paths::Pair(pairs) => pairs.iter().map(|&[c, _]| one(c, columns)).collect(),
     };
     paths.iter().zip(columns).map(|(p, k)| Paths::Weighted(rows(p, k))).collect()
 }
@@ -94,6 +94,37 @@ fn gdas_weighs_the_chosen_alone() -> Result<(), Error> {
     for (e, row) in answer.gates[0].iter().enumerate() {
         for (k, &gate) in row.iter().enumerate() {
             assert_eq!(gate == 0.0, k != (e + 1) % 5 || k == 0, "edge {e}, candidate {k}: {gate}");
+        }
+    }
+    Ok(())
+}
+
+/// A pair runs its first and weighs its second; of the others nothing is known.
+#[test]
+fn a_pair_weighs_its_two_alone() -> Result<(), Error> {
+    let rig = rig("nas-bench-201")?;
+    let all = rig.answer(&single(&rig, |_, _| 3), Purpose::Architecture(Demand::Outputs))?;
+    let pairs = [Paths::Pair(vec![[3, 1]; 6])];
+    let two = rig.answer(&pairs, Purpose::Architecture(Demand::Outputs))?;
+    assert_eq!(two.loss, all.loss);
+    for (two, all) in two.gates[0].iter().zip(&all.gates[0]) {
+        assert_eq!(two[..], [0.0, all[1], 0.0, all[3], 0.0]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_joint_pass_is_both_passes_to_the_bit() -> Result<(), Error> {
+    for name in ["nas-bench-201", "darts"] {
+        let rig = rig(name)?;
+        let paths = weighted(&rig);
+        let joint = rig.answer(&paths, Purpose::Joint)?;
+        assert_eq!(joint.gates, rig.answer(&paths, Purpose::Architecture(Demand::Mixture))?.gates, "{name}");
+        let weights = rig.answer(&paths, Purpose::Weights)?.gradients;
+        for (id, weight, _) in rig.params.weights() {
+            let values =
+                |of: &ops::Gradients| of.get(id).map(|g| g.flatten_all()?.to_vec1::<f64>()).transpose();
+            assert_eq!(values(&joint.gradients)?, values(&weights)?, "{name}: {weight}");
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ impl Rig {
         if purpose == Purpose::Evaluate {
             return Ok(answer);
         }
-        let weights = (purpose == Purpose::Weights).then_some(&mut gradients);
+        let weights = matches!(purpose, Purpose::Weights | Purpose::Joint).then_some(&mut gradients);
         let mut back = Backward { params: &self.params, gradients: weights };
         let gates = self.net.backward(trace, &head.grad, &mut back)?;
         answer.gates = gates.iter().map(Tensor::to_vec2).collect::<Result<_, _>>()?;

@@ -1,5 +1,6 @@
 //! From layers of YAML to one configuration, with errors that name the key.
 
+use controller::Demand;
 use data::Augment;
 use search_space::{At, Space, locate};
 use serde::{Serialize, de::DeserializeOwned};
@@ -265,9 +266,15 @@ impl Settings for SearchConfig {
     fn check(&self) -> Result<(), OutOfRange> {
         let TauConfig { from, to, .. } = self.tau;
         version(self.version)?;
-        if let Err(error) = controller::estimators::by_name(&self.estimator) {
-            let accepted = error.suggestion.unwrap_or("gumbel-st, gdas, gumbel-soft or darts");
-            return Err(("estimator", self.estimator.clone(), accepted));
+        match controller::estimators::by_name(&self.estimator) {
+            Err(error) => {
+                let accepted = error.suggestion.unwrap_or(ESTIMATORS);
+                return Err(("estimator", self.estimator.clone(), accepted));
+            }
+            Ok(estimator) if self.unrolled && estimator.demand() == Demand::Joint => {
+                return Err(("unrolled", "true".into(), "false with snas, which has one loss"));
+            }
+            Ok(_) => {}
         }
         at_least("epochs", self.epochs, 1, "at least 1")?;
         at_least("batch", self.batch, 2, "at least 2")?;
@@ -318,6 +325,8 @@ impl Settings for TrainConfig {
     }
 }
 
+const ESTIMATORS: &str = "gumbel-st, gdas, gumbel-soft, darts, st, gumbel-rao, reinmax, drnas, snas, proxyless, \
+                          reinforce or exact";
 const ABOVE: &str = "a number above 0";
 const SHARE: &str = "a number of at least 0 and below 1";
 

@@ -2,37 +2,55 @@
 
 use super::*;
 
-fn row_frequencies(logits: &[f64], tau: f64, n: usize) -> Result<Vec<f64>> {
+/// Pearson's statistic of how often each candidate was chosen in `n` draws, and how often that was.
+fn chi_square(name: &str, logits: &[f64], tau: f64, n: usize, expected: &[f64]) -> Result<f64> {
     let rows = Tensor::new(logits, &Device::Cpu)?.unsqueeze(0)?.repeat((n, 1))?;
-    let gates = GumbelSt.relax(&rows, &scalar(tau)?, &mut ChaCha8Rng::seed_from_u64(7))?;
-    numbers(&gates.weights().mean(0)?)
+    let gates = named(name).relax(&rows, &scalar(tau)?, &mut ChaCha8Rng::seed_from_u64(7))?;
+    let found = numbers(&gates.weights().sum(0)?)?;
+    let n = n as f64;
+    Ok(found.iter().zip(expected).map(|(count, p)| (count - n * p).powi(2) / (n * p)).sum())
 }
 
-/// Gumbel-max: softmax of (0, 1, 2), within four standard errors of n = 20 000 draws: 4·√(0.25/n) = 0.0142.
+/// Gumbel-max: softmax of (0, 1, 2). Two degrees of freedom exceed 18.4 once in ten thousand seeds.
 #[test]
 fn choices_follow_the_softmax_of_the_logits_at_every_temperature() -> Result<()> {
-    for tau in [0.05, 0.3, 1.0, 10.0, 500.0] {
-        let found = row_frequencies(&[0.0, 1.0, 2.0], tau, 20_000)?;
-        for (found, expected) in found.iter().zip([0.0900, 0.2447, 0.6652]) {
-            assert!((found - expected).abs() < 0.0142, "tau {tau}: {found}, expected {expected}");
+    for name in ["gumbel-st", "gdas", "st", "gumbel-rao", "reinmax", "reinforce", "exact"] {
+        for tau in [0.05, 1.0, 500.0] {
+            let expected = [0.090_031, 0.244_728, 0.665_241];
+            let statistic = chi_square(name, &[0.0, 1.0, 2.0], tau, 20_000, &expected)?;
+            assert!(statistic < 18.4, "{name} at {tau}: {statistic}");
         }
     }
     Ok(())
 }
 
+/// π = 1/2, 1/4, 1/4: the pair {0, 1} has probability 1/8·(2 + 4/3) = 5/12, as {0, 2}; {1, 2} has 1/6. Within a pair 0 wins
+/// two thirds: 5/9, and 2/9 for each of the others.
+#[test]
+fn proxyless_runs_the_winner_of_a_pair_drawn_without_replacement() -> Result<()> {
+    let statistic =
+        chi_square("proxyless", &[2f64.ln(), 0.0, 0.0], 1.0, 20_000, &[5.0 / 9.0, 2.0 / 9.0, 2.0 / 9.0])?;
+    assert!(statistic < 18.4, "{statistic}");
+    Ok(())
+}
+
+/// A concentration is no log-probability: `drnas` is left out.
 #[test]
 fn a_shift_of_the_logits_changes_no_gate_and_gradients_never_ask_for_one() -> Result<()> {
     let shape = (5, 6);
-    let (tau, upstream, noise) = (scalar(0.7)?, noise(1, shape)?, noise(2, shape)?);
-    // Multiples of 1/4 and a shift by 64 are exact, so that the outputs must be the same bytes.
-    let logits = Var::from_tensor(&((super::noise(3, shape)? * 4.0)?.round()? / 4.0)?)?.into_inner();
-    let shifted = (&logits + 64.0)?.detach();
-    for relax in GUMBEL {
-        let gates = relax(&logits, &tau, &noise)?;
-        let close = |x: &Tensor, y: &Tensor| -> Result<f64> { (x - y)?.abs()?.max_all()?.to_scalar() };
-        assert!(close(gates.weights(), relax(&shifted, &tau, &noise)?.weights())? < 1e-12);
-        let (d_logits, _) = gradients(&gates, &upstream, &logits, &tau)?;
-        assert!(numbers(&d_logits.sum(1)?)?.iter().all(|along_ones| along_ones.abs() < 1e-12));
+    let (tau, upstream) = (scalar(0.7)?, noise(1, shape)?);
+    // Multiples of 1/4 and a shift by 64 are exact, so that the choices must be the same.
+    let logits = Var::from_tensor(&((noise(3, shape)? * 4.0)?.round()? / 4.0)?)?.into_inner();
+    let shifted = Var::from_tensor(&(&logits + 64.0)?)?.into_inner();
+    for name in NAMES.into_iter().filter(|name| *name != "drnas") {
+        let gates = |logits: &Tensor| named(name).relax(logits, &tau, &mut ChaCha8Rng::seed_from_u64(2));
+        let far = |x: &Tensor, y: &Tensor| -> Result<f64> { (x - y)?.abs()?.max_all()?.to_scalar() };
+        let (here, there) = (gates(&logits)?, gates(&shifted)?);
+        assert!(far(here.weights(), there.weights())? < 1e-12, "{name}");
+        let (d_logits, _) = gradients(&here, &upstream, &logits, &tau)?;
+        let (d_shifted, _) = gradients(&there, &upstream, &shifted, &tau)?;
+        assert!(far(&d_logits, &d_shifted)? < 1e-12, "{name}");
+        assert!(numbers(&d_logits.sum(1)?)?.iter().all(|along_ones| along_ones.abs() < 1e-12), "{name}");
     }
     Ok(())
 }
@@ -66,8 +84,7 @@ fn the_soft_gradient_is_that_of_finite_differences() -> Result<()> {
 fn a_single_candidate_is_certain_and_gets_no_gradient() -> Result<()> {
     for name in NAMES {
         let (logits, tau) = (Var::new(&[[3.0], [-2.0]], &Device::Cpu)?.into_inner(), scalar(0.5)?);
-        let estimator = by_name(name).expect("NAMES lists what by_name knows");
-        let gates = estimator.relax(&logits, &tau, &mut ChaCha8Rng::seed_from_u64(0))?;
+        let gates = named(name).relax(&logits, &tau, &mut ChaCha8Rng::seed_from_u64(0))?;
         let (d_logits, d_tau) = gradients(&gates, &logits.ones_like()?, &logits, &tau)?;
         assert_eq!(numbers(gates.weights())?, [1.0, 1.0], "{name}");
         assert_eq!(numbers(&d_logits)?, [0.0, 0.0], "{name}");
@@ -78,10 +95,35 @@ fn a_single_candidate_is_certain_and_gets_no_gradient() -> Result<()> {
 
 #[test]
 fn sixty_four_candidates_are_chosen_among() -> Result<()> {
-    let logits = Tensor::zeros((1, 64), DType::F32, &Device::Cpu)?;
-    let gates = GumbelSoft.relax(&logits, &scalar(1000.0)?, &mut ChaCha8Rng::seed_from_u64(0))?;
-    // Noise within 40 of its row's maximum over τ = 1000: every weight within a factor e^±0.04 of 1/64.
-    assert!(numbers(gates.weights())?.iter().all(|y| (y * 64.0).ln().abs() < 0.04));
+    let logits = Var::zeros((50, 64), DType::F32, &Device::Cpu)?.into_inner();
+    for name in NAMES {
+        let gates = named(name).relax(&logits, &scalar(1000.0)?, &mut ChaCha8Rng::seed_from_u64(0))?;
+        let sums = numbers(&gates.weights().sum(1)?)?;
+        assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-6), "{name}: {sums:?}");
+        let ever = numbers(&gates.weights().sum(0)?)?.iter().filter(|weight| **weight > 0.0).count();
+        // Of 64 candidates 50 fair draws reach 35 on average, with a deviation below 3.
+        assert!(ever > 20, "{name} reached {ever}");
+    }
+    Ok(())
+}
+
+/// As many temperatures as edges do to each edge what a single one does.
+#[test]
+fn a_column_of_temperatures_gives_each_edge_its_own() -> Result<()> {
+    let logits = Var::from_tensor(&noise(1, (3, 5))?)?.into_inner();
+    let upstream = noise(2, (3, 5))?;
+    for name in NAMES {
+        let by = |tau: &Tensor| -> Result<(Vec<f64>, Vec<f64>)> {
+            let gates = named(name).relax(&logits, tau, &mut ChaCha8Rng::seed_from_u64(3))?;
+            let (d_logits, d_tau) = gradients(&gates, &upstream, &logits, tau)?;
+            Ok((numbers(&d_logits)?, numbers(&d_tau)?))
+        };
+        let column = Var::new(&[[0.7], [0.7], [0.7]], &Device::Cpu)?.into_inner();
+        let (d_logits, d_tau) = by(&scalar(0.7)?)?;
+        let (same, parts) = by(&column)?;
+        assert_eq!(d_logits, same, "{name}");
+        assert!((d_tau[0] - parts.iter().sum::<f64>()).abs() < 1e-12, "{name}");
+    }
     Ok(())
 }
 
@@ -97,8 +139,7 @@ fn extreme_temperatures_and_logits_stay_finite_in_f32() -> Result<()> {
         for tau in [1e-3, 0.1, 1.0, 1e3] {
             let logits = Var::new(&rows, &Device::Cpu)?.into_inner();
             let tau = Tau::new(tau).expect("above zero").to_tensor(DType::F32, &Device::Cpu)?;
-            let estimator = by_name(name).expect("NAMES lists what by_name knows");
-            let gates = estimator.relax(&logits, &tau, &mut ChaCha8Rng::seed_from_u64(3))?;
+            let gates = named(name).relax(&logits, &tau, &mut ChaCha8Rng::seed_from_u64(3))?;
             let upstream = Tensor::new(&[[1e3f32, -1e3, 1.0, 0.0]], &Device::Cpu)?.repeat((4, 1))?;
             let (d_logits, d_tau) = gradients(&gates, &upstream, &logits, &tau)?;
             for tensor in [gates.weights(), &d_logits, &d_tau] {
@@ -121,11 +162,15 @@ fn ties_go_to_the_lowest_index() -> Result<()> {
 fn hard_gates_are_exactly_one_hot_in_both_precisions() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         let logits = noise(4, (200, 7))?.to_dtype(dtype)?;
-        for estimator in [&GumbelSt as &dyn Estimator, &Gdas] {
-            let gates = estimator.relax(&logits, &scalar(0.37)?, &mut ChaCha8Rng::seed_from_u64(5))?;
+        for name in NAMES.into_iter().filter(|name| !named(name).demand().mixes()) {
+            let gates = named(name).relax(&logits, &scalar(0.37)?, &mut ChaCha8Rng::seed_from_u64(5))?;
             assert_eq!(gates.weights().dtype(), dtype);
-            let Paths::Single(chosen) = gates.paths() else { panic!("a mixture") };
-            for (row, &k) in crate::gates::to_host(gates.weights())?.iter().zip(chosen) {
+            let chosen: Vec<usize> = match gates.paths() {
+                Paths::Single(chosen) => chosen.clone(),
+                Paths::Pair(pairs) => pairs.iter().map(|pair| pair[0]).collect(),
+                Paths::Weighted(_) => panic!("{name} mixes"),
+            };
+            for (row, k) in crate::gates::to_host(gates.weights())?.iter().zip(chosen) {
                 assert!(row.iter().enumerate().all(|(j, &x)| x == f64::from(u8::from(j == k))), "{row:?}");
             }
         }
@@ -137,9 +182,8 @@ fn hard_gates_are_exactly_one_hot_in_both_precisions() -> Result<()> {
 fn the_same_generator_relaxes_to_the_same_gates() -> Result<()> {
     let logits = noise(1, (3, 5))?;
     for name in NAMES {
-        let estimator = by_name(name).expect("NAMES lists what by_name knows");
         let draw = |seed| -> Result<_> {
-            let gates = estimator.relax(&logits, &scalar(1.0)?, &mut ChaCha8Rng::seed_from_u64(seed))?;
+            let gates = named(name).relax(&logits, &scalar(1.0)?, &mut ChaCha8Rng::seed_from_u64(seed))?;
             numbers(gates.weights())
         };
         assert_eq!(draw(1)?, draw(1)?, "{name}");
@@ -152,8 +196,7 @@ fn the_same_generator_relaxes_to_the_same_gates() -> Result<()> {
 fn a_logit_that_is_not_finite_is_an_error_that_names_its_place() -> Result<()> {
     let logits = Tensor::new(&[[0.0, 1.0], [0.0, f64::INFINITY]], &Device::Cpu)?;
     for name in NAMES {
-        let estimator = by_name(name).expect("NAMES lists what by_name knows");
-        let error = estimator
+        let error = named(name)
             .relax(&logits, &scalar(1.0)?, &mut ChaCha8Rng::seed_from_u64(0))
             .expect_err("an infinite logit was relaxed");
         assert!(error.to_string().starts_with("edge 1, candidate "), "{name}: {error}");
@@ -166,8 +209,12 @@ fn names_without_an_estimator_are_refused_with_what_is_near() {
     let message = |name| by_name(name).expect_err("an unknown name was accepted").to_string();
     assert_eq!(message("gumble-st"), "unknown estimator `gumble-st`; did you mean `gumbel-st`?");
     assert_eq!(message("GDAS"), "unknown estimator `GDAS`; did you mean `gdas`?");
-    let listed = "unknown estimator `reinforce`; expected one of gumbel-st, gdas, gumbel-soft, darts";
-    assert_eq!(message("reinforce"), listed);
+    let listed = "unknown estimator `backpropagation`; expected one of gumbel-st, gdas, gumbel-soft, darts, st, \
+                  gumbel-rao, reinmax, drnas, snas, proxyless, reinforce, exact";
+    assert_eq!(message("backpropagation"), listed);
+    let number = "unknown estimator `reinforce:0`; expected `reinforce`; gumbel-rao, reinforce and exact take a number \
+                  above 0, as in `exact:125`";
+    assert_eq!(message("reinforce:0"), number);
     assert!(NAMES.iter().all(|name| summary(name).is_ok()));
 }
 

@@ -1,7 +1,7 @@
 //! Whole steps of small supernets against PyTorch.
 
 use candle_core::DType;
-use controller::{Estimator, estimators::Darts};
+use controller::estimators::{Darts, Gdas};
 use ops::Catalog;
 use rand::SeedableRng;
 use search_space::{Extent, Layout, LayoutRequest, Phase, Shape, Space};
@@ -66,6 +66,7 @@ impl Net {
     }
 
     fn task<'a>(&'a self, batch: &'a Batch, relaxed: &'a Relaxed) -> Task<'a> {
+        let relaxed = std::slice::from_ref(relaxed);
         Task { supernet: &self.supernet, batch, relaxed, draw: Draw::default(), at: (0, 0), name: "weight" }
     }
 
@@ -81,20 +82,29 @@ impl Net {
         };
         let gates: Vec<Gates> = (0..self.arch.len()).map(gates).collect::<TensorResult<_>>()?;
         let paths = gates.iter().map(|gates| gates.paths().clone()).collect();
-        Ok(Relaxed { gates, paths, tau })
+        Ok(Relaxed { taus: vec![tau; gates.len()], gates, paths })
     }
 
     /// The largest error of the unrolled gradient over all groups.
     fn unrolled(&self, reach: f64) -> Result<f64, Error> {
         let rng = &mut ChaCha8Rng::seed_from_u64(0);
-        let relaxed = Relaxed::new(&self.arch, &Darts, Tau::new(1.0).expect("above 0"), rng)?;
+        let relaxed = Relaxed::new(
+            &self.arch,
+            &Darts,
+            &vec![Tensor::new(1.0, &candle_core::Device::Cpu)?; self.arch.len()],
+            rng,
+        )?;
         let (train, validation) = (self.batch("train")?, self.batch("val")?);
         let settings = WeightsConfig { weight_decay: 5e-4, ..WeightsConfig::default() };
         let (train, validation) = (self.task(&train, &relaxed), self.task(&validation, &relaxed));
-        let losses = Losses { train, validation, arch: &self.arch, demand: Darts.demand() };
+        let losses = Losses { train, validation, arch: &self.arch, estimator: &Darts };
         let found = unrolled(&losses, &self.params, &Sgd::new(settings), 0.025, reach)?;
         let expected = |group| self.reference.raw(&format!("unrolled.g_alpha{group}"));
-        let errors = found.iter().enumerate().map(|(group, found)| error(found, expected(group)));
+        let errors = found
+            .iter()
+            .take(self.arch.len())
+            .enumerate()
+            .map(|(group, found)| error(found, expected(group)));
         Ok(errors.collect::<TensorResult<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
     }
 
@@ -111,7 +121,7 @@ impl Net {
             assert_agrees(&theirs, value, &self.reference.weight(&theirs)?, 1e-9)?;
         }
         let (batch, relaxed) = (self.batch("val")?, self.relaxed('a')?);
-        let (tally, gradients) = self.task(&batch, &relaxed).logits(&params, &self.arch, Demand::Chosen)?;
+        let (tally, gradients) = self.task(&batch, &relaxed).logits(&params, &self.arch, &Gdas)?;
         self.check_loss("step.val_loss", tally)?;
         let settings = ArchConfig { lr: 3e-4, weight_decay: 1e-3, ..ArchConfig::default() };
         Adam::new(settings, &self.arch)?.step(&mut self.arch, &gradients)?;
