@@ -34,7 +34,7 @@ fn accuracy(value: &Value) -> f64 {
 
 #[test]
 fn every_sub_command_explains_itself() {
-    for command in ["search", "check", "new", "derive", "train", "eval", "export", "convert", "list"] {
+    for command in ["search", "check", "new", "derive", "train", "eval", "export", "convert", "lab", "list"] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
     }
@@ -52,6 +52,28 @@ fn lists_name_what_strait_knows() {
         run(&["list", what]).success().stdout(contains(name)).stderr("");
         assert!(json(&["list", what, "--json"])[what].as_array().is_some_and(|entries| entries.len() > 3));
     }
+}
+
+#[test]
+fn the_laboratory_writes_its_numbers_and_pictures() {
+    let quick = ["lab", "--draws", "50", "--tau", "0.1:10:3", "--estimators", "gdas,reinforce:2"];
+    let found = json(&[&quick[..], &["--json", "-o", "lab"]].concat());
+    assert_eq!(found["points"].as_array().map(Vec::len), Some(6));
+    let read =
+        |name: &str| fs::read_to_string(bench().path().join("lab").join(name)).expect("it was written");
+    let csv = read("lab.csv");
+    assert!(csv.starts_with("estimator,tau,bias,variance,mse,standard_error\ngdas,0.1,"), "{csv}");
+    assert_eq!(csv.lines().count(), 7);
+    assert_eq!(serde_json::from_str::<Value>(&read("lab.json")).expect("JSON"), found);
+    for picture in ["variance.svg", "bias.svg", "error.svg"] {
+        assert!(read(picture).contains("reinforce:2"), "{picture}");
+    }
+    fs::write(bench().path().join("losses.txt"), "1, 2\n4").expect("writable");
+    run(&[&quick[..], &["--loss", "table:losses.txt"]].concat()).success().stdout(contains("3 candidates"));
+    refuses(&["lab", "--loss", "steep"], "expected linear, quadratic, exponential, cubic or table:FILE");
+    refuses(&["lab", "--tau", "1:0:3"], "expected FROM:TO:N with 0 < FROM <= TO");
+    refuses(&["lab", "--draws", "1"], "draws: found 1; expected at least 2");
+    refuses(&["lab", "--estimators", "gdsa"], "did you mean `gdas`?");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod convert;
 mod derive;
 mod eval;
 mod export;
+mod lab;
 mod list;
 mod new;
 mod search;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Say a genotype in another notation: strait's, NAS-Bench-201's or DARTS's
     Convert(convert::Convert),
+    /// Measure bias and variance of the estimators where the truth is known: numbers and pictures
+    Lab(lab::Lab),
     /// List what strait knows: spaces, operations, data, estimators
     List(list::List),
 }
@@ -49,6 +52,7 @@ impl Command {
             Self::Eval(args) => args.run(console),
             Self::Export(args) => args.run(),
             Self::Convert(args) => args.run(),
+            Self::Lab(args) => args.run(),
             Self::List(args) => args.run(),
         }
     }

@@ -88,14 +88,6 @@ pub enum ErrorKind {
         /// The labels accepted.
         accepted: String,
     },
-    /// A class that only one side of a split would learn.
-    #[error(
-        "has no example of class `{class}`, the other side has; `split: stratified` gives both some of every class"
-    )]
-    OneSided {
-        /// Its name.
-        class: String,
-    },
     /// Classes are counted by their labels, and some label is never used.
     #[error("labels run to {highest}, yet none is {missing}; if that is right, set `classes: {}`", .highest + 1)]
     Gap {

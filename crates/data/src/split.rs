@@ -55,41 +55,32 @@ pub struct TrainData(Subset);
 pub struct TestData(Subset);
 
 impl SearchData {
-    /// Divides the training part of `dataset`; reads every example once, for its label.
+    /// Divides the training part of `dataset`; `Stratified` reads every example once, for its label.
     ///
     /// # Errors
-    /// If a side would be empty or lack a class that the other has twice or more (files sorted by class, cut in the
-    /// middle), the fraction is outside `(0, 1)`, a label is no class, or a file of indices
+    /// If a side would be empty, the fraction is outside `(0, 1)`, a label is no class, or a file of indices
     /// cannot be read, repeats an index or names one that is not there.
     pub fn split(dataset: Arc<dyn Dataset>, split: &Split) -> Result<Self, Error> {
         let n = dataset.len(Part::Train);
-        let labels = labels(&*dataset)?;
         let (weights, architecture) = match split {
             Split::Stratified { fraction, seed } => {
                 share(*fraction)?;
-                stratified(&labels, *fraction, *seed)
+                stratified(&labels(&*dataset)?, *fraction, *seed)
             }
             Split::Halves => ((0..n / 2).collect(), (n / 2..n).collect()),
             Split::Indices(path) => read_indices(path, n)?,
         };
-        let sides = [Counts::of(&labels, &weights), Counts::of(&labels, &architecture)];
-        let DataInfo { name, classes, .. } = dataset.info();
-        let refuse = |side: &str, kind| Error::named(&format!("{name}, split {split}, {side}"), kind);
         let subset = |side: &str, indices: Vec<usize>| match indices.len() {
-            0 => Err(refuse(side, ErrorKind::Empty)),
+            0 => Err(Error::named(
+                &format!("{}, split {split}, {side}", dataset.info().name),
+                ErrorKind::Empty,
+            )),
             _ => Ok(Subset { dataset: dataset.clone(), part: Part::Train, indices: indices.into() }),
         };
         let data = Self {
             weights: subset("weights", weights)?,
             architecture: subset("architecture", architecture)?,
         };
-        for (side, [own, other]) in
-            [("weights", [&sides[0], &sides[1]]), ("architecture", [&sides[1], &sides[0]])]
-        {
-            if let Some(class) = own.lacks(other) {
-                return Err(refuse(side, ErrorKind::OneSided { class: classes[class as usize].clone() }));
-            }
-        }
         tracing::info!(%split, weights = data.weights.len(), architecture = data.architecture.len(), "data divided");
         Ok(data)
     }
@@ -212,22 +203,6 @@ pub(crate) fn stratified(labels: &[u32], fraction: f64, seed: u64) -> (Vec<usize
     first.sort_unstable();
     second.sort_unstable();
     (first, second)
-}
-
-/// How many examples of each class a side has.
-struct Counts(BTreeMap<u32, usize>);
-
-impl Counts {
-    fn of(labels: &[u32], indices: &[usize]) -> Self {
-        let mut counts = BTreeMap::new();
-        indices.iter().for_each(|&index| *counts.entry(labels[index]).or_default() += 1);
-        Self(counts)
-    }
-
-    /// The first class of which this side has none, though the other has some to give.
-    fn lacks(&self, other: &Self) -> Option<u32> {
-        other.0.iter().find(|&(class, &n)| n > 1 && !self.0.contains_key(class)).map(|(class, _)| *class)
-    }
 }
 
 fn share(fraction: f64) -> Result<(), Error> {

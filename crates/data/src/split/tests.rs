@@ -65,21 +65,6 @@ fn a_side_without_examples_is_refused() {
     assert_eq!(error.to_string(), "n, Test part: holds no examples");
 }
 
-/// Files sorted by class, cut in the middle: each side would learn what the other never sees.
-#[test]
-fn a_class_on_one_side_alone_is_refused() {
-    let error = SearchData::split(numbered(vec![0, 0, 0, 1, 1, 1]), &Split::Halves).expect_err("blind sides");
-    assert_eq!(
-        error.to_string(),
-        "n, split halves, weights: has no example of class `b`, the other side has; `split: stratified` gives both \
-         some of every class"
-    );
-    assert!(
-        SearchData::split(numbered(vec![0, 0, 0, 1]), &Split::Halves).is_ok(),
-        "a single example is on one side"
-    );
-}
-
 #[test]
 fn indices_are_read_as_nas_bench_201_writes_them() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempdir()?;

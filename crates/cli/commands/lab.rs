@@ -1,0 +1,154 @@
+//! `strait lab`: how far the estimators stray, measured where the truth is known.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use strait::lab::{Account, Curve, Experiment, Loss, Quantity};
+
+use crate::options::{self, estimator_name};
+use crate::{answer::Answer, failure::Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  strait lab
+  strait lab --loss cubic --estimators gumbel-st,gumbel-rao:100,reinmax --tau 0.003:300:21 --draws 100000 -o lab
+  strait lab --loss table:losses.txt --logits 0,0,0
+
+One choice among K candidates, whose loss is a function of the gates: the true gradient is known, and every estimator
+is compared with it. `-o` writes lab.csv, lab.json, variance.svg, bias.svg and error.svg.";
+
+/// `strait lab`
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Lab {
+    /// Logits of the candidates, separated by commas [default: 0.5,-0.3,-0.8,0.1, or zeros for a table]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', allow_hyphen_values = true)]
+    logits: Vec<f64>,
+    /// How the loss runs between two choices: linear, quadratic, exponential, cubic, or table:FILE of one loss a candidate
+    #[arg(long, value_name = "LOSS", default_value = "quadratic")]
+    loss: LossName,
+    /// Estimators to measure (`strait list estimators`)
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = estimator_name,
+          default_value = "gumbel-st,gumbel-soft,gdas,gumbel-rao,reinmax,reinforce")]
+    estimators: Vec<String>,
+    /// Temperatures, evenly spread in the logarithm
+    #[arg(long, value_name = "FROM:TO:N", default_value = "0.01:100:13")]
+    tau: Range,
+    /// Gradients drawn for every estimator and temperature
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    draws: usize,
+    /// All chance derives from it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Directory for the table, the numbers and the pictures
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug)]
+enum LossName {
+    Curve(Curve),
+    Table(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    from: f64,
+    to: f64,
+    n: usize,
+}
+
+impl Lab {
+    /// Measures, writes what was asked for, says what was seen.
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let (logits, loss) = self.problem()?;
+        let Range { from, to, n } = self.tau;
+        let account = Account::of(&Experiment {
+            logits,
+            loss,
+            estimators: self.estimators.clone(),
+            taus: Experiment::temperatures(from, to, n)?,
+            draws: self.draws,
+            seed: self.seed,
+        })?;
+        if let Some(directory) = &self.out {
+            write(directory, &account)?;
+        }
+        let written = |dir: &PathBuf| {
+            format!("\nwritten to {}: lab.csv, lab.json, and a picture of each\n", dir.display())
+        };
+        Answer::either(self.json, &account, || {
+            account.to_text() + &self.out.as_ref().map(written).unwrap_or_default()
+        })
+    }
+
+    fn problem(&self) -> Result<(Vec<f64>, Loss), Failure> {
+        Ok(match (&self.loss, self.logits.is_empty()) {
+            (LossName::Curve(curve), true) => {
+                (Experiment::LOGITS.to_vec(), Loss::new(*curve, Experiment::LOGITS.len()))
+            }
+            (LossName::Curve(curve), false) => (self.logits.clone(), Loss::new(*curve, self.logits.len())),
+            (LossName::Table(path), none) => {
+                let loss = table(path)?;
+                (if none { vec![0.0; loss.candidates()] } else { self.logits.clone() }, loss)
+            }
+        })
+    }
+}
+
+fn write(directory: &Path, account: &Account) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| Failure::new(format!("cannot create {}", directory.display()), error))?;
+    options::write(&directory.join("lab.csv"), account.to_csv().as_bytes())?;
+    let json = serde_json::to_string_pretty(account)? + "\n";
+    options::write(&directory.join("lab.json"), json.as_bytes())?;
+    for quantity in Quantity::ALL {
+        let name = format!("{}.svg", quantity.name());
+        options::write(&directory.join(name), account.to_svg(quantity)?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Numbers separated by commas, blanks or line ends.
+fn table(path: &Path) -> Result<Loss, Failure> {
+    let text = options::read(path)?;
+    let words = text.split([',', ' ', '\t', '\n', '\r']).filter(|word| !word.is_empty());
+    let number = |word: &str| {
+        word.parse::<f64>().map_err(|_| {
+            Failure::misuse(format!("{}: found {word}; expected a loss for every candidate", path.display()))
+        })
+    };
+    Ok(Loss::table(words.map(number).collect::<Result<_, _>>()?)?)
+}
+
+impl FromStr for LossName {
+    type Err = strait::lab::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("table", path)) if !path.is_empty() => Ok(Self::Table(path.into())),
+            _ => text.parse().map(Self::Curve),
+        }
+    }
+}
+
+impl FromStr for Range {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let range = match parts[..] {
+            [from, to, n] => from.parse().ok().zip(to.parse().ok()).zip(n.parse().ok()),
+            _ => None,
+        };
+        let legal =
+            |((from, to), n): &((f64, f64), usize)| *from > 0.0 && from <= to && to.is_finite() && *n > 0;
+        let range = range.filter(legal).ok_or("expected FROM:TO:N with 0 < FROM <= TO, as in 0.01:100:13")?;
+        let ((from, to), n) = range;
+        Ok(Self { from, to, n })
+    }
+}
