@@ -34,7 +34,10 @@ fn accuracy(value: &Value) -> f64 {
 
 #[test]
 fn every_sub_command_explains_itself() {
-    for command in ["search", "check", "new", "derive", "train", "eval", "export", "convert", "lab", "list"] {
+    for command in [
+        "search", "check", "new", "derive", "train", "eval", "export", "convert", "verify", "predict",
+        "data", "lab", "list",
+    ] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
     }
@@ -384,18 +387,113 @@ fn train_takes_a_run_or_a_genotype() {
 
 #[test]
 fn export_writes_every_format() {
-    for (format, mark) in
-        [("yaml", "space: toy"), ("json", "\"space\""), ("nb201", "~0|"), ("dot", "digraph"), ("svg", "<svg")]
-    {
+    for (format, mark) in [
+        ("yaml", "space: toy"),
+        ("json", "\"space\""),
+        ("nb201", "~0|"),
+        ("dot", "digraph"),
+        ("svg", "<svg"),
+        ("pytorch", "class Model"),
+        ("rust", "pub struct Model"),
+    ] {
         run(&["export", "run", "--format", format]).success().stdout(contains(mark));
-        run(&["export", "run", "--format", format, "-o", "exported"]).success();
-        assert!(fs::read_to_string(bench().path().join("exported")).expect("text").contains(mark));
     }
-    run(&["export", "run", "--format", "safetensors", "-o", "weights.safetensors"]).success();
-    let bytes = fs::read(bench().path().join("weights.safetensors")).expect("written");
-    assert!(!safetensors::SafeTensors::deserialize(&bytes).expect("safetensors").names().is_empty());
+    run(&["export", "run", "--format", "svg", "-o", "exported.svg"]).success();
+    assert!(fs::read_to_string(bench().path().join("exported.svg")).expect("text").contains("<svg"));
+    run(&["export", "run", "--format", "onnx", "--fold-batch-norm", "-o", "model.onnx"]).success();
     refuses(&["export", "run", "--format", "darts"], "expected `normal` and `reduce`");
+    refuses(&["export", "run", "--format", "onnx,svg"], "several files");
     refuses(&["export", "toy.yaml", "--format", "json"], "not a genotype");
+    refuses(&["export", "run/genotype.yaml", "--space", "toy.yaml", "--format", "onnx"], "has no weights");
+}
+
+/// The bench's run in every format, and a digit of each class.
+fn exported() -> &'static str {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        run(&["export", "run", "--format", "all", "-o", "everything"]).success();
+        run(&["data", "digits", "--examples", "pictures", "--sheet", "sheet.png"]).success();
+    });
+    "everything/network.safetensors"
+}
+
+#[test]
+fn an_exported_folder_says_how_to_use_each_file() {
+    exported();
+    let dir = bench().path().join("everything");
+    let readme = fs::read_to_string(dir.join("README.md")).expect("text");
+    let files = [
+        "genotype.yaml",
+        "genotype.json",
+        "genotype.nb201",
+        "genotype.dot",
+        "genotype.svg",
+        "network.safetensors",
+        "network.onnx",
+        "model.py",
+        "model.rs",
+        "weights.safetensors",
+    ];
+    for file in files {
+        assert!(dir.join(file).is_file(), "{file} is missing");
+        assert!(readme.contains(file), "{file} is not in\n{readme}");
+    }
+    assert!(!dir.join("genotype.darts").exists()); // of one kind of cell there is no such tuple
+    assert!(readme.contains("(N, 1, 8, 8)") && readme.contains("0, 1, 2, 3, 4, 5, 6, 7, 8, 9"), "{readme}");
+}
+
+#[test]
+fn verify_recomputes_what_a_file_says() {
+    let file = exported();
+    let found = json(&["verify", file, "--data", "idx:data", "--json"]);
+    let told = json(&["search", "--resume", "run", "--json"]);
+    assert_eq!((&found["weights_match"], &found["data_match"]), (&Value::Bool(true), &Value::Bool(true)));
+    for (key, claimed) in [("test_accuracy", "test_accuracy"), ("params", "params"), ("macs", "macs")] {
+        assert_eq!(found[key], told[claimed], "{key}");
+    }
+    assert_eq!(json(&["verify", file, "--data", "digits", "--json"])["data_match"], false);
+    let mut bytes = fs::read(bench().path().join(file)).expect("written");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    fs::write(bench().path().join("changed.safetensors"), bytes).expect("writable");
+    run(&["verify", "changed.safetensors"]).code(1).stdout(contains("CHANGED"));
+    refuses(&["verify", "everything/weights.onnx"], "cannot be read");
+    refuses(&["verify", "toy.yaml"], "toy.yaml");
+}
+
+#[test]
+fn predict_classifies_pictures_and_rows() {
+    let file = exported();
+    let of_run = json(&["predict", "run", "pictures", "--json"]);
+    assert_eq!(json(&["predict", file, "pictures", "--json"]), of_run);
+    let predictions = of_run["predictions"].as_array().expect("a list");
+    assert_eq!(predictions.len(), 10);
+    for one in predictions {
+        accuracy(&one["probability"]);
+        assert_eq!(one["logits"].as_array().map(Vec::len), Some(10));
+    }
+    run(&["predict", file, "pictures/7.png"]).success().stdout(contains("pictures/7.png\t"));
+    fs::write(bench().path().join("row.csv"), ["0.5"; 64].join(",")).expect("writable");
+    run(&["predict", file, "row.csv"]).success().stdout(contains("row.csv row 1\t"));
+    fs::write(bench().path().join("short.csv"), "1,2,3").expect("writable");
+    refuses(&["predict", file, "short.csv"], "short.csv:1");
+    refuses(&["predict", file, "everything"], "no PNG and no JPEG");
+    refuses(&["predict", file, "toy.yaml"], "toy.yaml");
+}
+
+#[test]
+fn data_are_looked_at_before_anything_learns() {
+    exported();
+    let found = json(&["data", "idx:data", "--json"]);
+    assert_eq!((&found["shape"], &found["train"]), (&Value::from("8×8×1"), &Value::from(120)));
+    assert_eq!(found["classes"].as_array().map(Vec::len), Some(10));
+    let sheet = fs::read(bench().path().join("sheet.png")).expect("written");
+    assert!(sheet.starts_with(b"\x89PNG"));
+    fs::write(bench().path().join("leak.csv"), "1,2,a\n1,2,a\n1,2,b\n3,4,b\n3,4,b\n1,2,a\n")
+        .expect("writable");
+    run(&["data", "csv:leak.csv"]).success().stdout(contains("problem").and(contains("training part, too")));
+    refuses(&["data", "csv:leak.csv", "--sheet", "no.png"], "no pictures");
+    fs::write(bench().path().join("nan.csv"), "1,2,a\n1,NaN,a\n1,2,b\n3,4,b\n").expect("writable");
+    refuses(&["data", "csv:nan.csv"], "nan.csv:2");
 }
 
 /// The figure in the run is the one `export` draws.

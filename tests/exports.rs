@@ -8,6 +8,7 @@ use strait::data::{DataOptions, DataSpec, Part};
 use strait::export::{
     ModelCard, Trained,
     onnx::{self, BatchNorms},
+    pytorch, rust,
 };
 use strait::network::{Network, Purpose};
 use strait::ops::{Draw, Forward, Mode, Statistics};
@@ -34,6 +35,17 @@ fn input(space: &Space) -> Shape {
         Extent::Flat => return Shape { extent: Extent::Flat, channels: 64 },
     };
     Shape { extent, channels: 1 }
+}
+
+/// The plan of a space's children, small.
+fn laid_out(space: &Space, input: Shape) -> Layout {
+    let cells = match space.name() {
+        "nas-bench-201" => Some(1),                   // in each of three stages
+        name if name.starts_with("darts") => Some(3), // two of which reduce
+        _ => None,
+    };
+    let request = LayoutRequest { input, classes: 10, phase: Phase::Train, channels: Some(4), cells };
+    space.layout(&request, &Catalog::standard()).expect("the space fits")
 }
 
 /// Every candidate once in turn, `skip` of them passed over at first; what draws at random cannot be compared.
@@ -78,19 +90,16 @@ impl Child {
     pub(crate) fn new(name: &str, skip: usize) -> Self {
         let catalog = Catalog::standard();
         let space = Space::shipped(name, &catalog).expect("it is shipped").expect("it is valid");
-        let (input, phase) = (input(&space), Phase::Train);
-        let cells = match name {
-            "nas-bench-201" => Some(1),                   // in each of three stages
-            name if name.starts_with("darts") => Some(3), // two of which reduce
-            _ => None,
-        };
-        let request = LayoutRequest { input, classes: 10, phase, channels: Some(4), cells };
-        let layout = space.layout(&request, &catalog).expect("the space fits");
+        let layout = laid_out(&space, input(&space));
         let genotype = turns(&layout, skip);
+        Self::of(&layout, genotype)
+    }
+
+    fn of(layout: &Layout, genotype: Genotype) -> Self {
         let child = layout.child(&genotype).expect("the genotype is of the space");
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let (network, params) =
-            Network::new(child, &catalog, DType::F32, &Device::Cpu, &mut rng).expect("it can be built");
+        let (network, params) = Network::new(child, &Catalog::standard(), DType::F32, &Device::Cpu, &mut rng)
+            .expect("it can be built");
         let mut child = Self { network, params, genotype };
         for _ in 0..3 {
             let (_, statistics) = child.run(&child.digits(), Mode::Train);
@@ -107,7 +116,7 @@ impl Child {
         (logits.main, statistics)
     }
 
-    /// Test digits, channels last.
+    /// Test digits, channels last; where the network takes smaller ones, their upper left.
     fn digits(&self) -> Tensor {
         let digits = open(&DataSpec::Digits, &DataOptions::default()).expect("digits are embedded");
         let mut pixels = vec![0.0; 64 * N];
@@ -115,7 +124,13 @@ impl Child {
             digits.read(Part::Test, index * 50, image);
         }
         let dims = self.network.layout().input.batch_dims(N);
-        Tensor::from_vec(pixels, dims, &Device::Cpu).expect("64 numbers a digit")
+        let [_, height, width, 1] = dims[..] else {
+            return Tensor::from_vec(pixels, dims, &Device::Cpu).expect("64 numbers a digit");
+        };
+        let whole = Tensor::from_vec(pixels, (N, 8, 8, 1), &Device::Cpu).expect("64 numbers a digit");
+        let part =
+            whole.narrow(1, 0, height).and_then(|x| x.narrow(2, 0, width)).and_then(|x| x.contiguous());
+        part.expect("no larger than a digit")
     }
 
     pub(crate) fn trained(&self) -> Trained {
@@ -176,4 +191,103 @@ fn an_exported_model_takes_any_number_of_examples() {
         assert_eq!(theirs.len(), n * 10);
         assert!(difference(&ours, &theirs) < 1e-4);
     }
+}
+
+/// What shipped spaces leave out, on maps of odd sizes: partial windows, thin kernels, a block of stride 2.
+const LAYERS: &str = "\
+version: 1
+name: layers
+rank: image
+norm: {train: {conv_bias: true}}
+cells:
+  - name: wide
+    inputs: 2
+    nodes: 3
+    edges:
+      - {from: 0, to: 2, candidates: [sep_conv_3x3]}
+      - {from: 1, to: 2, candidates: [dil_conv_5x5]}
+      - {from: 0, to: 3, candidates: [max_pool_3x3]}
+      - {from: 2, to: 3, candidates: [conv_7x1_1x7]}
+      - {from: 1, to: 4, candidates: [mbconv_3x3_e3]}
+      - {from: 3, to: 4, candidates: [avg_pool_5x5]}
+    output: all
+    preprocess: nor_conv_1x1
+  - name: half
+    inputs: 2
+    nodes: 2
+    edges:
+      - {from: 0, to: 2, candidates: [skip_connect]}
+      - {from: 1, to: 2, candidates: [max_pool_3x3]}
+      - {from: 1, to: 3, candidates: [conv_7x1_1x7]}
+    output: all
+    preprocess: nor_conv_1x1
+network:
+  channels: 4
+  stem: {block: {op: conv_norm, kernel: 3, activation: 2}}
+  stages:
+    - {cell: wide}
+    - {entry: {cell: half}, cell: wide, growth: 2}
+    - {entry: {block: residual_block}, growth: 2}
+  head: {block: norm_relu}
+";
+
+fn layers() -> Child {
+    let space = Space::parse(LAYERS, "layers", &Catalog::standard()).expect("it is valid");
+    let input = Shape { extent: Extent::Image { height: 7, width: 7 }, channels: 1 };
+    let layout = laid_out(&space, input);
+    let genotype = turns(&layout, 0);
+    Child::of(&layout, genotype)
+}
+
+/// Node 2 is reached by nothing, and read.
+fn unreached() -> Child {
+    let space =
+        Space::shipped("nas-bench-201", &Catalog::standard()).expect("it is shipped").expect("it is valid");
+    let text = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|";
+    let genotype = Genotype::from_nb201(text, &space).expect("a genotype of the space");
+    Child::of(&laid_out(&space, input(&space)), genotype)
+}
+
+#[test]
+fn odd_sizes_and_unreached_nodes_run_in_an_independent_runtime() {
+    for child in [layers(), unreached()] {
+        let (ours, _) = child.run(&child.digits(), Mode::Eval);
+        for norms in [BatchNorms::Kept, BatchNorms::Folded] {
+            let off = difference(&ours, &child.in_tract(norms, N));
+            assert!(off < 1e-4, "{norms:?}: {off}");
+        }
+    }
+}
+
+/// What `strait export --format rust` writes for [`layers`], compiled.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    dead_code,
+    unreachable_pub,
+    reason = "a file for programs that need not follow our style"
+)]
+mod exported {
+    include!("fixtures/exported.rs");
+}
+
+#[test]
+fn an_exported_rust_module_runs_on_candle_alone() {
+    let (child, mut module) = (layers(), Vec::new());
+    rust::write(&child.genotype, &ModelCard::default(), &child.trained(), &mut module).expect("written");
+    assert_eq!(String::from_utf8(module).expect("text"), include_str!("fixtures/exported.rs"));
+    let weights = pytorch::weights(&child.trained()).expect("every value is there");
+    let model = exported::Model::new(weights.into_iter().collect());
+    let theirs = model.forward(&channels_first(&child.digits())).expect("shapes fit");
+    let theirs: Vec<f32> = theirs.flatten_all().and_then(|x| x.to_vec1()).expect("numbers");
+    let (ours, _) = child.run(&child.digits(), Mode::Eval);
+    assert!(difference(&ours, &theirs) < 1e-5);
+}
+
+/// Text that people read, and that `tests/python/exports.py` runs.
+#[test]
+fn an_exported_pytorch_module_is_the_one_that_was_read() {
+    let (child, mut module) = (layers(), Vec::new());
+    pytorch::write(&child.genotype, &ModelCard::default(), &child.trained(), &mut module).expect("written");
+    insta::assert_snapshot!(String::from_utf8(module).expect("text"));
 }

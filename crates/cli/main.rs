@@ -10,6 +10,7 @@ mod console;
 mod failure;
 mod interrupt;
 mod log;
+mod model;
 mod options;
 mod progress;
 

@@ -270,6 +270,13 @@ impl<'c> Finished<'c> {
     }
 }
 
+/// `--resize`: height and width.
+pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
+    let parse = |side: &str| side.parse().ok().filter(|side| (1..=4096).contains(side));
+    let sides = text.split_once('x').and_then(|(height, width)| Some([parse(height)?, parse(width)?]));
+    sides.ok_or_else(|| "expected HEIGHTxWIDTH in pixels, as in 32x32".to_owned())
+}
+
 /// Writes a file that a person named.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}", path.display()), error))

@@ -2,16 +2,21 @@
 
 mod check;
 mod convert;
+mod data;
 mod derive;
 mod eval;
 mod export;
 mod lab;
 mod list;
 mod new;
+mod predict;
 mod search;
 mod train;
+mod verify;
 
 use clap::Subcommand;
+
+pub(crate) use train::child_layout;
 
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -34,6 +39,12 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Say a genotype in another notation: strait's, NAS-Bench-201's or DARTS's
     Convert(convert::Convert),
+    /// Classify pictures or rows with a trained network
+    Predict(predict::Predict),
+    /// Check an exported network: its fingerprint and, given data, its accuracy
+    Verify(verify::Verify),
+    /// Look at data before anything learns from them: counts, balance, problems, pictures
+    Data(data::Data),
     /// Measure bias and variance of the estimators where the truth is known: numbers and pictures
     Lab(lab::Lab),
     /// List what strait knows: spaces, operations, data, estimators
@@ -52,6 +63,9 @@ impl Command {
             Self::Eval(args) => args.run(console),
             Self::Export(args) => args.run(),
             Self::Convert(args) => args.run(),
+            Self::Predict(args) => args.run(console),
+            Self::Verify(args) => args.run(),
+            Self::Data(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::List(args) => args.run(),
         }

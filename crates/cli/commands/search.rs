@@ -15,8 +15,9 @@ use strait::trainer::{Decision, Gap, Machine, RunDir, Search as Searcher, Search
 
 use super::check::grouped;
 use super::derive::disconnected;
-use super::export::{bytes, card};
+use super::export::bytes;
 use super::train::{Child, child_layout};
+use crate::model::card;
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};

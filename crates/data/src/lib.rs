@@ -28,7 +28,9 @@ mod chance;
 mod dataset;
 mod datasets;
 mod error;
+mod inspect;
 mod normalize;
+mod picture;
 mod spec;
 mod split;
 
@@ -37,6 +39,8 @@ pub use batches::{Batch, BatchPlan, Batches, Order, Tail, batches};
 pub use dataset::{DataInfo, Dataset, Part, fingerprint};
 pub use datasets::{Examples, InMemory, Values};
 pub use error::{Error, ErrorKind, Place};
+pub use inspect::{ClassCount, Inspection, Problem, inspect};
 pub use normalize::Normalize;
+pub use picture::{contact_sheet, picture, png, rows};
 pub use spec::{DataOptions, DataSpec, Form, Header, open};
 pub use split::{SearchData, Split, Subset, TestData, TrainData};

@@ -25,6 +25,23 @@ pub struct ModelCard {
     pub shapes: BTreeMap<usize, String>,
     /// Versions of what made the network, by name.
     pub versions: BTreeMap<String, String>,
+    /// SHA-256 of the data it was trained on, as `data::fingerprint` has it.
+    pub data: String,
+    /// How its space was laid out.
+    pub build: Build,
+}
+
+/// What a layout was asked for, besides the data's shape and classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Build {
+    /// Whether norm and bias are the supernet's, since the weights are; else they are those of a network trained from
+    /// scratch.
+    pub inherited: bool,
+    /// Channels of the first stage; the space's, where none are said.
+    pub channels: Option<usize>,
+    /// Cells, as the space counts them; the space's, where none are said.
+    pub cells: Option<usize>,
 }
 
 /// The output shape of each cell of a layout, for [`ModelCard::shapes`].

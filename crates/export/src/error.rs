@@ -47,7 +47,19 @@ pub enum Error {
     /// A tensor could not be read.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// A file of tensors could not be made.
+    /// A file of weights whose header is not what we write.
+    #[error("header: {0}; expected that of a network written by strait")]
+    Header(String),
+    /// The space in a header is faulty.
+    #[error(transparent)]
+    Space(#[from] search_space::SpaceErrors),
+    /// The space in a header does not fit its data.
+    #[error(transparent)]
+    Layout(#[from] search_space::LayoutError),
+    /// The network of a header could not be built.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// A file of tensors could not be read or made.
     #[error(transparent)]
     Container(#[from] ::safetensors::SafeTensorError),
     /// The writer failed.

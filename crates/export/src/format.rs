@@ -21,16 +21,22 @@ pub enum Format {
     Safetensors,
     /// The network, for the runtimes of others.
     Onnx,
+    /// The network as a module of PyTorch.
+    Pytorch,
+    /// The network as a module of Rust, on candle.
+    Rust,
 }
 
 /// A name that belongs to no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx")]
+#[error(
+    "unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx, pytorch, rust"
+)]
 pub struct UnknownFormat(pub String);
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Yaml,
         Self::Json,
         Self::Nb201,
@@ -39,6 +45,8 @@ impl Format {
         Self::Svg,
         Self::Safetensors,
         Self::Onnx,
+        Self::Pytorch,
+        Self::Rust,
     ];
 
     /// The format's name, which is also the usual extension of its files where they have one.
@@ -53,13 +61,38 @@ impl Format {
             Self::Svg => "svg",
             Self::Safetensors => "safetensors",
             Self::Onnx => "onnx",
+            Self::Pytorch => "pytorch",
+            Self::Rust => "rust",
         }
     }
 
-    /// Whether the format holds weights, and so needs a trained network.
+    /// The file it is written to in a folder of several.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Yaml => "genotype.yaml",
+            Self::Json => "genotype.json",
+            Self::Nb201 => "genotype.nb201",
+            Self::Darts => "genotype.darts",
+            Self::Dot => "genotype.dot",
+            Self::Svg => "genotype.svg",
+            Self::Safetensors => "network.safetensors",
+            Self::Onnx => "network.onnx",
+            Self::Pytorch => "model.py",
+            Self::Rust => "model.rs",
+        }
+    }
+
+    /// Whether its file is a program that reads `weights.safetensors` beside it.
+    #[must_use]
+    pub fn shares_weights(self) -> bool {
+        matches!(self, Self::Pytorch | Self::Rust)
+    }
+
+    /// Whether the format is of a network with its weights, and so needs a trained one.
     #[must_use]
     pub fn holds_weights(self) -> bool {
-        matches!(self, Self::Safetensors | Self::Onnx)
+        matches!(self, Self::Safetensors | Self::Onnx | Self::Pytorch | Self::Rust)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A search ends in a [`Genotype`]; this crate gives it away in the forms in which others take
 //! it, one file and one function each: [`yaml`] and [`json`] for strait itself, [`nb201`] and [`darts`] for the
-//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next, and [`onnx`] for
-//! the runtimes of others.
+//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next, and [`onnx`], [`pytorch`]
+//! and [`rust`] for those who never heard of strait; [`folder`] puts several side by side and says how to use each.
 //!
 //! The one design decision: **every writer takes plain values and a `&mut dyn Write`.** What a form can say besides the
 //! genotype comes in a [`ModelCard`] of names, numbers and text, and a network in a [`Trained`], which is a tree of
@@ -36,9 +36,12 @@ use search_space::Genotype;
 
 pub mod darts;
 pub mod dot;
+pub mod folder;
 pub mod json;
 pub mod nb201;
 pub mod onnx;
+pub mod pytorch;
+pub mod rust;
 pub mod safetensors;
 pub mod svg;
 pub mod yaml;
@@ -47,11 +50,12 @@ mod card;
 mod error;
 mod format;
 mod graph;
+mod named;
 #[cfg(test)]
 mod tests;
 mod trained;
 
-pub use card::{ModelCard, shapes};
+pub use card::{Build, ModelCard, shapes};
 pub use error::Error;
 pub use format::{Format, UnknownFormat};
 pub use trained::Trained;
@@ -77,5 +81,7 @@ pub fn write(
         Format::Svg => svg::write(genotype, card, out),
         Format::Safetensors => safetensors::write(genotype, card, network()?.values(), out),
         Format::Onnx => onnx::write(genotype, card, network()?, onnx::BatchNorms::Kept, out),
+        Format::Pytorch => pytorch::write(genotype, card, network()?, out),
+        Format::Rust => rust::write(genotype, card, network()?, out),
     }
 }

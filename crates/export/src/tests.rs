@@ -78,8 +78,7 @@ fn every_format_is_known_by_its_name() {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
     let refused = "tflite".parse::<Format>().map_err(|error| error.to_string());
-    let expected =
-        "unknown format `tflite`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx";
+    let expected = "unknown format `tflite`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx, pytorch, rust";
     assert_eq!(refused, Err(expected.to_owned()));
 }
 
@@ -144,7 +143,11 @@ fn weights_travel_with_all_it_takes_to_run_them() -> Result<(), Error> {
     let metadata = metadata.metadata().as_ref().expect("a header was written");
     let header: safetensors::Header =
         serde_json::from_str(&metadata[safetensors::KEY]).expect("the header is JSON");
-    assert_eq!(header, safetensors::Header { version: 1, genotype: nb201(), card: card() });
+    assert_eq!((header.version, header.genotype, header.card), (1, nb201(), card()));
+    let mut model = safetensors::Model::read(&bytes)?;
+    assert_eq!(model.fingerprint()?, model.header.weights);
+    model.tensors[0].1 = (&model.tensors[0].1 + 1e-6)?;
+    assert_ne!(model.fingerprint()?, model.header.weights);
     Ok(())
 }
 

@@ -244,6 +244,12 @@ impl Retraining {
         &self.params
     }
 
+    /// The network and its weights, without what only training needs.
+    #[must_use]
+    pub fn into_network(self) -> (Network, ParamStore) {
+        (self.network, self.params)
+    }
+
     /// Epochs done.
     #[must_use]
     pub fn epoch(&self) -> usize {
