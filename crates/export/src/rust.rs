@@ -69,51 +69,32 @@ pub fn write(
         }
     }
     functions.fixed("head", &blueprint.head, extent);
-    header(genotype, card, trained, out)?;
     let _ = writeln!(forward, "        self.head(&y{})", layout.blocks.len());
-    Ok(out.write_all(
-        RUNTIME.replace("// FORWARD\n", &forward).replace("// BLOCKS\n", &functions.text).as_bytes(),
-    )?)
+    out.write_all(header(genotype, trained).as_bytes())?;
+    let module = RUNTIME.replace("// FACTS\n", &facts(card)).replace("// FORWARD\n", &forward);
+    Ok(out.write_all(module.replace("// BLOCKS\n", &functions.text).as_bytes())?)
 }
 
-fn header(
-    genotype: &Genotype,
-    card: &ModelCard,
-    trained: &Trained,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let layout = &trained.blueprint().layout;
+/// The comment at the top.
+fn header(genotype: &Genotype, trained: &Trained) -> String {
     let clean = |text: &str| text.replace(char::is_control, " ");
-    writeln!(
-        out,
-        "// A network of the space `{}`, written by strait {}.",
-        clean(&layout.space),
-        env!("CARGO_PKG_VERSION")
-    )?;
+    let space = clean(&trained.blueprint().layout.space);
+    let mut text =
+        format!("// A network of the space `{space}`, written by strait {}.\n", env!("CARGO_PKG_VERSION"));
     for line in genotype.to_string().lines() {
-        writeln!(out, "//     {}", clean(line))?;
+        let _ = writeln!(text, "//     {}", clean(line));
     }
-    writeln!(
-        out,
-        "// Needs candle-core and nothing of strait. Input: a batch, channels first, normalized with MEAN and DEVIATION."
-    )?;
-    writeln!(
-        out,
-        "\nuse std::collections::HashMap;\nuse std::path::Path;\n\nuse candle_core::{{D, Device, Result, Tensor}};\n"
-    )?;
-    writeln!(out, "/// Subtracted from each channel of an example whose values lie in [0, 1].")?;
-    writeln!(out, "pub const MEAN: &[f64] = &{:?};", card.mean)?;
-    writeln!(
-        out,
-        "/// What each channel is then divided by.\npub const DEVIATION: &[f64] = &{:?};",
-        card.deviation
-    )?;
-    writeln!(
-        out,
-        "/// The classes in the order of the logits.\npub const CLASSES: &[&str] = &{:?};\n",
-        card.classes
-    )?;
-    Ok(())
+    text + "// Needs candle-core and nothing of strait. Input: a batch, channels first, normalized with MEAN and DEVIATION.\n\n"
+}
+
+/// What a caller has to know.
+fn facts(card: &ModelCard) -> String {
+    format!(
+        "/// Subtracted from each channel of an example whose values lie in [0, 1].\npub const MEAN: &[f64] = &{:?};\n\
+         /// What each channel is then divided by.\npub const DEVIATION: &[f64] = &{:?};\n\
+         /// The classes in the order of the logits.\npub const CLASSES: &[&str] = &{:?};\n",
+        card.mean, card.deviation, card.classes
+    )
 }
 
 struct Functions<'a> {
