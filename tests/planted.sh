@@ -5,4 +5,4 @@
 #   tests/planted.sh [SEEDS]
 set -eu
 cd "$(dirname "$0")/.."
-STRAIT_PLANTED_SEEDS=${1:-20} cargo test --release --package strait-trainer --test planted -- --nocapture --test-threads 1
+STRAIT_PLANTED_SEEDS=${1:-20} cargo test --workspace --test planted -- --nocapture --test-threads 1
