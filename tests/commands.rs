@@ -36,7 +36,7 @@ fn accuracy(value: &Value) -> f64 {
 fn every_sub_command_explains_itself() {
     for command in [
         "search", "check", "new", "derive", "train", "eval", "export", "convert", "verify", "predict",
-        "data", "lab", "list",
+        "data", "lab", "list", "bench",
     ] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
@@ -77,6 +77,21 @@ fn the_laboratory_writes_its_numbers_and_pictures() {
     refuses(&["lab", "--tau", "1:0:3"], "expected FROM:TO:N with 0 < FROM <= TO");
     refuses(&["lab", "--draws", "1"], "draws: found 1; expected at least 2");
     refuses(&["lab", "--estimators", "gdsa"], "did you mean `gdas`?");
+}
+
+#[test]
+fn a_step_is_measured_beside_what_the_machine_can_do() {
+    let step = ["bench", "step", "--space", "toy.yaml", "--batch", "4", "--steps", "4", "--json"];
+    let latin = json(&[&step[..], &["--estimator", "gdas", "--schedule", "latin"]].concat());
+    assert_eq!(latin["steps"], 6); // two whole cycles of three candidates
+    let keys = ["median_ms_per_step", "images_per_s", "gflop", "gflops", "fma_peak_gflops", "bandwidth_gbs"];
+    for key in keys {
+        assert!(latin[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {}", latin[key]);
+    }
+    assert!(latin["params"].as_u64() > Some(0) && latin.get("peak_rss_mb").is_some());
+    let mixture = json(&[&step[..], &["--estimator", "darts"]].concat());
+    assert!(mixture["gflop"].as_f64() > latin["gflop"].as_f64());
+    refuses(&["bench", "step", "--space", "toy.yaml", "--batch", "1"], "--batch");
 }
 
 #[test]

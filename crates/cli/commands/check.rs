@@ -63,10 +63,7 @@ impl Check {
         let trained = space.layout(&LayoutRequest { phase: Phase::Train, ..request }, catalog)?;
         let batch = self.batch.map_or(config.batch, |batch| batch as usize);
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();
-        let paths = match estimators::by_name(&estimator)?.demand() {
-            Demand::Mixture | Demand::Joint => PathsKept::All,
-            _ => PathsKept::One,
-        };
+        let paths = paths_kept(estimators::by_name(&estimator)?.demand());
         Ok(Report {
             architectures: space.architectures(&layout).to_string(),
             per_cell: space
@@ -92,6 +89,14 @@ impl Check {
         }
         let data = dataset(&config.data)?;
         Ok((data.info().shape, data.info().classes.len()))
+    }
+}
+
+/// Which candidates keep what their backward pass needs.
+pub(crate) fn paths_kept(demand: Demand) -> PathsKept {
+    match demand {
+        Demand::Mixture | Demand::Joint => PathsKept::All,
+        _ => PathsKept::One,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sub-commands, one file each.
 
+mod bench;
 mod check;
 mod convert;
 mod data;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Lab(lab::Lab),
     /// List what strait knows: spaces, operations, data, estimators
     List(list::List),
+    /// Measure how fast this machine searches
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -68,6 +71,7 @@ impl Command {
             Self::Data(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::List(args) => args.run(),
+            Self::Bench(args) => args.run(console),
         }
     }
 }

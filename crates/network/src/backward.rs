@@ -18,7 +18,7 @@ pub(crate) struct WalkBack<'w, 'p> {
 }
 
 /// Which block outputs need their gradient: 0 is the stem's, `i + 1` that of block `i`.
-struct Wanted(Vec<bool>);
+pub(crate) struct Wanted(pub(crate) Vec<bool>);
 
 impl<'w, 'p> WalkBack<'w, 'p> {
     pub(crate) fn new(layout: &Layout, pass: &'w mut Backward<'p>) -> Self {
@@ -35,7 +35,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         grad: &Tensor,
         auxiliary: Option<&Tensor>,
     ) -> Result<(), Error> {
-        let wanted = Wanted::of(graph, trace.purpose);
+        let wanted = Wanted::of(&graph.layout, trace.purpose);
         let n_blocks = graph.blocks.len();
         let mut grads: Vec<Option<Tensor>> = vec![None; n_blocks + 1];
         let classifier = trace.classifier.take().ok_or(Error::NothingKept)?;
@@ -229,14 +229,14 @@ pub(crate) struct Frame {
 
 impl Wanted {
     /// A weight step needs every gradient down to the stem's output; an architecture step those above a choice.
-    fn of(graph: &Graph, purpose: Purpose) -> Self {
+    pub(crate) fn of(layout: &Layout, purpose: Purpose) -> Self {
         let weights = matches!(purpose, Purpose::Weights | Purpose::Joint);
-        let mut wanted = vec![weights && graph.stem.is_some()];
-        for block in &graph.blocks {
+        let mut wanted = vec![weights && layout.stem.is_some()];
+        for block in &layout.blocks {
             let last = wanted[wanted.len() - 1];
             let learns = match purpose {
                 Purpose::Weights | Purpose::Joint => true,
-                Purpose::Architecture(_) => matches!(block, Built::Cell { .. }),
+                Purpose::Architecture(_) => matches!(block, Block::Cell(_)),
                 Purpose::Evaluate => false,
             };
             wanted.push(last || learns);

@@ -7,6 +7,7 @@
 //! unchosen candidates run inside their edge's backward, one after the other, and nothing of them is kept
 //! (as ProxylessNAS's `full_v2` does; Cai et al., 2019).
 
+mod arithmetic;
 mod backward;
 mod blueprint;
 mod child;
@@ -18,6 +19,7 @@ mod supernet;
 mod tests;
 mod trace;
 
+pub use arithmetic::arithmetic;
 pub use blueprint::{BlockSketch, Blueprint};
 pub use child::{Network, inherit};
 pub use error::{Error, Place};

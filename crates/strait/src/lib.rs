@@ -19,7 +19,7 @@
 //! ```
 
 pub use candle_core::utils::cuda_is_available;
-pub use candle_core::{DType, Device, Tensor, Var};
+pub use candle_core::{DType, Device, Result as TensorResult, Tensor, Var};
 
 pub use controller;
 pub use data;

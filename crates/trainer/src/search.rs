@@ -152,6 +152,12 @@ impl<'c> Search<'c> {
         })
     }
 
+    /// The same search with an estimator of the program's own, whatever the configuration names.
+    #[must_use]
+    pub fn with_estimator(self, estimator: Box<dyn Estimator>) -> Self {
+        Self { estimator, ..self }
+    }
+
     /// Steps until an epoch is over; `None` once all are. `data` is that of [`Search::new`].
     ///
     /// # Errors

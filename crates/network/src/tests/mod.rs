@@ -3,6 +3,7 @@
 #[path = "../../../ops/tests/support/reference.rs"]
 mod reference;
 
+mod arithmetic;
 mod child;
 mod edges;
 mod gates;

@@ -1,0 +1,292 @@
+//! `strait bench step`: whole steps of a search.
+
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use strait::controller::{Demand, Paths, estimators};
+use strait::data::SearchData;
+use strait::network::{Purpose, arithmetic};
+use strait::ops::Catalog;
+use strait::space::{Layout, LayoutRequest, Phase, Space};
+use strait::trainer::{Order, Progress, Search, SearchConfig};
+
+use super::noise::Noise;
+use super::roofline::Roofline;
+use super::schedule::{Observed, Schedule, Seen, whole_cycles};
+use crate::options::{Machine, Settings, estimator_name, quoted, space};
+use crate::{answer::Answer, console::Console, failure::Failure};
+
+/// Steps before the clock starts: memory is mapped, weights have a velocity.
+const WARMUP: usize = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  strait bench step --space nas-bench-201 --estimator gdas --schedule latin
+  strait bench step --space darts --estimator darts --steps 3 --threads 2 --json";
+
+/// `strait bench step`
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Step {
+    /// A space file, or the name of a shipped space
+    #[arg(long, value_name = "SPACE", default_value = "nas-bench-201")]
+    space: String,
+    /// Estimator [default: the space's setting]
+    #[arg(long, value_name = "NAME", value_parser = estimator_name)]
+    estimator: Option<String>,
+    /// Examples in a batch [default: the space's setting]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    batch: Option<u32>,
+    /// Channels of the first stage [default: the space's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    channels: Option<u32>,
+    /// Cells, as the space counts them [default: the space's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    cells: Option<u32>,
+    /// Steps that are timed, after two that are not
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: u32,
+    /// Which candidates the steps run, where one runs on each edge; latin makes whole cycles of them
+    #[arg(long, value_enum, default_value_t = Schedule::Random)]
+    schedule: Schedule,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    machine: Machine,
+}
+
+/// A measurement. A step is one of the weights and one of the architecture, each on a batch of its own, data and
+/// augmentation included.
+#[derive(Debug, Serialize)]
+struct Report {
+    space: String,
+    estimator: String,
+    batch: usize,
+    channels: usize,
+    cells: usize,
+    threads: usize,
+    schedule: String,
+    steps: usize,
+    /// Under `latin` of whole cycles, per step.
+    median_ms_per_step: f64,
+    mean_ms_per_step: f64,
+    /// Under `latin` the mean over a cycle of each phase's fastest.
+    min_ms_per_step: f64,
+    /// First and third quartile of single steps; under `latin` of whole cycles, per step.
+    quartiles_ms_per_step: [f64; 2],
+    /// Of both batches.
+    images_per_s: f64,
+    /// The most memory this process has held in RAM, where the system says.
+    peak_rss_mb: Option<f64>,
+    /// What `strait check` estimates for the same.
+    peak_mb_estimated: f64,
+    params: u64,
+    /// Multiply-accumulates really executed by convolutions and linear layers, twice, per step.
+    gflop: f64,
+    /// By the mean step.
+    gflops: f64,
+    fma_peak_gflops: f64,
+    bandwidth_gbs: f64,
+    /// `gflops / fma_peak_gflops`.
+    fma_peak_share: f64,
+    instructions: String,
+}
+
+impl Step {
+    pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
+        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let space = space(&self.space, &catalog)?;
+        let (config, layout) = (self.config(&space)?, self.layout(&space, &catalog)?);
+        let demand = estimators::by_name(&config.estimator)?.demand();
+        let cycle = match (self.schedule, demand) {
+            (Schedule::Latin, Demand::Chosen | Demand::Outputs) => {
+                layout.groups.iter().map(|group| group.candidates.len()).max().unwrap_or(1)
+            }
+            _ => 1,
+        };
+        let steps = whole_cycles(self.steps as usize, cycle);
+        // Enough examples on both sides that no epoch ends.
+        let examples = 2 * config.batch * (WARMUP + steps + 1);
+        let noise = Noise::new(layout.input, layout.classes, examples);
+        let data = SearchData::split(std::sync::Arc::new(noise), &config.split())?;
+        let groups = layout.groups.len();
+        let seen = Seen::default();
+        let observed = Observed {
+            estimator: estimators::by_name(&config.estimator)?,
+            schedule: self.schedule,
+            per_step: (2 * groups).max(1),
+            seen: seen.clone(),
+        };
+        let search =
+            Search::from_layout(layout.clone(), space.rule(), &catalog, &data, config.clone(), &device)?;
+        let mut search = search.with_estimator(Box::new(observed));
+        console.note(&format!("timing {steps} steps of {} with {}", layout.space, config.estimator));
+        let mut millis = Vec::with_capacity(steps);
+        for step in 0..WARMUP + steps {
+            let clock = Instant::now();
+            let Progress::Step(_) = search.next_step(&data)? else { unreachable!("the epoch is longer") };
+            if step >= WARMUP {
+                millis.push(clock.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+        let peak_rss_mb = peak_rss_mb();
+        let paths: Vec<Paths> = seen.take().split_off(WARMUP * 2 * groups);
+        let macs = macs(&layout, &catalog, &paths, demand)? / steps as f64;
+        let gflop = 2.0 * macs * config.batch as f64 / 1e9;
+        drop(search);
+        let Roofline { gflops: peak, gbs } = Roofline::measure();
+        let Times { mut cycles, mean, fastest } = Times::of(&millis, cycle);
+        let gflops = gflop / mean * 1e3;
+        let kept = super::super::check::paths_kept(demand);
+        let report = Report {
+            peak_mb_estimated: layout.peak_bytes(&catalog, config.batch, kept, 1)? as f64 / 1e6,
+            params: layout.cost(&catalog)?.params,
+            space: layout.space.clone(),
+            estimator: config.estimator.clone(),
+            batch: config.batch,
+            channels: layout.stem.as_ref().map_or(layout.input.channels, |(_, site)| site.c_out),
+            cells: layout.cells().count(),
+            threads: self.machine.threads(),
+            schedule: format!("{:?}", self.schedule).to_lowercase(),
+            steps,
+            median_ms_per_step: quantile(&mut cycles, 0.5),
+            mean_ms_per_step: mean,
+            min_ms_per_step: fastest,
+            quartiles_ms_per_step: [0.25, 0.75].map(|q| quantile(&mut cycles, q)),
+            images_per_s: 2e3 * config.batch as f64 / quantile(&mut cycles, 0.5),
+            peak_rss_mb,
+            gflop,
+            gflops,
+            fma_peak_gflops: peak,
+            bandwidth_gbs: gbs,
+            fma_peak_share: gflops / peak,
+            instructions: format!("{:?}", strait::ops::kernels::Isa::detect()).to_lowercase(),
+        };
+        Answer::either(self.json, &report, || report.to_string())
+    }
+
+    fn config(&self, space: &Space) -> Result<SearchConfig, Failure> {
+        let estimator = self.estimator.as_ref().map(quoted);
+        let given = self
+            .settings
+            .read(&[("estimator", estimator), ("batch", self.batch.map(|batch| batch.to_string()))])?;
+        let config = SearchConfig::resolve(&given.over_space(space, &self.space))?;
+        // Both kinds of steps from the first on, once each.
+        Ok(SearchConfig {
+            warmup_epochs: 0,
+            epochs: 2,
+            unrolled: false,
+            order: Order::WeightsFirst,
+            ..config
+        })
+    }
+
+    fn layout(&self, space: &Space, catalog: &Catalog) -> Result<Layout, Failure> {
+        let request = LayoutRequest {
+            input: space.sample_input(),
+            classes: space.classes().unwrap_or(10),
+            phase: Phase::Search,
+            channels: self.channels.map(|n| n as usize),
+            cells: self.cells.map(|n| n as usize),
+        };
+        Ok(space.layout(&request, catalog)?)
+    }
+}
+
+/// Multiply-accumulates of all steps for one example; `paths` are those of a weight step's groups, then of an
+/// architecture step's, and so on.
+fn macs(layout: &Layout, catalog: &Catalog, paths: &[Paths], demand: Demand) -> Result<f64, Failure> {
+    let purposes = [Purpose::Weights, Purpose::Architecture(demand)].into_iter().cycle();
+    let mut sum = 0;
+    for (paths, purpose) in paths.chunks_exact(layout.groups.len().max(1)).zip(purposes) {
+        sum += arithmetic(layout, catalog, paths, purpose)?;
+    }
+    Ok(sum as f64)
+}
+
+/// Single times made into times of whole cycles.
+struct Times {
+    /// Per step.
+    cycles: Vec<f64>,
+    mean: f64,
+    /// Mean over the phases of a cycle of each one's fastest step.
+    fastest: f64,
+}
+
+impl Times {
+    fn of(millis: &[f64], cycle: usize) -> Self {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let phase = |phase| millis.iter().skip(phase).step_by(cycle).copied().fold(f64::INFINITY, f64::min);
+        let phases: Vec<f64> = (0..cycle).map(phase).collect();
+        Self {
+            cycles: millis.chunks_exact(cycle).map(mean).collect(),
+            mean: mean(millis),
+            fastest: mean(&phases),
+        }
+    }
+}
+
+/// The value below which a share `q` of the values lies, between neighbors in proportion.
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = q * (values.len() - 1) as f64;
+    let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
+    low + (high - low) * at.fract()
+}
+
+/// The high-water mark of resident memory, from Linux's `/proc`.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e6)
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { space, estimator, batch, channels, cells, threads, steps, instructions, .. } = self;
+        let [low, high] = self.quartiles_ms_per_step;
+        writeln!(
+            f,
+            "{space}, {estimator}: {cells} cells, {channels} channels, batch {batch}, {} weights",
+            self.params
+        )?;
+        writeln!(f, "{threads} threads, {instructions}, {} schedule, {steps} steps\n", self.schedule)?;
+        writeln!(
+            f,
+            "step           {:.1} ms (quartiles {low:.1} to {high:.1}, mean {:.1}, fastest {:.1})",
+            self.median_ms_per_step, self.mean_ms_per_step, self.min_ms_per_step
+        )?;
+        writeln!(f, "images         {:.0} /s", self.images_per_s)?;
+        let resident = self.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MB"));
+        writeln!(f, "memory         {resident} at most; estimated {:.0} MB", self.peak_mb_estimated)?;
+        writeln!(f, "arithmetic     {:.2} GFLOP a step, {:.0} GFLOP/s", self.gflop, self.gflops)?;
+        writeln!(
+            f,
+            "this machine   {:.0} GFLOP/s of fused multiply-adds, of which {:.0} % were reached; {:.1} GB/s from memory",
+            self.fma_peak_gflops,
+            1e2 * self.fma_peak_share,
+            self.bandwidth_gbs
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_are_means_and_the_fastest_cycle_is_made_of_the_fastest_phases() {
+        let Times { cycles, mean, fastest } = Times::of(&[1.0, 10.0, 3.0, 6.0], 2);
+        assert_eq!((cycles, mean, fastest), (vec![5.5, 4.5], 5.0, 3.5));
+    }
+
+    #[test]
+    fn quantiles_lie_between_neighbors() {
+        let mut values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!([0.0, 0.5, 1.0].map(|q| quantile(&mut values, q)), [1.0, 2.5, 4.0]);
+    }
+}
