@@ -17,12 +17,15 @@ mod progress;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+use strait::ops::kernels::recycling::Recycling;
 
 use crate::{commands::Command, console::Console, log::LogArgs};
 
-/// candle allocates a fresh tensor per operation; with the system's allocator most of that is page faults.
+/// candle allocates a fresh tensor per operation; with the system's allocator, and with mimalloc alone, a step's time
+/// goes into pages that the system takes back, clears and lends out again.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Recycling<MiMalloc> = Recycling::new(MiMalloc);
 
 /// Searches neural architectures by gradient: a YAML file says what may be chosen, training decides.
 #[derive(Debug, Parser)]

@@ -18,6 +18,7 @@ pub mod depthwise;
 pub mod linear;
 pub mod loss;
 pub mod pool;
+pub mod recycling;
 pub mod roofline;
 pub mod sum;
 pub mod update;
