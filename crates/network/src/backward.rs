@@ -7,6 +7,7 @@ use search_space::{Block, Cell, Layout};
 use crate::{
     Error, Purpose,
     graph::{Built, Graph},
+    terms::Terms,
     trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
 };
 
@@ -93,26 +94,29 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         need: &[bool],
     ) -> Result<Vec<Option<Tensor>>, Error> {
         let n_inputs = cell.inputs.len();
-        let mut grads: Vec<Option<Tensor>> = vec![None; n_inputs + cell.nodes];
+        let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
         for (&node, g) in cell.output.iter().zip(split(grad, cell.output.len())?) {
-            accumulate(&mut grads[node], Some(g))?;
+            grads[node].push(1.0, g)?;
         }
         let at_input: Vec<bool> = (0..n_inputs)
             .map(|i| need[i] || (preprocess[i].is_some() && self.pass.gradients.is_some()))
             .collect();
+        let mut arrived: (usize, Option<Tensor>) = (n_inputs + cell.nodes, None); // at the node that edges lead to now
         for (index, edge) in cell.edges.iter().enumerate().rev() {
             let ran = kept.edges.pop().ok_or(Error::NothingKept)?;
-            let Some(g) = &grads[edge.to] else { continue };
+            if arrived.0 != edge.to {
+                arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total()?);
+            }
+            let Some(g) = &arrived.1 else { continue };
             if frame.purpose.probes() {
                 self.probe(edge.group, edge.row, &ran, &edges[index], &kept.nodes[edge.from], g, frame)?;
             }
             let need = edge.from >= n_inputs || at_input[edge.from];
-            let back = self.edge((edge.group, edge.row), ran, &edges[index], g, need)?;
-            accumulate(&mut grads[edge.from], back)?;
+            self.edge((edge.group, edge.row), ran, &edges[index], g, need, &mut grads[edge.from])?;
         }
         let mut back = Vec::with_capacity(n_inputs);
-        for (i, (op, saved)) in preprocess.iter().zip(kept.preprocess).enumerate() {
-            back.push(match (op, grads[i].take()) {
+        for (i, ((op, saved), g)) in preprocess.iter().zip(kept.preprocess).zip(grads).enumerate() {
+            back.push(match (op, g.total()?) {
                 (Some(op), Some(g)) => self.op(op.as_ref(), saved, &g, need[i])?,
                 (_, g) => g,
             });
@@ -120,7 +124,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Ok(back)
     }
 
-    /// `∂L/∂x` of one edge; adds to `∂L/∂gate` of what ran.
+    /// Adds `∂L/∂x` of one edge to the terms of where it comes from, and to `∂L/∂gate` of what ran.
+    ///
+    /// A mixture's gradient `weight·∂L/∂f` is never stored: backward is linear in it, so the weight multiplies results.
     fn edge(
         &mut self,
         (group, row): (usize, usize),
@@ -128,25 +134,34 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         candidates: &[Option<Box<dyn Op>>],
         grad: &Tensor,
         need: bool,
-    ) -> Result<Option<Tensor>, Error> {
+        terms: &mut Terms,
+    ) -> Result<(), Error> {
         match ran {
-            EdgeTrace::Single { ran: None, .. } => Ok(None),
+            EdgeTrace::Single { ran: None, .. } => Ok(()),
             EdgeTrace::Single { chosen, ran: Some(ran), .. } => {
                 self.weigh(group, row, chosen, &ran, grad)?;
-                self.candidate(&candidates[chosen], ran, grad, need)
+                let g = self.candidate(&candidates[chosen], ran, grad, need)?;
+                g.map_or(Ok(()), |g| terms.push(1.0, g))
             }
             EdgeTrace::Mixture(parts) => {
-                let mut sum = None;
                 for (k, (weight, ran)) in parts.into_iter().enumerate().rev() {
                     let Some(ran) = ran else { continue };
                     self.weigh(group, row, k, &ran, grad)?;
                     if weight != 0.0 {
-                        let g = self.candidate(&candidates[k], ran, &sum::scale(grad, weight)?, need)?;
-                        accumulate(&mut sum, g)?;
+                        self.multiply_gradients(weight);
+                        let g = self.candidate(&candidates[k], ran, grad, need)?;
+                        self.multiply_gradients(1.0);
+                        g.map_or(Ok(()), |g| terms.push(weight, g))?;
                     }
                 }
-                Ok(sum)
+                Ok(())
             }
+        }
+    }
+
+    fn multiply_gradients(&mut self, factor: f64) {
+        if let Some(gradients) = self.pass.gradients.as_deref_mut() {
+            gradients.multiply(factor);
         }
     }
 

@@ -9,6 +9,7 @@ use search_space::{Block, Cell, Edge};
 use crate::{
     Error, Place, Purpose,
     graph::{Built, Graph, edge_place},
+    terms::Terms,
     trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
 };
 
@@ -111,21 +112,14 @@ impl Walk<'_, '_> {
         }
         let mut next = 0;
         for node in nodes.len()..cell.inputs.len() + cell.nodes {
-            let mut value: Option<Tensor> = None;
+            let mut terms = Terms::default();
             while let Some(edge) = cell.edges.get(next).filter(|edge| edge.to == node) {
-                let (y, ran) = self.edge(cell, edge, &edges[next], &nodes[edge.from], &paths[edge.group])?;
-                kept.edges.push(ran);
+                let x = &nodes[edge.from];
+                kept.edges.push(self.edge(cell, edge, &edges[next], x, &paths[edge.group], &mut terms)?);
                 next += 1;
-                value = match (value, y) {
-                    (Some(sum), Some(y)) => Some(sum::add(&sum, &y)?),
-                    (value, y) => value.or(y),
-                };
             }
-            let value = match value {
-                Some(value) => value,
-                None => nothing(cell, node, &nodes)?,
-            };
-            nodes.push(value);
+            let value = terms.total()?;
+            nodes.push(value.map_or_else(|| nothing(cell, node, &nodes), Ok)?);
         }
         let outputs: Vec<&Tensor> = cell.output.iter().map(|&node| &nodes[node]).collect();
         let y = match outputs[..] {
@@ -138,7 +132,7 @@ impl Walk<'_, '_> {
         Ok((y, kept))
     }
 
-    /// The edge's value (nothing where no operation runs) and what ran.
+    /// Adds what the edge carries to the terms of its node, and says what ran.
     fn edge(
         &mut self,
         cell: &Cell,
@@ -146,25 +140,22 @@ impl Walk<'_, '_> {
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
         paths: &Paths,
-    ) -> Result<(Option<Tensor>, EdgeTrace), Error> {
+        terms: &mut Terms,
+    ) -> Result<EdgeTrace, Error> {
         match paths {
-            Paths::Single(chosen) => self.choice(cell, edge, (chosen[edge.row], None), candidates, x),
+            Paths::Single(chosen) => self.choice(cell, edge, (chosen[edge.row], None), candidates, x, terms),
             Paths::Pair(pairs) => {
                 let [chosen, rival] = pairs[edge.row];
-                self.choice(cell, edge, (chosen, Some(rival)), candidates, x)
+                self.choice(cell, edge, (chosen, Some(rival)), candidates, x, terms)
             }
             Paths::Weighted(rows) => {
-                let (mut sum, mut parts) = (None, Vec::with_capacity(candidates.len()));
+                let mut parts = Vec::with_capacity(candidates.len());
                 for (k, &weight) in rows[edge.row].iter().enumerate() {
                     let (y, ran) = self.candidate(cell, edge, k, candidates, x)?.unzip();
-                    sum = match (sum, y) {
-                        (None, Some(y)) => Some(sum::scale(&y, weight)?),
-                        (Some(sum), Some(y)) => Some(sum::add_scaled(sum, weight, &y)?),
-                        (sum, None) => sum,
-                    };
+                    y.map_or(Ok(()), |y| terms.push(weight, y))?;
                     parts.push((weight, ran));
                 }
-                Ok((sum, EdgeTrace::Mixture(parts)))
+                Ok(EdgeTrace::Mixture(parts))
             }
         }
     }
@@ -177,9 +168,11 @@ impl Walk<'_, '_> {
         (chosen, rival): (usize, Option<usize>),
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
-    ) -> Result<(Option<Tensor>, EdgeTrace), Error> {
+        terms: &mut Terms,
+    ) -> Result<EdgeTrace, Error> {
         let (y, ran) = self.candidate(cell, edge, chosen, candidates, x)?.unzip();
-        Ok((y, EdgeTrace::Single { chosen, rival, ran }))
+        y.map_or(Ok(()), |y| terms.push(1.0, y))?;
+        Ok(EdgeTrace::Single { chosen, rival, ran })
     }
 
     /// Runs one candidate; nothing where it is `none`.

@@ -15,6 +15,7 @@ mod error;
 mod forward;
 mod graph;
 mod supernet;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod trace;

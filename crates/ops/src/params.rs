@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::kernels::sum;
+
 const MEAN: &str = ".running_mean";
 const VAR: &str = ".running_var";
 
@@ -51,7 +53,10 @@ pub struct Statistics(Vec<(StatId, BatchStats)>);
 
 /// Gradients of the weights of one pass; a weight that took no part has none.
 #[derive(Clone, Debug)]
-pub struct Gradients(Vec<Option<Tensor>>);
+pub struct Gradients {
+    of: Vec<Option<Tensor>>,
+    factor: f64,
+}
 
 impl ParamStore {
     /// A store without weights.
@@ -228,7 +233,12 @@ impl Gradients {
     /// No gradient yet, for each weight of `params`.
     #[must_use]
     pub fn new(params: &ParamStore) -> Self {
-        Self(vec![None; params.n_weights()])
+        Self { of: vec![None; params.n_weights()], factor: 1.0 }
+    }
+
+    /// From now on, what is added counts `factor` times: the weight, in a mixture, of the operation that walks back.
+    pub fn multiply(&mut self, factor: f64) {
+        self.factor = factor;
     }
 
     /// Adds to a weight's gradient.
@@ -236,7 +246,8 @@ impl Gradients {
     /// # Errors
     /// The shapes of two contributions differ.
     pub fn add(&mut self, id: WeightId, grad: Tensor) -> Result<()> {
-        let slot = &mut self.0[id.0];
+        let grad = if self.factor == 1.0 { grad } else { sum::scale(&grad, self.factor)? };
+        let slot = &mut self.of[id.0];
         *slot = Some(match slot.take() {
             None => grad,
             Some(sum) => (sum + grad)?,
@@ -247,12 +258,12 @@ impl Gradients {
     /// The gradient of a weight; `None` where the weight took no part in the pass.
     #[must_use]
     pub fn get(&self, id: WeightId) -> Option<&Tensor> {
-        self.0[id.0].as_ref()
+        self.of[id.0].as_ref()
     }
 
     /// The gradients that exist, in the order of construction of their weights.
     pub fn iter(&self) -> impl Iterator<Item = (WeightId, &Tensor)> {
-        self.0.iter().enumerate().filter_map(|(i, grad)| grad.as_ref().map(|grad| (WeightId(i), grad)))
+        self.of.iter().enumerate().filter_map(|(i, grad)| grad.as_ref().map(|grad| (WeightId(i), grad)))
     }
 }
 

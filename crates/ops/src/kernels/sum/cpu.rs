@@ -10,8 +10,20 @@ use crate::kernels::{
 /// Independent partial sums of a dot product, so that vectors can hold them.
 const PARTIAL: usize = 16;
 
+/// Elements summed at once: few enough for the first-level cache.
+const CACHED: usize = 2_048;
+
 pub(super) fn add<T: Real>(isa: Isa, a: &[T], b: &[T]) -> Vec<T> {
     fill(a.len(), PIECE, a.len(), |i, y| add_piece(isa, piece(a, i, PIECE), piece(b, i, PIECE), y))
+}
+
+/// `Σ s·x` over `parts`, in their order.
+pub(super) fn weighted<T: Real>(isa: Isa, parts: &[(T, &[T])]) -> Vec<T> {
+    let len = parts[0].1.len();
+    fill(len, PIECE, len * parts.len(), |i, y| {
+        let parts: Vec<(T, &[T])> = parts.iter().map(|(s, x)| (*s, piece(x, i, PIECE))).collect();
+        weighted_piece(isa, &parts, y);
+    })
 }
 
 pub(super) fn add_scaled<T: Real>(isa: Isa, a: &[T], s: f64, x: &[T]) -> Vec<T> {
@@ -62,6 +74,34 @@ pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) ->
             y.copy_from_slice(&x[first..first + width]);
         }
     })
+}
+
+vectorized! {
+    fn weighted_piece<T, V, WIDE>(parts: &[(T, &[T])], y: &mut [T]) -> () {
+        let [(first, head), rest @ ..] = parts else { return };
+        for (i, y) in y.chunks_mut(CACHED).enumerate() {
+            let range = i * CACHED..i * CACHED + y.len();
+            for (y, &x) in y.iter_mut().zip(&head[range.clone()]) {
+                *y = *first * x;
+            }
+            let mut rest = rest.iter();
+            // Two at a time, so that `y` is written half as often.
+            while let Some((s, a)) = rest.next() {
+                match rest.next() {
+                    Some((t, b)) => {
+                        for ((y, &a), &b) in y.iter_mut().zip(&a[range.clone()]).zip(&b[range.clone()]) {
+                            *y = (*y + *s * a) + *t * b;
+                        }
+                    }
+                    None => {
+                        for (y, &a) in y.iter_mut().zip(&a[range.clone()]) {
+                            *y += *s * a;
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 vectorized! {

@@ -4,7 +4,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor, WithDType, bail};
 
 use super::{
     Isa,
@@ -20,6 +20,27 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
     for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
+}
+
+/// `Σ sᵢ·xᵢ` of one shape, added in order, in one pass.
+///
+/// # Errors
+/// There is none, or shapes or types do not fit.
+pub fn weighted(parts: &[(f64, &Tensor)]) -> Result<Tensor> {
+    let Some((_, first)) = parts.first() else { bail!("found nothing to add, expected one tensor or more") };
+    let dense_parts = parts
+        .iter()
+        .map(|(s, x)| {
+            same_shape(first, x)?;
+            Ok((*s, dense(x)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for_real!(first, T => {
+        let values = dense_parts.iter().map(|(s, x)| Ok((*s, Values::of(x)?)));
+        let values = values.collect::<Result<Vec<(f64, Values<'_, T>)>>>()?;
+        let values: Vec<(T, &[T])> = values.iter().map(|(s, x)| (T::from_f64(*s), &**x)).collect();
+        tensor(cpu::weighted(Isa::detect(), &values), first.dims())
+    })
 }
 
 /// `acc + s·x`, of one shape.

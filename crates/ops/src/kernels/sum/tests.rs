@@ -19,6 +19,23 @@ fn sums_and_multiples_are_those_of_arithmetic() -> Result<()> {
 }
 
 #[test]
+fn a_weighted_sum_adds_in_order() -> Result<()> {
+    let parts = [random(&[70_001], 1)?, random(&[70_001], 2)?, random(&[70_001], 3)?, random(&[70_001], 4)?];
+    let factors = [1.0, -0.5, 2.0, 0.25];
+    for n in 1..=4 {
+        let sum = weighted(&factors.into_iter().zip(&parts).take(n).collect::<Vec<_>>())?;
+        let mut one_by_one = scale(&parts[0], factors[0])?;
+        for (s, x) in factors.iter().zip(&parts).take(n).skip(1) {
+            one_by_one = add_scaled(one_by_one, *s, x)?;
+        }
+        assert_tensors_close(&sum, &one_by_one, 0.0)?;
+    }
+    assert!(weighted(&[]).is_err());
+    assert!(weighted(&[(1.0, &parts[0]), (1.0, &vector(&[1.0])?)]).is_err());
+    Ok(())
+}
+
+#[test]
 fn a_dot_product_of_many_small_numbers_keeps_its_digits() -> Result<()> {
     let tenths = vector(&[0.1; 100_001])?.to_dtype(DType::F32)?;
     let tenth = f64::from(0.1f32);
