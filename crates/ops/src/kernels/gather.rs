@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     Prelude, Window,
-    product::Sum,
+    product::{Run, Sum},
     simd::MAX_LANES,
     values::{Map, Real},
 };
@@ -142,7 +142,7 @@ impl Gather {
         &self,
         phase: &'a Phase,
         frames: &'a [T],
-        cols: &'a [usize],
+        cols: &'a [Run],
         images: usize,
     ) -> Sum<'a, T> {
         let rows = phase.pixels.len() / self.images * images;
@@ -170,8 +170,8 @@ impl Gather {
 
 impl Phase {
     /// Offsets of the taps' channels: `c` elements at each tap.
-    pub(crate) fn channels(&self, c: usize) -> Vec<usize> {
-        self.offsets.iter().flat_map(|&offset| offset..offset + c).collect()
+    pub(crate) fn channels(&self, c: usize) -> impl Iterator<Item = usize> {
+        self.offsets.iter().flat_map(move |&offset| offset..offset + c)
     }
 }
 
@@ -236,9 +236,11 @@ impl Axis {
         Self { first, len: (last - first + 1) as usize, kernel, stride, dilation, pad }
     }
 
-    /// The taps that inputs of the remainder `phase` are read through, and their outputs' distance from `first`.
+    /// The taps that inputs of the remainder `phase` are read through, and their outputs' distance from `first`; that
+    /// distance ascends.
     fn taps(&self, phase: usize) -> Vec<(usize, usize)> {
         (0..self.kernel)
+            .rev()
             .map(|k| (k, phase as isize + self.pad - (k * self.dilation) as isize))
             .filter(|(_, reach)| reach.rem_euclid(self.stride) == 0)
             .map(|(k, reach)| (k, (reach / self.stride - self.first) as usize))

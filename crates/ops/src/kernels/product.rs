@@ -1,18 +1,54 @@
 //! The two loops behind every convolution: sums of products over gathered offsets.
 
 use super::{
-    simd::{MAX_LANES, Vector, vectorized},
+    simd::{MAX_LANES, PAIRED, Vector, vectorized},
     values::Real,
 };
 
 /// Where a loop reads and writes: row `i` of the result lies at `outs[i]` and sums over `k` what lies at
-/// `rows[i] + cols[k]` of `values`.
+/// `rows[i] + cols[k]` of `values`, the columns in the order of their runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Sum<'a, T> {
     pub(crate) values: &'a [T],
     pub(crate) rows: &'a [usize],
-    pub(crate) cols: &'a [usize],
+    pub(crate) cols: &'a [Run],
     pub(crate) outs: &'a [usize],
+}
+
+/// Offsets at one distance: `first`, `first + step`, …, `len` of them, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) first: usize,
+    pub(crate) step: usize,
+    pub(crate) len: usize,
+}
+
+impl Run {
+    fn last(&self) -> usize {
+        self.first + (self.len - 1) * self.step
+    }
+
+    fn offsets(self) -> impl Iterator<Item = usize> {
+        (0..self.len).map(move |i| self.first + i * self.step)
+    }
+}
+
+/// Offsets as runs, in their order.
+pub(crate) fn runs(offsets: impl IntoIterator<Item = usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for next in offsets {
+        match runs.last_mut() {
+            Some(run) if run.len == 1 && next > run.first => (run.step, run.len) = (next - run.first, 2),
+            Some(run) if run.len > 1 && next == run.last() + run.step => run.len += 1,
+            _ => runs.push(Run { first: next, step: 1, len: 1 }),
+        }
+    }
+    runs
+}
+
+/// How many of `runs`' offsets there are.
+fn count(runs: &[Run]) -> usize {
+    runs.iter().map(|run| run.len).sum()
 }
 
 /// A matrix `(K, n)` read a vector at a time: row `k` of vector `v` lies at `k·row + v·vector`.
@@ -23,11 +59,14 @@ pub(crate) struct Panels<'a, T> {
     pub(crate) vector: usize,
 }
 
-/// What becomes of the old values of a result.
+/// What a result's sums begin with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Store {
-    Replace,
-    Add,
+pub(crate) enum Start<'a, T> {
+    Zero,
+    /// The result's old values.
+    Old,
+    /// A value for every column, with zeros up to a multiple of the vector's length.
+    Columns(&'a [T]),
 }
 
 /// Lays out a matrix `(k, n)` for [`product`], with zeros up to a multiple of `lanes` columns.
@@ -44,22 +83,25 @@ pub(crate) fn pack<T: Real>(lanes: usize, k: usize, n: usize, at: impl Fn(usize,
 
 vectorized! {
     /// `out[outs[i] + j] = Σ_k values[rows[i] + cols[k]] · b[k, j]` for `j < n`: an implicit matrix product.
-    pub(crate) fn product<T, V, WIDE>(sum: Sum<'_, T>, b: Panels<'_, T>, out: &mut [T], n: usize, store: Store) -> () {
+    pub(crate) fn product<T, V, WIDE>(sum: Sum<'_, T>, b: Panels<'_, T>, out: &mut [T], n: usize, start: Start<'_, T>) -> () {
         let vectors = n.div_ceil(V::LANES);
         check(&sum, 1, out.len(), n);
-        assert!(end(b.row, sum.cols.len()) + end(b.vector, vectors) + V::LANES <= b.values.len() || sum.cols.is_empty());
+        let k = count(sum.cols);
+        assert!(k == 0 || end(b.row, k) + end(b.vector, vectors) + V::LANES <= b.values.len());
+        assert!(!matches!(start, Start::Columns(values) if values.len() < vectors * V::LANES));
         let mut vector = 0;
         while vector < vectors {
             let pair = vector + 1 < vectors;
             // SAFETY: just checked: every `rows[i] + cols[k]` lies in `values`, every vector of `b` up to `vectors` in
-            // its values, and `n` elements from every `outs[i]` on in `out`.
+            // its values and of the columns' start in theirs, and `n` elements from every `outs[i]` on in `out`.
             unsafe {
                 // LLVM loads the values of all rows first: they and the sums must fit the registers.
                 match (WIDE, pair) {
-                    (false, true) => tiles::<V, 4, 2>(sum, b, out, n, store, vector),
-                    (false, false) => tiles::<V, 6, 1>(sum, b, out, n, store, vector),
-                    (true, true) => tiles::<V, 8, 2>(sum, b, out, n, store, vector),
-                    (true, false) => tiles::<V, 14, 1>(sum, b, out, n, store, vector),
+                    (false, true) if V::PAIRS => tiles::<V, PAIRED, 2>(sum, b, out, n, start, vector),
+                    (false, true) => tiles::<V, 4, 2>(sum, b, out, n, start, vector),
+                    (false, false) => tiles::<V, 6, 1>(sum, b, out, n, start, vector),
+                    (true, true) => tiles::<V, 8, 2>(sum, b, out, n, start, vector),
+                    (true, false) => tiles::<V, 14, 1>(sum, b, out, n, start, vector),
                 }
             }
             vector += 1 + usize::from(pair);
@@ -73,7 +115,8 @@ vectorized! {
     pub(crate) fn channelwise<T, V, WIDE>(sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize) -> () {
         let padded = n.next_multiple_of(V::LANES);
         check(&sum, padded, out.len(), n);
-        assert!(end(stride, sum.cols.len()) + padded <= b.len() || sum.cols.is_empty());
+        let k = count(sum.cols);
+        assert!(k == 0 || end(stride, k) + padded <= b.len());
         let mut c = 0;
         while c < n {
             // SAFETY: just checked: a vector at `c` lies in `values` and `b` wherever the loop reads, and `n` elements
@@ -89,10 +132,10 @@ fn check<T>(sum: &Sum<'_, T>, width: usize, out: usize, n: usize) {
     let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
     assert_eq!(sum.rows.len(), sum.outs.len());
     assert!(sum.rows.is_empty() || last(sum.outs) + n <= out);
+    let column = sum.cols.iter().map(Run::last).max();
     assert!(
         sum.rows.is_empty()
-            || sum.cols.is_empty()
-            || last(sum.rows) + last(sum.cols) + width <= sum.values.len()
+            || column.is_none_or(|column| last(sum.rows) + column + width <= sum.values.len())
     );
 }
 
@@ -111,7 +154,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     b: Panels<'_, V::Elem>,
     out: &mut [V::Elem],
     n: usize,
-    store: Store,
+    start: Start<'_, V::Elem>,
     vector: usize,
 ) {
     let full = (vector + Q) * V::LANES <= n;
@@ -120,31 +163,31 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
         // SAFETY: there is a row, and as many outputs as rows.
         let (from, to) = unsafe { places::<_, P>(&sum, first, 0, out.as_mut_ptr()) };
         let mut acc = [[V::splat(V::Elem::ZERO); Q]; P];
-        if store == Store::Add {
+        if start != Start::Zero {
             for p in 0..P {
                 for q in 0..Q {
                     let first = (vector + q) * V::LANES;
-                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                    acc[p][q] =
-                        unsafe { if full { V::load(to[p].add(first)) } else { load_some(to[p], first, n) } };
+                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, and every vector of the columns' start in its
+                    // values, by the caller's promise.
+                    acc[p][q] = unsafe {
+                        match start {
+                            Start::Columns(values) => V::load(values.as_ptr().add(first)),
+                            _ if full => V::load(to[p].add(first)),
+                            _ => load_some(to[p], first, n),
+                        }
+                    };
                 }
             }
         }
         let mut at = b.values.as_ptr().wrapping_add(vector * b.vector);
-        for &col in sum.cols {
-            let mut weights = [V::splat(V::Elem::ZERO); Q];
-            for q in 0..Q {
-                // SAFETY: this row of the vector lies in `b`, by the caller's promise.
-                weights[q] = unsafe { V::load(at.wrapping_add(q * b.vector)) };
-            }
-            for p in 0..P {
-                // SAFETY: `rows[i] + cols[k]` lies in `values`, by the caller's promise.
-                let x = V::splat(unsafe { *from[p].add(col) });
-                for q in 0..Q {
-                    acc[p][q] = x.mul_add(weights[q], acc[p][q]);
+        for &run in sum.cols {
+            // SAFETY: `rows[i] + cols[k]` lies in `values` and this row of the vectors in `b`, by the caller's promise.
+            unsafe {
+                match V::paired(&mut acc, &from, run, at, b) {
+                    true => at = at.wrapping_add(run.len * b.row),
+                    false => at = products(&mut acc, &from, run, at, b),
                 }
             }
-            at = at.wrapping_add(b.row);
         }
         for q in 0..Q {
             // One test for all rows, or LLVM keeps the sums in memory to loop over them.
@@ -162,6 +205,37 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
         }
         first += P;
     }
+}
+
+/// Adds one run's products to a tile, and returns where the next run's rows of `b` begin.
+///
+/// # Safety
+/// Every offset of `run` is readable from every `from`, and every row of `b` from `at` on, `Q` vectors wide.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
+unsafe fn products<V: Vector, const P: usize, const Q: usize>(
+    acc: &mut [[V; Q]; P],
+    from: &[*const V::Elem; P],
+    run: Run,
+    mut at: *const V::Elem,
+    b: Panels<'_, V::Elem>,
+) -> *const V::Elem {
+    for col in run.offsets() {
+        let mut weights = [V::splat(V::Elem::ZERO); Q];
+        for q in 0..Q {
+            // SAFETY: by the caller's promise.
+            weights[q] = unsafe { V::load(at.wrapping_add(q * b.vector)) };
+        }
+        for p in 0..P {
+            // SAFETY: by the caller's promise.
+            let x = V::splat(unsafe { *from[p].add(col) });
+            for q in 0..Q {
+                acc[p][q] = x.mul_add(weights[q], acc[p][q]);
+            }
+        }
+        at = at.wrapping_add(b.row);
+    }
+    at
 }
 
 /// `P` rows × one vector of channels at a time; the last tile repeats the last row.
@@ -184,14 +258,16 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
         let (from, to) = unsafe { places::<_, P>(&sum, first, c, out.as_mut_ptr()) };
         let mut acc = [V::splat(V::Elem::ZERO); P];
         let mut at = b.as_ptr().wrapping_add(c);
-        for &col in sum.cols {
-            // SAFETY: a vector here lies in `b`, by the caller's promise.
-            let weight = unsafe { V::load(at) };
-            for p in 0..P {
-                // SAFETY: a vector at `rows[i] + cols[k] + c` lies in `values`, by the caller's promise.
-                acc[p] = unsafe { V::load(from[p].wrapping_add(col)) }.mul_add(weight, acc[p]);
+        for run in sum.cols {
+            for col in run.offsets() {
+                // SAFETY: a vector here lies in `b`, by the caller's promise.
+                let weight = unsafe { V::load(at) };
+                for p in 0..P {
+                    // SAFETY: a vector at `rows[i] + cols[k] + c` lies in `values`, by the caller's promise.
+                    acc[p] = unsafe { V::load(from[p].wrapping_add(col)) }.mul_add(weight, acc[p]);
+                }
+                at = at.wrapping_add(stride);
             }
-            at = at.wrapping_add(stride);
         }
         if full {
             for p in 0..P {

@@ -5,7 +5,7 @@ use search_space::Norm;
 
 use crate::{
     Backward, Forward, Layer, ParamBuilder, ParamStore, Sketch, WeightId,
-    kernels::{Prelude, Window, bias, conv, depthwise},
+    kernels::{Prelude, Window, conv, depthwise},
 };
 
 /// `y = w ∗ prelude(x) + b`, with `w (kh, kw, c_in, c_out)` named `weight` and `b (c_out,)`, where there is one, `bias`.
@@ -59,10 +59,10 @@ impl Layer for Conv {
     type Saved = Tensor;
 
     fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Tensor)> {
-        let y = conv::forward(x, pass.params.weight(self.weight), &self.window, self.prelude)?;
-        let y = match self.bias {
-            Some(id) => bias::add(&y, pass.params.weight(id))?,
-            None => y,
+        let w = pass.params.weight(self.weight);
+        let y = match self.bias.map(|bias| pass.params.weight(bias)) {
+            Some(bias) => conv::forward_biased(x, w, bias, &self.window, self.prelude)?,
+            None => conv::forward(x, w, &self.window, self.prelude)?,
         };
         Ok((y, x.clone()))
     }
@@ -75,11 +75,12 @@ impl Layer for Conv {
 
     fn backward_weights(&self, x: Tensor, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
-        gradients.add(self.weight, conv::weight_gradient(&x, grad, &self.window, self.prelude)?)?;
-        match self.bias {
-            Some(id) => gradients.add(id, bias::gradient(grad)?),
-            None => Ok(()),
-        }
+        let Some(bias) = self.bias else {
+            return gradients.add(self.weight, conv::weight_gradient(&x, grad, &self.window, self.prelude)?);
+        };
+        let (of_weight, of_bias) = conv::weight_and_bias_gradients(&x, grad, &self.window, self.prelude)?;
+        gradients.add(self.weight, of_weight)?;
+        gradients.add(bias, of_bias)
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

@@ -3,7 +3,7 @@
 use crate::kernels::{
     Isa,
     simd::vectorized,
-    threads::{add_in_order, collect, fill, piece, rows_per_piece},
+    threads::{add_in_order, collect, piece, rows_per_piece},
     values::Real,
 };
 
@@ -20,29 +20,17 @@ pub(in crate::kernels) fn fold(repeated: &[f64], c: usize) -> Vec<f64> {
     add_in_order(repeated.chunks_exact(c).map(<[f64]>::to_vec), c)
 }
 
-pub(super) fn add<T: Real>(isa: Isa, x: &[T], b: &[T]) -> Vec<T> {
-    let (len, b) = (rows_per_piece(b.len()) * b.len(), repeat(b));
-    fill(x.len(), len, x.len(), |i, y| add_piece(isa, piece(x, i, len), &b, y))
-}
-
 pub(super) fn gradient<T: Real>(isa: Isa, gy: &[T], c: usize) -> Vec<T> {
     let len = rows_per_piece(c) * c;
-    let parts = collect(gy.len().div_ceil(len), gy.len(), |i| {
-        let mut sums = repeat(&vec![0.0; c]);
-        sum_piece(isa, piece(gy, i, len), &mut sums);
-        fold(&sums, c)
-    });
+    let parts = collect(gy.len().div_ceil(len), gy.len(), |i| channel_sums(isa, piece(gy, i, len), c));
     add_in_order(parts, c).into_iter().map(T::from_f64).collect()
 }
 
-vectorized! {
-    fn add_piece<T, V, WIDE>(x: &[T], b: &[T], y: &mut [T]) -> () {
-        for (x, y) in x.chunks(b.len()).zip(y.chunks_mut(b.len())) {
-            for ((y, &x), &b) in y.iter_mut().zip(x).zip(b) {
-                *y = x + b;
-            }
-        }
-    }
+/// `Σ x` of each of `c` channels, in `f64`.
+pub(in crate::kernels) fn channel_sums<T: Real>(isa: Isa, x: &[T], c: usize) -> Vec<f64> {
+    let mut sums = repeat(&vec![0.0; c]);
+    sum_piece(isa, x, &mut sums);
+    fold(&sums, c)
 }
 
 vectorized! {

@@ -16,12 +16,39 @@ use super::{
 /// # Errors
 /// Shapes or types do not fit.
 pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    convolve(x, w, None, window, prelude)
+}
+
+/// [`forward`] plus `bias` `(c_out,)` at every pixel, in one pass.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_biased(
+    x: &Tensor,
+    w: &Tensor,
+    bias: &Tensor,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Tensor> {
+    convolve(x, w, Some(bias), window, prelude)
+}
+
+fn convolve(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Tensor> {
     let input = Map::of(x.dims())?;
     let c_out = channels(w, window, input.c)?;
     let output = input.through(window, c_out);
-    let (x, w) = (dense(x)?, dense(w)?);
+    bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[c_out]))?;
+    let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
-        let y = cpu::forward::<T>(Isa::detect(), &Values::of(&x)?, &input, &Values::of(&w)?, &output, window, prelude);
+        let (x, w) = (Values::of(&x)?, Values::of(&w)?);
+        let bias = bias.as_ref().map(Values::of).transpose()?;
+        let y = cpu::forward::<T>(Isa::detect(), &x, &input, &w, bias.as_deref(), &output, window, prelude);
         tensor(y, &output.dims())
     })
 }
@@ -53,6 +80,29 @@ pub fn input_gradient(
 /// # Errors
 /// Shapes or types do not fit.
 pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
+    Ok(gradients(cpu::Wanted::Weights, x, gy, window, prelude)?.0)
+}
+
+/// `∂L/∂w` as [`weight_gradient`], and `∂L/∂bias = Σ ∂L/∂y` over batch and pixels, `(c_out,)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn weight_and_bias_gradients(
+    x: &Tensor,
+    gy: &Tensor,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<(Tensor, Tensor)> {
+    gradients(cpu::Wanted::WeightsAndBias, x, gy, window, prelude)
+}
+
+fn gradients(
+    wanted: cpu::Wanted,
+    x: &Tensor,
+    gy: &Tensor,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<(Tensor, Tensor)> {
     let input = Map::of(x.dims())?;
     window.check()?;
     let output = input.through(window, Map::of(gy.dims())?.c);
@@ -61,7 +111,8 @@ pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelud
     let dims = [window.kernel.0, window.kernel.1, input.c, output.c];
     for_real!(x, T => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
-        tensor(cpu::weight_gradient::<T>(Isa::detect(), &x, &input, &gy, &output, window, prelude), &dims)
+        let (gw, gb) = cpu::weight_gradient::<T>(Isa::detect(), wanted, &x, &input, &gy, &output, window, prelude);
+        Ok((tensor(gw, &dims)?, tensor(gb, &[output.c])?))
     })
 }
 

@@ -4,7 +4,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_mask,
     gather::{Gather, padded},
-    product::{Sum, channelwise},
+    product::{Sum, channelwise, runs},
     simd::lanes,
     threads::{add_in_order, collect, fill, images_per_piece, piece},
     values::{Map, Real},
@@ -67,8 +67,8 @@ pub(super) fn weight_gradient<T: Real>(
     let parts = collect(input.n.div_ceil(images), output.len() * window.taps(), |i| {
         let frames = gather.frames(input, prelude, piece(x, i, images * input.image()), width == c);
         let gy = padded(piece(gy, i, images * output.image()), c, lanes);
-        let cols = &phase.pixels[..gy.len() / width];
-        let sum = Sum { values: &frames, rows: &phase.offsets, cols, outs: &outs };
+        let cols = runs(phase.pixels[..gy.len() / width].iter().copied());
+        let sum = Sum { values: &frames, rows: &phase.offsets, cols: &cols, outs: &outs };
         let mut part = vec![T::ZERO; window.taps() * c];
         channelwise(isa, sum, &gy, width, &mut part, c);
         part
@@ -113,7 +113,8 @@ impl<T: Real> ChannelSums<T> {
         let width = from.c.next_multiple_of(lanes::<T>(self.isa));
         let frames = self.gather.frames(from, prelude, source, width == from.c);
         for (phase, weights) in self.gather.phases.iter().zip(&self.weights) {
-            let sum = self.gather.sum(phase, &frames, &phase.offsets, target.len() / to.image());
+            let cols = runs(phase.offsets.iter().copied());
+            let sum = self.gather.sum(phase, &frames, &cols, target.len() / to.image());
             channelwise(self.isa, sum, weights, width, target, to.c);
         }
     }

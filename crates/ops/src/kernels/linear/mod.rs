@@ -5,7 +5,7 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
-use super::{Prelude, Window, bias, conv};
+use super::{Prelude, Window, conv};
 
 /// `x·w + b` of `x` `(N, C)`, `w` `(C, O)`, `b` `(O,)`: `(N, O)`.
 ///
@@ -13,7 +13,7 @@ use super::{Prelude, Window, bias, conv};
 /// Shapes or types do not fit.
 pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     x.dims2()?;
-    bias::add(&conv::forward(x, &kernel(w)?, &point(), Prelude::Identity)?, b)
+    conv::forward_biased(x, &kernel(w)?, b, &point(), Prelude::Identity)
 }
 
 /// `∂L/∂x = ∂L/∂y·wᵀ`.
@@ -31,8 +31,8 @@ pub fn input_gradient(gy: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// Shapes or types do not fit.
 pub fn weight_gradient(x: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
     let dims = (x.dims2()?.1, gy.dims2()?.1);
-    let gw = conv::weight_gradient(x, gy, &point(), Prelude::Identity)?.reshape(dims)?;
-    Ok((gw, bias::gradient(gy)?))
+    let (gw, gb) = conv::weight_and_bias_gradients(x, gy, &point(), Prelude::Identity)?;
+    Ok((gw.reshape(dims)?, gb))
 }
 
 /// A batch of vectors is a batch of one-pixel images.
