@@ -92,6 +92,7 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
     let mixture = json(&[&step[..], &["--estimator", "darts"]].concat());
     assert!(mixture["gflop"].as_f64() > latin["gflop"].as_f64());
     refuses(&["bench", "step", "--space", "toy.yaml", "--batch", "1"], "--batch");
+    refuses(&["bench", "step", "--estimator", "reinforce"], "expected one of gumbel-st");
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl Count<'_> {
         for (k, op) in edge.candidates.iter().enumerate().filter(|(_, op)| !op.is_none()) {
             let (runs, back, compared) = match paths {
                 Paths::Single(chosen) => (chosen[edge.row] == k, chosen[edge.row] == k, true),
-                Paths::Pair(pairs) => (pairs[edge.row][0] == k, pairs[edge.row][0] == k, pairs[edge.row][1] == k),
+                Paths::Pair(pairs) => {
+                    (pairs[edge.row][0] == k, pairs[edge.row][0] == k, pairs[edge.row][1] == k)
+                }
                 Paths::Weighted(rows) => (true, rows[edge.row][k] != 0.0, false),
             };
             if runs {

@@ -46,7 +46,9 @@ impl Estimator for Observed {
         let drawn = self.estimator.relax(logits, tau, rng)?;
         let mut seen = self.seen.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gates = match (self.schedule, drawn.paths()) {
-            (Schedule::Latin, Paths::Single(_)) => prescribed(&drawn, seen.len() / self.per_step)?,
+            (Schedule::Latin, Paths::Single(_) | Paths::Pair(_)) => {
+                prescribed(&drawn, seen.len() / self.per_step)?
+            }
             _ => drawn,
         };
         seen.push(gates.paths().clone());

@@ -102,6 +102,18 @@ impl Step {
         let space = space(&self.space, &catalog)?;
         let (config, layout) = (self.config(&space)?, self.layout(&space, &catalog)?);
         let demand = estimators::by_name(&config.estimator)?.demand();
+        if !counted(demand) {
+            let known = estimators::NAMES
+                .into_iter()
+                .filter(|name| estimators::by_name(name).is_ok_and(|estimator| counted(estimator.demand())));
+            let known: Vec<_> = known.collect();
+            let message = format!(
+                "{}: its step is of another kind; expected one of {}",
+                config.estimator,
+                known.join(", ")
+            );
+            return Err(Failure::misuse(message));
+        }
         let cycle = match (self.schedule, demand) {
             (Schedule::Latin, Demand::Chosen | Demand::Outputs) => {
                 layout.groups.iter().map(|group| group.candidates.len()).max().unwrap_or(1)
@@ -195,6 +207,11 @@ impl Step {
         };
         Ok(space.layout(&request, catalog)?)
     }
+}
+
+/// Whether a step is one pass for the weights and one for the logits, both there and back.
+fn counted(demand: Demand) -> bool {
+    matches!(demand, Demand::Chosen | Demand::Outputs | Demand::Mixture)
 }
 
 /// Multiply-accumulates of all steps for one example; `paths` are those of a weight step's groups, then of an
