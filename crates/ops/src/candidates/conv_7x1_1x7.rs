@@ -7,7 +7,7 @@ use super::{Candidate, counted, sizes};
 use crate::{
     Definition, Op, ParamBuilder,
     kernels::{Prelude, Window},
-    layers::{BatchNorm, Conv},
+    layers::{BatchNorm, Conv, ConvNorm},
 };
 
 /// `ReLU → 1×7 convolution, stride (1, s) → 7×1 convolution, stride (s, 1) → batch norm`, named `h`, `v` and `bn`
@@ -41,6 +41,7 @@ impl Candidate for Factorized {
         let h = Conv::new(&mut params.scope("h"), (site.c_in, site.c_out), across, Prelude::Relu)?;
         let mut scope = params.scope("v");
         let v = Conv::before_norm(&mut scope, (site.c_out, site.c_out), down, Prelude::Identity, &site.norm)?;
-        Ok(Box::new((h, (v, BatchNorm::new(&mut params.scope("bn"), site.c_out, &site.norm)?))))
+        let norm = BatchNorm::new(&mut params.scope("bn"), site.c_out, &site.norm)?;
+        Ok(Box::new((h, ConvNorm { conv: v, norm })))
     }
 }

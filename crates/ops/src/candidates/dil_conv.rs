@@ -7,7 +7,7 @@ use super::{Candidate, counted, sizes, taps};
 use crate::{
     Definition, Op, ParamBuilder, Parameter,
     kernels::{Prelude, Window},
-    layers::{BatchNorm, Conv, Depthwise, same},
+    layers::{BatchNorm, Conv, Depthwise, Separable, same},
 };
 
 /// `ReLU → depthwise k×k of dilation 2 → 1×1 convolution → batch norm` (Liu, Simonyan & Yang, *DARTS*, 2019).
@@ -30,8 +30,6 @@ pub fn definition() -> Definition {
 }
 
 /// `ReLU → depthwise → 1×1 convolution → batch norm`, named `dw`, `pw` and `bn`.
-pub(super) type Separable = (Depthwise, (Conv, BatchNorm));
-
 pub(super) fn separable(
     params: &mut ParamBuilder<'_>,
     (c_in, c_out): (usize, usize),
@@ -41,7 +39,7 @@ pub(super) fn separable(
     let point = Window::same((1, 1), (1, 1), (1, 1));
     let dw = Depthwise::new(&mut params.scope("dw"), c_in, window, Prelude::Relu)?;
     let pw = Conv::before_norm(&mut params.scope("pw"), (c_in, c_out), point, Prelude::Identity, norm)?;
-    Ok((dw, (pw, BatchNorm::new(&mut params.scope("bn"), c_out, norm)?)))
+    Separable::new(dw, pw, BatchNorm::new(&mut params.scope("bn"), c_out, norm)?)
 }
 
 impl Candidate for DilConv {
@@ -49,7 +47,7 @@ impl Candidate for DilConv {
         let [_, out_pixels, c_in, c_out] = sizes(site);
         let weights = taps(site, self.kernel) * c_in + c_in * c_out;
         let params = weights + site.conv_norm_params(site.c_out);
-        Ok(counted(site, params, weights * out_pixels, out_pixels * (c_in + c_out)))
+        Ok(counted(site, params, weights * out_pixels, out_pixels * c_out)) // kept: the output of `pw`
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {

@@ -29,8 +29,8 @@ impl Candidate for SepConv {
         let [_, out_pixels, c_in, c_out] = sizes(site);
         let weights = 2 * taps(site, self.kernel) * c_in + c_in * c_in + c_in * c_out;
         let params = weights + site.conv_norm_params(site.c_in) + site.conv_norm_params(site.c_out);
-        // Kept: the outputs of `a.dw`, `a.pw`, `a.bn` and `b.dw` (c_in each) and of `b.pw`.
-        Ok(counted(site, params, weights * out_pixels, out_pixels * (4 * c_in + c_out)))
+        // Kept: the outputs of `a.pw` and `a.bn` (c_in each) and of `b.pw`.
+        Ok(counted(site, params, weights * out_pixels, out_pixels * (2 * c_in + c_out)))
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {

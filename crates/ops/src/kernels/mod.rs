@@ -14,12 +14,14 @@ pub mod activation;
 pub mod batch_norm;
 pub mod bias;
 pub mod conv;
+pub mod conv_norm;
 pub mod depthwise;
 pub mod linear;
 pub mod loss;
 pub mod pool;
 pub mod recycling;
 pub mod roofline;
+pub mod separable;
 pub mod sum;
 pub mod update;
 

@@ -30,12 +30,26 @@ pub(crate) fn fill<T: WithDType>(
     work: usize,
     write: impl Fn(usize, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
+    fill_and_collect(len, piece, work, write).0
+}
+
+/// As [`fill`], and what writing each piece returned, in order.
+pub(crate) fn fill_and_collect<T: WithDType, R: Send>(
+    len: usize,
+    piece: usize,
+    work: usize,
+    write: impl Fn(usize, &mut [T]) -> R + Sync + Send,
+) -> (Vec<T>, Vec<R>) {
     let mut out = Vec::with_capacity(len);
-    let pieces = &mut out.spare_capacity_mut()[..len];
-    share(pieces.chunks_mut(piece.max(1)).collect(), work, |i, out| write(i, zeroed(out)));
+    let pieces: Vec<_> = out.spare_capacity_mut()[..len].chunks_mut(piece.max(1)).collect();
+    let results = if work < WORTH_SHARING {
+        pieces.into_iter().enumerate().map(|(i, out)| write(i, zeroed(out))).collect()
+    } else {
+        pieces.into_par_iter().enumerate().map(|(i, out)| write(i, zeroed(out))).collect()
+    };
     // SAFETY: every element lies in a piece, and `zeroed` has initialized each piece.
     unsafe { out.set_len(len) };
-    out
+    (out, results)
 }
 
 /// As [`fill`], two vectors of one length at once.
@@ -49,7 +63,7 @@ pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
     let a = first.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
     let b = second.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
     share(a.zip(b).collect(), work, |i, (a, b)| write(i, zeroed(a), zeroed(b)));
-    // SAFETY: as in `fill`.
+    // SAFETY: as in `fill_and_collect`.
     unsafe {
         first.set_len(len);
         second.set_len(len);

@@ -24,7 +24,7 @@ use crate::{
 pub struct BatchNorm {
     stats: StatId,
     affine: Option<(WeightId, WeightId)>,
-    eps: f64,
+    pub(super) eps: f64,
     momentum: f64,
 }
 
@@ -51,14 +51,21 @@ impl BatchNorm {
         Ok(Self { stats, affine, eps: norm.eps, momentum: norm.momentum })
     }
 
-    fn scale_shift<'a>(&self, params: &'a ParamStore) -> Option<(&'a Tensor, &'a Tensor)> {
+    pub(super) fn scale_shift<'a>(&self, params: &'a ParamStore) -> Option<(&'a Tensor, &'a Tensor)> {
         self.affine.map(|(scale, shift)| (params.weight(scale), params.weight(shift)))
     }
 
-    fn add(&self, gradients: &mut Gradients, of_scale: Tensor, of_shift: Tensor) -> Result<()> {
+    /// Adds the gradients of scale and shift, if there are any.
+    pub(super) fn add(&self, gradients: &mut Gradients, of_scale: Tensor, of_shift: Tensor) -> Result<()> {
         let Some((scale, shift)) = self.affine else { return Ok(()) };
         gradients.add(scale, of_scale)?;
         gradients.add(shift, of_shift)
+    }
+
+    /// Tells the pass what the batch's moments are.
+    pub(super) fn report(&self, moments: &Moments, pass: &mut Forward<'_>) {
+        let (mean, var) = (moments.mean.clone(), moments.var_unbiased.clone());
+        pass.statistics.report(self.stats, BatchStats { mean, var, momentum: self.momentum });
     }
 
     /// With frozen statistics the map is affine in `x`, and so is its backward.
@@ -84,8 +91,7 @@ impl Layer for BatchNorm {
             return Ok((y, NormSaved { x: x.clone(), moments: None }));
         }
         let (y, moments) = batch_norm::forward_train(x, affine, self.eps)?;
-        let (mean, var) = (moments.mean.clone(), moments.var_unbiased.clone());
-        pass.statistics.report(self.stats, BatchStats { mean, var, momentum: self.momentum });
+        self.report(&moments, pass);
         Ok((y, NormSaved { x: x.clone(), moments: Some(moments) }))
     }
 

@@ -13,10 +13,10 @@ use crate::{
 /// The ReLU that spaces put before a convolution is applied while reading: its output is never stored.
 #[derive(Clone, Debug)]
 pub struct Conv {
-    weight: WeightId,
-    bias: Option<WeightId>,
-    window: Window,
-    prelude: Prelude,
+    pub(super) weight: WeightId,
+    pub(super) bias: Option<WeightId>,
+    pub(super) window: Window,
+    pub(super) prelude: Prelude,
 }
 
 impl Conv {
@@ -92,9 +92,9 @@ impl Layer for Conv {
 /// One filter per channel: `y = w ∗ prelude(x)`, with `w (kh, kw, c)` named `weight`.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
-    weight: WeightId,
-    window: Window,
-    prelude: Prelude,
+    pub(super) weight: WeightId,
+    pub(super) window: Window,
+    pub(super) prelude: Prelude,
 }
 
 impl Depthwise {

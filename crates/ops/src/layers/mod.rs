@@ -9,10 +9,12 @@ mod activation;
 mod batch_norm;
 mod compose;
 mod conv;
+mod conv_norm;
 mod factorized_reduce;
 mod head;
 mod linear;
 mod pool;
+mod separable;
 
 use search_space::{Norm, Rank, Site};
 
@@ -20,19 +22,18 @@ pub use activation::Activation;
 pub use batch_norm::{BatchNorm, NormSaved};
 pub use compose::{Identity, Sum};
 pub use conv::{Conv, Depthwise};
+pub use conv_norm::{ConvNorm, ConvNormSaved};
 pub use factorized_reduce::{Concat, factorized_reduce};
 pub(crate) use head::AUXILIARY;
 pub use head::{AuxiliaryHead, Classifier, Dropout, auxiliary_head, classifier};
 pub use linear::Linear;
 pub use pool::{AdaptivePool, AveragePool, GlobalPool, MaxPool};
+pub use separable::{Separable, SeparableSaved};
 
 use crate::{
     ParamBuilder,
     kernels::{Prelude, Window},
 };
-
-/// A convolution and its batch norm.
-pub type ConvNorm = (Conv, BatchNorm);
 
 /// The "same" window of `kernel` taps along every spatial axis of `site`, moving by the site's stride.
 #[must_use]
@@ -63,7 +64,7 @@ pub fn conv_norm(
     norm: &Norm,
 ) -> candle_core::Result<ConvNorm> {
     let conv = Conv::before_norm(&mut params.scope("conv"), channels, window, prelude, norm)?;
-    Ok((conv, BatchNorm::new(&mut params.scope("bn"), channels.1, norm)?))
+    Ok(ConvNorm { conv, norm: BatchNorm::new(&mut params.scope("bn"), channels.1, norm)? })
 }
 
 /// The norm of blocks whose shape no space chooses: scale and shift, and no bias in front of them.

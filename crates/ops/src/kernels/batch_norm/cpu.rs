@@ -9,9 +9,25 @@ use crate::kernels::{
 };
 
 /// Mean and biased variance of each channel.
-pub(super) struct Statistics {
-    pub(super) mean: Vec<f64>,
-    pub(super) var: Vec<f64>,
+pub(in crate::kernels) struct Statistics {
+    pub(in crate::kernels) mean: Vec<f64>,
+    pub(in crate::kernels) var: Vec<f64>,
+}
+
+/// What one piece of a map says of its channels.
+pub(in crate::kernels) struct PieceMoments {
+    rows: f64,
+    mean: Vec<f64>,
+    /// `Σ (x − mean)²`.
+    squares: Vec<f64>,
+}
+
+/// How `∂L/∂y` passes through a batch norm: `a·∂L/∂y + (b·(x − mean) + d)`, channels repeated.
+pub(in crate::kernels) struct Through<T> {
+    mean: Vec<T>,
+    a: Vec<T>,
+    b: Vec<T>,
+    d: Vec<T>,
 }
 
 /// `Σ ∂L/∂y·x̂` and `Σ ∂L/∂y` of each channel: the gradients of scale and shift.
@@ -21,24 +37,41 @@ pub(super) struct GradientSums {
 }
 
 pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
-    let (rows, len) = ((x.len() / c) as f64, rows_per_piece(c) * c);
-    // Sums about the first row's values lose no digits to a large mean.
-    let pivot: Vec<T> = x[..c.min(x.len())].to_vec();
-    let about = repeat(&pivot);
-    let parts = collect(x.len().div_ceil(len), x.len(), |i| {
+    let len = rows_per_piece(c) * c;
+    let parts = collect(x.len().div_ceil(len), x.len(), |i| PieceMoments::of(isa, piece(x, i, len), c));
+    PieceMoments::merge(parts, c)
+}
+
+impl PieceMoments {
+    /// Of whole rows of `c` channels, at least one.
+    pub(in crate::kernels) fn of<T: Real>(isa: Isa, x: &[T], c: usize) -> Self {
+        // Sums about the first row's values lose no digits to a large mean.
+        let (pivot, rows) = (&x[..c], (x.len() / c) as f64);
+        let about = repeat(pivot);
         let (mut sums, mut squares) = (vec![0.0; about.len()], vec![0.0; about.len()]);
-        moments(isa, piece(x, i, len), &about, &mut sums, &mut squares);
-        [fold(&sums, c), fold(&squares, c)].concat()
-    });
-    let sums = add_in_order(parts, 2 * c);
-    let (sums, squares) = sums.split_at(c);
-    let mean = pivot.iter().zip(sums).map(|(pivot, sum)| pivot.to_f64() + sum / rows).collect();
-    let var = sums
-        .iter()
-        .zip(squares)
-        .map(|(sum, square)| (square / rows - (sum / rows).powi(2)).max(0.0))
-        .collect();
-    Statistics { mean, var }
+        moments(isa, x, &about, &mut sums, &mut squares);
+        let (sums, squares) = (fold(&sums, c), fold(&squares, c));
+        let mean = pivot.iter().zip(&sums).map(|(pivot, sum)| pivot.to_f64() + sum / rows).collect();
+        let squares = squares.iter().zip(&sums).map(|(square, sum)| (square - sum * sum / rows).max(0.0));
+        Self { rows, mean, squares: squares.collect() }
+    }
+
+    /// Pairs added in order (Chan, Golub & LeVeque, 1983).
+    pub(in crate::kernels) fn merge(parts: Vec<Self>, c: usize) -> Statistics {
+        let none = Self { rows: 0.0, mean: vec![0.0; c], squares: vec![0.0; c] };
+        let all = parts.into_iter().fold(none, |mut all, part| {
+            let rows = all.rows + part.rows;
+            let channels = all.mean.iter_mut().zip(&mut all.squares).zip(part.mean.iter().zip(&part.squares));
+            for ((mean, squares), (part_mean, part_squares)) in channels {
+                let apart = part_mean - *mean;
+                *mean += apart * part.rows / rows;
+                *squares += part_squares + apart * apart * all.rows * part.rows / rows;
+            }
+            Self { rows, ..all }
+        });
+        let var = all.squares.iter().map(|squares| squares / all.rows.max(1.0)).collect();
+        Statistics { mean: all.mean, var }
+    }
 }
 
 /// `(x − mean) · inv_std · scale + shift`.
@@ -77,25 +110,33 @@ pub(super) fn gradient_sums<T: Real>(
     GradientSums { scale, shift }
 }
 
-/// `gx = a·gy + (b·(x − mean) + d)`, with each channel's `a`, `b`, `d` from the sums.
-pub(super) fn backward<T: Real>(
-    isa: Isa,
-    x: &[T],
-    gy: &[T],
-    mean: &[f64],
-    inv_std: &[f64],
-    scale: Option<&[f64]>,
-    sums: &GradientSums,
-) -> Vec<T> {
-    let (c, rows) = (mean.len(), (x.len() / mean.len()) as f64);
-    let a: Vec<f64> = (0..c).map(|c| inv_std[c] * scale.map_or(1.0, |scale| scale[c])).collect();
-    let b: Vec<f64> = (0..c).map(|c| -a[c] * inv_std[c] * sums.scale[c] / rows).collect();
-    let d: Vec<f64> = (0..c).map(|c| -a[c] * sums.shift[c] / rows).collect();
-    let [mean, a, b, d] = [mean, &a, &b, &d].map(|values| repeat(&round::<T>(values)));
+/// `∂L/∂x` of a whole map.
+pub(super) fn backward<T: Real>(isa: Isa, x: &[T], gy: &[T], c: usize, through: &Through<T>) -> Vec<T> {
     let len = rows_per_piece(c) * c;
-    fill(x.len(), len, x.len(), |i, gx| {
-        combine(isa, piece(x, i, len), piece(gy, i, len), &mean, &a, &b, &d, gx);
-    })
+    fill(x.len(), len, x.len(), |i, gx| through.write(isa, piece(x, i, len), piece(gy, i, len), gx))
+}
+
+impl<T: Real> Through<T> {
+    /// From the moments, the scale, and the sums over all `rows`.
+    pub(super) fn new(
+        mean: &[f64],
+        inv_std: &[f64],
+        scale: Option<&[f64]>,
+        sums: &GradientSums,
+        rows: f64,
+    ) -> Self {
+        let c = mean.len();
+        let a: Vec<f64> = (0..c).map(|c| inv_std[c] * scale.map_or(1.0, |scale| scale[c])).collect();
+        let b: Vec<f64> = (0..c).map(|c| -a[c] * inv_std[c] * sums.scale[c] / rows).collect();
+        let d: Vec<f64> = (0..c).map(|c| -a[c] * sums.shift[c] / rows).collect();
+        let [mean, a, b, d] = [mean, &a, &b, &d].map(|values| repeat(&round::<T>(values)));
+        Self { mean, a, b, d }
+    }
+
+    /// `∂L/∂x` of whole rows.
+    pub(in crate::kernels) fn write(&self, isa: Isa, x: &[T], gy: &[T], gx: &mut [T]) {
+        combine(isa, x, gy, &self.mean, &self.a, &self.b, &self.d, gx);
+    }
 }
 
 pub(super) fn round<T: Real>(values: &[f64]) -> Vec<T> {

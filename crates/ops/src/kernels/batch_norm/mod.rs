@@ -6,9 +6,11 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
+pub(in crate::kernels) use cpu::{PieceMoments, Statistics, Through};
+
 use super::{
     Isa,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
 };
 
 /// The moments of one batch, each `(C,)`.
@@ -35,16 +37,26 @@ pub fn forward_train(
     let x = dense(x)?;
     for_real!(x, T => {
         let x = Values::<T>::of(&x)?;
-        let cpu::Statistics { mean, var } = cpu::statistics(isa, &x, map.c);
-        let rows = (x.len() / map.c) as f64;
-        let inv_std: Vec<f64> = var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
-        let unbiased: Vec<f64> = var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
-        let y = cpu::apply(isa, &x, &mean, &inv_std, affine::<T>(scale_shift, map.c)?);
-        let channels = |values: &[f64]| tensor(cpu::round::<T>(values), &[map.c]);
-        let moments =
-            Moments { mean: channels(&mean)?, inv_std: channels(&inv_std)?, var_unbiased: channels(&unbiased)? };
-        Ok((tensor(y, &map.dims())?, moments))
+        normalize_by(&x, cpu::statistics(isa, &x, map.c), &map, scale_shift, eps)
     })
+}
+
+/// `x` normalized by its statistics, and these as tensors.
+pub(in crate::kernels) fn normalize_by<T: Real>(
+    x: &[T],
+    Statistics { mean, var }: Statistics,
+    map: &Map,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<(Tensor, Moments)> {
+    let rows = (x.len() / map.c) as f64;
+    let inv_std = inverse_root(&var, eps);
+    let unbiased: Vec<f64> = var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
+    let y = cpu::apply(Isa::detect(), x, &mean, &inv_std, affine::<T>(scale_shift, map.c)?);
+    let channels = |values: &[f64]| tensor(cpu::round::<T>(values), &[map.c]);
+    let moments =
+        Moments { mean: channels(&mean)?, inv_std: channels(&inv_std)?, var_unbiased: channels(&unbiased)? };
+    Ok((tensor(y, &map.dims())?, moments))
 }
 
 /// `x` normalized by given moments, each `(C,)`.
@@ -89,14 +101,26 @@ pub fn backward(
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
-        let (mean, inv_std) = (channels::<T>(&moments.mean, map.c)?, channels::<T>(&moments.inv_std, map.c)?);
-        let factors = scale.map(|scale| channels::<T>(scale, map.c)).transpose()?;
-        let sums = cpu::gradient_sums(isa, &x, &gy, &mean, &inv_std);
-        let gx = cpu::backward(isa, &x, &gy, &mean, &inv_std, factors.as_deref(), &sums);
-        let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[map.c]);
-        let affine = scale.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
-        Ok((tensor(gx, &map.dims())?, affine.transpose()?))
+        let (through, affine) = gradient_through(&x, &gy, scale, moments)?;
+        Ok((tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?, affine))
     })
+}
+
+/// How `∂L/∂y` passes through; and the gradients of scale and shift, where there is a scale.
+pub(in crate::kernels) fn gradient_through<T: Real>(
+    x: &[T],
+    gy: &[T],
+    scale: Option<&Tensor>,
+    moments: &Moments,
+) -> Result<(Through<T>, AffineGradients)> {
+    let c = moments.mean.elem_count();
+    let (mean, inv_std) = (channels::<T>(&moments.mean, c)?, channels::<T>(&moments.inv_std, c)?);
+    let factors = scale.map(|scale| channels::<T>(scale, c)).transpose()?;
+    let sums = cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std);
+    let through = Through::new(&mean, &inv_std, factors.as_deref(), &sums, (x.len() / c) as f64);
+    let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[c]);
+    let affine = scale.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
+    Ok((through, affine.transpose()?))
 }
 
 /// `∂L/∂x` of [`forward_eval`]: `∂L/∂y · inv_std · scale`.
@@ -118,13 +142,16 @@ fn inverse_root(var: &[f64], eps: f64) -> Vec<f64> {
     var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect()
 }
 
+/// `∂L/∂scale` and `∂L/∂shift`, where there are such.
+type AffineGradients = Option<(Tensor, Tensor)>;
+
 type Affine = Option<(Vec<f64>, Vec<f64>)>;
 
-fn affine<T: super::values::Real>(scale_shift: Option<(&Tensor, &Tensor)>, c: usize) -> Result<Affine> {
+fn affine<T: Real>(scale_shift: Option<(&Tensor, &Tensor)>, c: usize) -> Result<Affine> {
     scale_shift.map(|(scale, shift)| Ok((channels::<T>(scale, c)?, channels::<T>(shift, c)?))).transpose()
 }
 
-fn channels<T: super::values::Real>(x: &Tensor, c: usize) -> Result<Vec<f64>> {
+fn channels<T: Real>(x: &Tensor, c: usize) -> Result<Vec<f64>> {
     expect_dims("a value per channel", x, &[c])?;
     Ok(Values::<T>::of(&dense(x)?)?.iter().map(|x| x.to_f64()).collect())
 }

@@ -73,8 +73,10 @@ fn every_instruction_set_computes_the_portable_one() {
         let found = cpu::gradient_sums(isa, &x32, &gy32, &one.mean, &inv_std);
         assert_close(&found.scale, &sums.scale, 1e-5);
         assert_close(&found.shift, &sums.shift, 1e-5);
-        let gx = cpu::backward(Isa::Portable, &x, &gy, &one.mean, &inv_std, None, &sums);
-        assert_close(&cpu::backward(isa, &x32, &gy32, &one.mean, &inv_std, None, &sums), &gx, 1e-5);
+        let through = Through::new(&one.mean, &inv_std, None, &sums, rows as f64);
+        let gx = cpu::backward(Isa::Portable, &x, &gy, c, &through);
+        let through = Through::new(&one.mean, &inv_std, None, &sums, rows as f64);
+        assert_close(&cpu::backward(isa, &x32, &gy32, c, &through), &gx, 1e-5);
     }
 }
 

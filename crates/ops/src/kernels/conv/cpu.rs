@@ -1,5 +1,7 @@
 //! Dense convolution on slices: an implicit matrix product over gathered offsets.
 
+use std::borrow::Cow;
+
 use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_mask,
@@ -21,115 +23,178 @@ pub(super) enum Wanted {
 /// Pixels summed at once in a weight's gradient: as many as the first-level cache holds.
 const PIXELS: usize = 128;
 
-#[expect(clippy::too_many_arguments, reason = "three slices, their shapes, and a window")]
-pub(super) fn forward<T: Real>(
-    isa: Isa,
-    x: &[T],
-    input: &Map,
-    w: &[T],
-    bias: Option<&[T]>,
-    output: &Map,
-    window: &Window,
-    prelude: Prelude,
-) -> Vec<T> {
-    let gather = Gather::forward(window, input, output.c);
-    let images = images_per_piece(input.n, gather.frame.len());
-    let gather = gather.over(images, output.image());
-    let pack_taps = |taps: &[usize]| {
-        pack(lanes::<T>(isa), taps.len() * input.c, output.c, |k, co| {
-            w[(taps[k / input.c] * input.c + k % input.c) * output.c + co]
-        })
-    };
-    let panels = gather.phases.iter().map(|phase| pack_taps(&phase.taps)).collect();
-    let work = output.len() * window.taps() * input.c;
-    let sums = Sums::new(isa, gather, input.c, panels);
-    let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
-    let start = bias.as_deref().map_or(Start::Zero, Start::Columns);
-    fill(output.len(), images * output.image(), work, |i, y| {
-        let x = piece(x, i, images * input.image());
-        sums.write(x, input, prelude, y, output, start);
+/// A convolution between maps of fixed shapes.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Shape<'a> {
+    pub(in crate::kernels) input: &'a Map,
+    pub(in crate::kernels) output: &'a Map,
+    pub(in crate::kernels) window: &'a Window,
+    pub(in crate::kernels) prelude: Prelude,
+}
+
+impl Shape<'_> {
+    /// Multiply-accumulates of a forward.
+    pub(in crate::kernels) fn work(&self) -> usize {
+        self.output.len() * self.window.taps() * self.input.c
+    }
+
+    /// Elements of piece `i` of the input where a piece is `images` images.
+    pub(in crate::kernels) fn input<'a, T>(&self, x: &'a [T], i: usize, images: usize) -> &'a [T] {
+        piece(x, i, images * self.input.image())
+    }
+
+    /// The same of the output.
+    pub(in crate::kernels) fn output<'a, T>(&self, y: &'a [T], i: usize, images: usize) -> &'a [T] {
+        piece(y, i, images * self.output.image())
+    }
+}
+
+pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
+    let images = images_per_piece(shape.input.n, shape.input.image());
+    let outputs = Outputs::new(isa, shape, w, bias, images);
+    fill(shape.output.len(), images * shape.output.image(), shape.work(), |i, y| {
+        outputs.write(shape.input(x, i, images), y);
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "two slices and their shapes more than a forward")]
-pub(super) fn input_gradient<T: Real>(
-    isa: Isa,
-    gy: &[T],
-    output: &Map,
-    w: &[T],
-    x: &[T],
-    input: &Map,
-    window: &Window,
-    prelude: Prelude,
-) -> Vec<T> {
-    let gather = Gather::backward(window, input, output.c);
-    let images = images_per_piece(input.n, gather.frame.len());
-    let gather = gather.over(images, input.image());
-    let transposed = |taps: &[usize]| {
-        pack(lanes::<T>(isa), taps.len() * output.c, input.c, |k, ci| {
-            w[(taps[k / output.c] * input.c + ci) * output.c + k % output.c]
-        })
-    };
-    let panels = gather.phases.iter().map(|phase| transposed(&phase.taps)).collect();
-    let work = output.len() * window.taps() * input.c;
-    let sums = Sums::new(isa, gather, output.c, panels);
-    fill(input.len(), images * input.image(), work, |i, gx| {
-        let gy = piece(gy, i, images * output.image());
-        sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero);
-        if prelude == Prelude::Relu {
-            relu_mask(isa, piece(x, i, images * input.image()), gx);
-        }
+pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &[T], x: &[T]) -> Vec<T> {
+    let images = images_per_piece(shape.input.n, shape.input.image());
+    let inputs = Inputs::new(isa, shape, w, images);
+    fill(shape.input.len(), images * shape.input.image(), shape.work(), |i, gx| {
+        inputs.write(shape.output(gy, i, images), shape.input(x, i, images), gx);
     })
 }
 
 /// The gradients of the weights and, where wanted, of the bias.
-#[expect(clippy::too_many_arguments, reason = "as of a forward")]
 pub(super) fn weight_gradient<T: Real>(
     isa: Isa,
+    shape: Shape<'_>,
     wanted: Wanted,
     x: &[T],
-    input: &Map,
     gy: &[T],
-    output: &Map,
-    window: &Window,
-    prelude: Prelude,
 ) -> (Vec<T>, Vec<T>) {
-    let gather = Gather::forward(window, input, output.c);
-    let images = images_per_piece(input.n, gather.frame.len());
-    let gather = gather.over(images, output.image());
-    let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
-    let rows: Vec<_> = phase.channels(input.c).collect();
-    let place = |&tap: &usize| (0..input.c).map(move |ci| (tap * input.c + ci) * output.c);
-    let outs: Vec<_> = phase.taps.iter().flat_map(place).collect();
-    let len = window.taps() * input.c * output.c;
-    let lanes = lanes::<T>(isa);
-    let parts = collect(input.n.div_ceil(images), output.len() * rows.len(), |i| {
-        let frames = gather.frames(input, prelude, piece(x, i, images * input.image()), true);
-        let gy = piece(gy, i, images * output.image());
+    let images = images_per_piece(shape.input.n, shape.input.image());
+    let weights = Weights::new(isa, shape, images);
+    let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
+        let gy = shape.output(gy, i, images);
         let bias = match wanted {
             Wanted::Weights => Vec::new(),
-            Wanted::WeightsAndBias => channel_sums(isa, gy, output.c),
+            Wanted::WeightsAndBias => channel_sums(isa, gy, shape.output.c),
         };
-        let gy = padded(gy, output.c, lanes);
-        let width = output.c.next_multiple_of(lanes);
-        let mut part = vec![T::ZERO; len];
-        for (cols, gy) in phase.pixels.chunks(PIXELS).zip(gy.chunks(PIXELS * width)) {
-            let cols = runs(cols[..gy.len() / width].iter().copied());
-            let sum = Sum { values: &frames, rows: &rows, cols: &cols, outs: &outs };
-            product(
-                isa,
-                sum,
-                Panels { values: gy, row: width, vector: lanes },
-                &mut part,
-                output.c,
-                Start::Old,
-            );
-        }
-        (part, bias)
+        (weights.part(shape.input(x, i, images), gy), bias)
     });
     let (parts, bias): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let bias = add_in_order(bias, output.c).into_iter().map(T::from_f64).collect();
-    (add_in_order(parts, len), bias)
+    let bias = add_in_order(bias, shape.output.c).into_iter().map(T::from_f64).collect();
+    (add_in_order(parts, weights.len()), bias)
+}
+
+/// A forward, ready to run on pieces.
+pub(in crate::kernels) struct Outputs<'a, T: Real> {
+    shape: Shape<'a>,
+    sums: Sums<T>,
+    bias: Option<Cow<'a, [T]>>,
+}
+
+impl<'a, T: Real> Outputs<'a, T> {
+    pub(in crate::kernels) fn new(
+        isa: Isa,
+        shape: Shape<'a>,
+        w: &[T],
+        bias: Option<&'a [T]>,
+        images: usize,
+    ) -> Self {
+        let Shape { input, output, window, .. } = shape;
+        let gather = Gather::forward(window, input, output.c).over(images, output.image());
+        let pack_taps = |taps: &[usize]| {
+            pack(lanes::<T>(isa), taps.len() * input.c, output.c, |k, co| {
+                w[(taps[k / input.c] * input.c + k % input.c) * output.c + co]
+            })
+        };
+        let panels = gather.phases.iter().map(|phase| pack_taps(&phase.taps)).collect();
+        let sums = Sums::new(isa, gather, input.c, panels);
+        Self { shape, sums, bias: bias.map(|bias| padded(bias, output.c, lanes::<T>(isa))) }
+    }
+
+    /// Computes the outputs of some consecutive images.
+    pub(in crate::kernels) fn write(&self, x: &[T], y: &mut [T]) {
+        let Shape { input, output, prelude, .. } = self.shape;
+        let start = self.bias.as_deref().map_or(Start::Zero, Start::Columns);
+        self.sums.write(x, input, prelude, y, output, start);
+    }
+}
+
+/// An input's gradient, ready to run on pieces.
+pub(in crate::kernels) struct Inputs<'a, T> {
+    shape: Shape<'a>,
+    sums: Sums<T>,
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
+        let Shape { input, output, window, .. } = shape;
+        let gather = Gather::backward(window, input, output.c).over(images, input.image());
+        let transposed = |taps: &[usize]| {
+            pack(lanes::<T>(isa), taps.len() * output.c, input.c, |k, ci| {
+                w[(taps[k / output.c] * input.c + ci) * output.c + k % output.c]
+            })
+        };
+        let panels = gather.phases.iter().map(|phase| transposed(&phase.taps)).collect();
+        Self { shape, sums: Sums::new(isa, gather, output.c, panels) }
+    }
+
+    /// Computes the gradient at some consecutive images, of which `x` are the values.
+    pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
+        let Shape { input, output, prelude, .. } = self.shape;
+        self.sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero);
+        if prelude == Prelude::Relu {
+            relu_mask(self.sums.isa, x, gx);
+        }
+    }
+}
+
+/// The weights' gradient, ready to run on pieces.
+pub(in crate::kernels) struct Weights<'a> {
+    isa: Isa,
+    shape: Shape<'a>,
+    gather: Gather,
+    /// Where the products of each tap's channels are read and added up.
+    rows: Vec<usize>,
+    outs: Vec<usize>,
+}
+
+impl<'a> Weights<'a> {
+    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
+        let Shape { input, output, window, .. } = shape;
+        let gather = Gather::forward(window, input, output.c).over(images, output.image());
+        let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
+        let rows = phase.channels(input.c).collect();
+        let place = |&tap: &usize| (0..input.c).map(move |ci| (tap * input.c + ci) * output.c);
+        let outs = phase.taps.iter().flat_map(place).collect();
+        Self { isa, shape, gather, rows, outs }
+    }
+
+    /// How many weights there are.
+    pub(in crate::kernels) fn len(&self) -> usize {
+        self.shape.window.taps() * self.shape.input.c * self.shape.output.c
+    }
+
+    /// What some consecutive images add.
+    pub(in crate::kernels) fn part<T: Real>(&self, x: &[T], gy: &[T]) -> Vec<T> {
+        let Shape { input, output, prelude, .. } = self.shape;
+        let [phase] = &self.gather.phases[..] else { unreachable!("a forward has one phase") };
+        let lanes = lanes::<T>(self.isa);
+        let frames = self.gather.frames(input, prelude, x, true);
+        let gy = padded(gy, output.c, lanes);
+        let width = output.c.next_multiple_of(lanes);
+        let mut part = vec![T::ZERO; self.len()];
+        for (cols, gy) in phase.pixels.chunks(PIXELS).zip(gy.chunks(PIXELS * width)) {
+            let cols = runs(cols[..gy.len() / width].iter().copied());
+            let sum = Sum { values: &frames, rows: &self.rows, cols: &cols, outs: &self.outs };
+            let gy = Panels { values: gy, row: width, vector: lanes };
+            product(self.isa, sum, gy, &mut part, output.c, Start::Old);
+        }
+        part
+    }
 }
 
 /// A gather, with what each of its phases sums over and the weights of that.

@@ -6,6 +6,8 @@ mod tests;
 
 use candle_core::{Result, Tensor, bail};
 
+pub(in crate::kernels) use cpu::{Inputs, Outputs, Shape, Weights};
+
 use super::{
     Isa, Prelude, Window,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
@@ -48,7 +50,8 @@ fn convolve(
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
-        let y = cpu::forward::<T>(Isa::detect(), &x, &input, &w, bias.as_deref(), &output, window, prelude);
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        let y = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
         tensor(y, &output.dims())
     })
 }
@@ -70,7 +73,8 @@ pub fn input_gradient(
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     for_real!(x, T => {
         let (x, isa) = (Values::of(&x)?, Isa::detect());
-        let gx = cpu::input_gradient::<T>(isa, &Values::of(&gy)?, &output, &Values::of(&w)?, &x, &input, window, prelude);
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        let gx = cpu::input_gradient::<T>(isa, shape, &Values::of(&gy)?, &Values::of(&w)?, &x);
         tensor(gx, &input.dims())
     })
 }
@@ -111,12 +115,14 @@ fn gradients(
     let dims = [window.kernel.0, window.kernel.1, input.c, output.c];
     for_real!(x, T => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
-        let (gw, gb) = cpu::weight_gradient::<T>(Isa::detect(), wanted, &x, &input, &gy, &output, window, prelude);
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        let (gw, gb) = cpu::weight_gradient::<T>(Isa::detect(), shape, wanted, &x, &gy);
         Ok((tensor(gw, &dims)?, tensor(gb, &[output.c])?))
     })
 }
 
-fn channels(w: &Tensor, window: &Window, c_in: usize) -> Result<usize> {
+/// The channels that `w` makes of `c_in`.
+pub(in crate::kernels) fn channels(w: &Tensor, window: &Window, c_in: usize) -> Result<usize> {
     window.check()?;
     match *w.dims() {
         [kh, kw, c, c_out] if (kh, kw) == window.kernel && c == c_in => Ok(c_out),

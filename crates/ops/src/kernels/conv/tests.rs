@@ -64,19 +64,19 @@ fn agrees<T: Real>(isa: Isa, tolerance: f64) {
             gw[j] += seen[i] * gy[o];
         });
         let (x, w, gy) = (cast::<T>(&x), cast::<T>(&w), cast::<T>(&gy));
-        assert_close(&cpu::forward(isa, &x, &input, &w, None, &output, &window, prelude), &y, tolerance);
+        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude };
+        assert_close(&cpu::forward(isa, shape, &x, &w, None), &y, tolerance);
         let bias = noise(C_OUT, 4);
         let shifted: Vec<f64> =
             y.chunks(C_OUT).flat_map(|y| y.iter().zip(&bias).map(|(y, b)| y + b)).collect();
-        let found = cpu::forward(isa, &x, &input, &w, Some(&cast(&bias)), &output, &window, prelude);
+        let found = cpu::forward(isa, shape, &x, &w, Some(&cast(&bias)));
         assert_close(&found, &shifted, tolerance);
-        let found = cpu::input_gradient(isa, &gy, &output, &w, &x, &input, &window, prelude);
+        let found = cpu::input_gradient(isa, shape, &gy, &w, &x);
         assert_close(&found, &gx, tolerance);
         let sums: Vec<f64> =
             (0..C_OUT).map(|c| gy.iter().skip(c).step_by(C_OUT).map(|gy| gy.to_f64()).sum()).collect();
         let both = cpu::Wanted::WeightsAndBias;
-        let (of_weight, of_bias) =
-            cpu::weight_gradient(isa, both, &x, &input, &gy, &output, &window, prelude);
+        let (of_weight, of_bias) = cpu::weight_gradient(isa, shape, both, &x, &gy);
         assert_close(&of_weight, &gw, tolerance);
         assert_close(&of_bias, &sums, tolerance);
     }
@@ -128,18 +128,10 @@ fn bytes_do_not_depend_on_threads() {
     let window = Window::same((3, 3), (1, 1), (1, 1));
     let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
     assert_same_on_any_threads(|| {
-        let y = cpu::forward(Isa::detect(), &x, &input, &w, None, &input, &window, Prelude::Relu);
-        let gw = cpu::weight_gradient(
-            Isa::detect(),
-            cpu::Wanted::WeightsAndBias,
-            &x,
-            &input,
-            &y,
-            &input,
-            &window,
-            Prelude::Relu,
-        );
-        let gx = cpu::input_gradient(Isa::detect(), &y, &input, &w, &x, &input, &window, Prelude::Relu);
+        let shape = cpu::Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
+        let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
+        let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Wanted::WeightsAndBias, &x, &y);
+        let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
         (y, gw, gx)
     });
 }

@@ -6,10 +6,11 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
-pub(in crate::kernels) use cpu::ChannelSums;
+pub(in crate::kernels) use cpu::{ChannelSums, Inputs, Weights, outputs};
 
 use super::{
     Isa, Prelude, Window,
+    conv::Shape,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -24,7 +25,8 @@ pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Res
     let (x, w) = (dense(x)?, dense(w)?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
-        tensor(cpu::forward::<T>(Isa::detect(), &x, &input, &w, &output, window, prelude), &output.dims())
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        tensor(cpu::forward::<T>(Isa::detect(), shape, &x, &w), &output.dims())
     })
 }
 
@@ -45,7 +47,8 @@ pub fn input_gradient(
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     for_real!(x, T => {
         let (gy, w, x) = (Values::of(&gy)?, Values::of(&w)?, Values::of(&x)?);
-        let gx = cpu::input_gradient::<T>(Isa::detect(), &gy, &output, &w, &x, &input, window, prelude);
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        let gx = cpu::input_gradient::<T>(Isa::detect(), shape, &gy, &w, &x);
         tensor(gx, &input.dims())
     })
 }
@@ -60,7 +63,8 @@ pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelud
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
-        let gw = cpu::weight_gradient::<T>(Isa::detect(), &x, &input, &gy, &output, window, prelude);
+        let shape = Shape { input: &input, output: &output, window, prelude };
+        let gw = cpu::weight_gradient::<T>(Isa::detect(), shape, &x, &gy);
         tensor(gw, &[window.kernel.0, window.kernel.1, input.c])
     })
 }

@@ -2,7 +2,8 @@ use candle_core::{Result, Tensor};
 
 use super::{cpu, forward, input_gradient, weight_gradient};
 use crate::kernels::{
-    Isa, Prelude, Window, conv,
+    Isa, Prelude, Window,
+    conv::{self, Shape},
     testing::*,
     values::{Map, Real},
 };
@@ -26,16 +27,13 @@ fn agrees<T: Real>(isa: Isa, map: &Map, window: &Window, prelude: Prelude, toler
     let y = conv::forward(&x, &diagonal(&w)?, window, prelude)?;
     let gx = conv::input_gradient(&gy, &diagonal(&w)?, &x, window, prelude)?;
     let gw = of_diagonal(&conv::weight_gradient(&x, &gy, window, prelude)?)?;
+    let shape = Shape { input: map, output: &output, window, prelude };
     let slice = |x: &Tensor| Ok::<_, candle_core::Error>(cast::<T>(&values(x)?));
     let (x, w, gy) = (slice(&x)?, slice(&w)?, slice(&gy)?);
-    assert_close(&cpu::forward(isa, &x, map, &w, &output, window, prelude), &values(&y)?, tolerance);
-    let found = cpu::input_gradient(isa, &gy, &output, &w, &x, map, window, prelude);
+    assert_close(&cpu::forward(isa, shape, &x, &w), &values(&y)?, tolerance);
+    let found = cpu::input_gradient(isa, shape, &gy, &w, &x);
     assert_close(&found, &values(&gx)?, tolerance);
-    assert_close(
-        &cpu::weight_gradient(isa, &x, map, &gy, &output, window, prelude),
-        &values(&gw)?,
-        tolerance,
-    );
+    assert_close(&cpu::weight_gradient(isa, shape, &x, &gy), &values(&gw)?, tolerance);
     Ok(())
 }
 
@@ -70,9 +68,10 @@ fn bytes_do_not_depend_on_threads() {
     let window = Window::same((5, 5), (1, 1), (2, 2));
     let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(25 * 16, 2)));
     assert_same_on_any_threads(|| {
-        let y = cpu::forward(Isa::detect(), &x, &input, &w, &input, &window, Prelude::Relu);
-        let gw = cpu::weight_gradient(Isa::detect(), &x, &input, &y, &input, &window, Prelude::Relu);
-        let gx = cpu::input_gradient(Isa::detect(), &y, &input, &w, &x, &input, &window, Prelude::Relu);
+        let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
+        let y = cpu::forward(Isa::detect(), shape, &x, &w);
+        let gw = cpu::weight_gradient(Isa::detect(), shape, &x, &y);
+        let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
         (y, gw, gx)
     });
 }

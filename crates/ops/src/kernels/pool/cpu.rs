@@ -68,9 +68,11 @@ pub(super) fn max_gradient<T: Real>(
 
 pub(super) fn average<T: Real>(isa: Isa, x: &[T], input: &Map, output: &Map, window: &Window) -> Vec<T> {
     let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
-    let sums = ChannelSums::new(isa, Gather::forward(window, input, output.c), input, output, |_| &ones);
-    fill(output.len(), sums.images * output.image(), output.len() * window.taps(), |i, y| {
-        sums.write(piece(x, i, sums.images * input.image()), input, Prelude::Identity, y, output);
+    let images = images_per_piece(input.n, input.image());
+    let gather = Gather::forward(window, input, output.c);
+    let sums = ChannelSums::new(isa, gather, input, output, images, |_| &ones);
+    fill(output.len(), images * output.image(), output.len() * window.taps(), |i, y| {
+        sums.write(piece(x, i, images * input.image()), input, Prelude::Identity, y, output);
         scale_pixels(isa, &shares, output.c, y);
     })
 }
@@ -83,9 +85,11 @@ pub(super) fn average_gradient<T: Real>(
     window: &Window,
 ) -> Vec<T> {
     let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
-    let sums = ChannelSums::new(isa, Gather::backward(window, input, output.c), output, input, |_| &ones);
-    fill(input.len(), sums.images * input.image(), output.len() * window.taps(), |i, gx| {
-        let mut shared = piece(gy, i, sums.images * output.image()).to_vec();
+    let images = images_per_piece(input.n, input.image());
+    let gather = Gather::backward(window, input, output.c);
+    let sums = ChannelSums::new(isa, gather, output, input, images, |_| &ones);
+    fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
+        let mut shared = piece(gy, i, images * output.image()).to_vec();
         scale_pixels(isa, &shares, output.c, &mut shared);
         sums.write(&shared, output, Prelude::Identity, gx, input);
     })

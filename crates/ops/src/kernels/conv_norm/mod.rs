@@ -1,0 +1,113 @@
+//! A convolution and the batch norm over its output, in as few passes over memory as their mathematics allows.
+//!
+//! Maps live in memory, not in caches: what counts is how often they are read and written. Forward, the moments are
+//! summed of each piece while the convolution's output is still in the cache. Backward, the gradient at the
+//! convolution's output exists only piece by piece: both of the convolution's gradients are taken while it is there.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor};
+
+use super::{
+    Isa, Prelude, Window,
+    batch_norm::{self, Moments},
+    conv,
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// What a forward computes.
+#[derive(Clone, Debug)]
+pub struct Normalized {
+    /// The convolution's output, bias included.
+    pub y: Tensor,
+    /// `y` normalized by its own moments.
+    pub z: Tensor,
+    /// Those moments.
+    pub moments: Moments,
+}
+
+/// What a backward computes: the gradients that were asked for.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// At the convolution's input.
+    pub x: Option<Tensor>,
+    /// Of the convolution's weights. (A bias has none: the mean takes it out again.)
+    pub w: Option<Tensor>,
+    /// Of scale and shift, where there are any.
+    pub scale_shift: Option<(Tensor, Tensor)>,
+}
+
+/// Which gradients of a convolution are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The input's.
+    Input,
+    /// The weights'.
+    Weights,
+    /// Both.
+    Both,
+}
+
+/// `z = normalize(w ∗ prelude(x) + bias) · scale + shift` with the batch's own moments; as [`conv::forward`] followed by
+/// [`batch_norm::forward_train`].
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_train(
+    x: &Tensor,
+    (w, bias): (&Tensor, Option<&Tensor>),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Normalized> {
+    let input = Map::of(x.dims())?;
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
+    let shape = conv::Shape { input: &input, output: &output, window, prelude };
+    let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
+    for_real!(x, T => {
+        let (x, w) = (Values::of(&x)?, Values::of(&w)?);
+        let bias = bias.as_ref().map(Values::of).transpose()?;
+        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
+        let (z, moments) = batch_norm::normalize_by(&y, statistics, &output, scale_shift, eps)?;
+        Ok(Normalized { y: tensor(y, &output.dims())?, z, moments })
+    })
+}
+
+/// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned.
+///
+/// # Errors
+/// Shapes or types do not fit.
+#[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
+pub fn backward(
+    gz: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    y: &Tensor,
+    scale: Option<&Tensor>,
+    moments: &Moments,
+    window: &Window,
+    prelude: Prelude,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let input = Map::of(x.dims())?;
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    expect_dims("output of a convolution", y, &output.dims())?;
+    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    let shape = conv::Shape { input: &input, output: &output, window, prelude };
+    let (gz, x, dense_w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
+    for_real!(x, T => {
+        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+        let (through, scale_shift) = batch_norm::gradient_through(&y, &gz, scale, moments)?;
+        let (x, w_values) = (Values::of(&x)?, Values::of(&dense_w)?);
+        let (gx, gw) = cpu::backward::<T>(Isa::detect(), shape, &x, &w_values, (&y, &gz), &through, wanted);
+        Ok(Gradients {
+            x: gx.map(|gx| tensor(gx, &input.dims())).transpose()?,
+            w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,
+            scale_shift,
+        })
+    })
+}

@@ -1,0 +1,130 @@
+//! A depthwise convolution, a convolution and the batch norm over its output, in as few passes as `conv_norm`'s.
+//!
+//! What lies between the two convolutions never reaches memory: forward and backward make it anew, piece by piece,
+//! since a depthwise convolution costs less than writing its output and reading it again.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor};
+
+use super::{
+    Isa, Prelude, Window,
+    batch_norm::{self, Moments},
+    conv,
+    conv_norm::{Normalized, Wanted},
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// The two convolutions: `y = w ∗ (d ∗ prelude(x)) + bias`.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolutions<'a> {
+    /// Weights of the depthwise one, `(kh, kw, c_in)`.
+    pub d: &'a Tensor,
+    /// Its window.
+    pub across: &'a Window,
+    /// What is applied to its input.
+    pub prelude: Prelude,
+    /// Weights of the other, `(kh, kw, c_in, c_out)`.
+    pub w: &'a Tensor,
+    /// What is added, `(c_out,)`.
+    pub bias: Option<&'a Tensor>,
+    /// Its window.
+    pub window: &'a Window,
+}
+
+/// What a backward computes: the gradients that were asked for.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// At the input.
+    pub x: Option<Tensor>,
+    /// Of the depthwise weights and of the other's.
+    pub weights: Option<(Tensor, Tensor)>,
+    /// Of scale and shift, where there are any.
+    pub scale_shift: Option<(Tensor, Tensor)>,
+}
+
+/// The maps at the input, between the convolutions, and at the output.
+struct Maps {
+    input: Map,
+    between: Map,
+    output: Map,
+}
+
+impl Convolutions<'_> {
+    fn maps(&self, x: &Tensor) -> Result<Maps> {
+        self.across.check()?;
+        let input = Map::of(x.dims())?;
+        let (kh, kw) = self.across.kernel;
+        expect_dims("weights of a depthwise convolution", self.d, &[kh, kw, input.c])?;
+        let between = input.through(self.across, input.c);
+        let output = between.through(self.window, conv::channels(self.w, self.window, input.c)?);
+        self.bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
+        Ok(Maps { input, between, output })
+    }
+
+    fn shapes<'m>(&'m self, maps: &'m Maps) -> cpu::Shapes<'m> {
+        let Maps { input, between, output } = maps;
+        cpu::Shapes {
+            depthwise: conv::Shape { input, output: between, window: self.across, prelude: self.prelude },
+            dense: conv::Shape { input: between, output, window: self.window, prelude: Prelude::Identity },
+        }
+    }
+}
+
+/// `z = normalize(y) · scale + shift` with the batch's own moments.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_train(
+    x: &Tensor,
+    convolutions: Convolutions<'_>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Normalized> {
+    let maps = convolutions.maps(x)?;
+    let shapes = convolutions.shapes(&maps);
+    let Convolutions { d, w, bias, .. } = convolutions;
+    let (x, d, w, bias) = (dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
+    for_real!(x, T => {
+        let (x, d, w) = (Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
+        let bias = bias.as_ref().map(Values::of).transpose()?;
+        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shapes, &x, &d, &w, bias.as_deref());
+        let (z, moments) = batch_norm::normalize_by(&y, statistics, &maps.output, scale_shift, eps)?;
+        Ok(Normalized { y: tensor(y, &maps.output.dims())?, z, moments })
+    })
+}
+
+/// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned. (The bias has none: the mean
+/// takes it out again.)
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn backward(
+    gz: &Tensor,
+    x: &Tensor,
+    convolutions: Convolutions<'_>,
+    (y, moments): (&Tensor, &Moments),
+    scale: Option<&Tensor>,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let maps = convolutions.maps(x)?;
+    let shapes = convolutions.shapes(&maps);
+    expect_dims("output of a convolution", y, &maps.output.dims())?;
+    expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
+    let Convolutions { d, w, .. } = convolutions;
+    let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
+    for_real!(x, T => {
+        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+        let (through, scale_shift) = batch_norm::gradient_through(&y, &gz, scale, moments)?;
+        let (x, d_values, w_values) = (Values::of(&x)?, Values::of(&dense_d)?, Values::of(&dense_w)?);
+        let weights = (&*d_values, &*w_values);
+        let (gx, found) = cpu::backward::<T>(Isa::detect(), shapes, &x, weights, (&y, &gz), &through, wanted);
+        Ok(Gradients {
+            x: gx.map(|gx| tensor(gx, &maps.input.dims())).transpose()?,
+            weights: found.map(|(gd, gw)| Ok::<_, candle_core::Error>((tensor(gd, d.dims())?, tensor(gw, w.dims())?))).transpose()?,
+            scale_shift,
+        })
+    })
+}

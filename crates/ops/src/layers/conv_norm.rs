@@ -1,0 +1,113 @@
+//! A convolution and the batch norm over its output, computed together.
+
+use candle_core::{Result, Tensor};
+
+use super::{BatchNorm, Conv};
+use crate::{
+    Backward, Forward, Layer, Mode, ParamStore, Sketch,
+    kernels::{
+        batch_norm::Moments,
+        conv_norm::{self, Normalized, Wanted},
+    },
+};
+
+/// `norm(conv(x))`. With the batch's own statistics both are computed together, in fewer passes over memory; with
+/// running ones, one after the other.
+#[derive(Clone, Debug)]
+pub struct ConvNorm {
+    /// The convolution. Its bias, if it has one, gets the gradient 0 in training: the mean takes it out again.
+    pub conv: Conv,
+    /// The norm.
+    pub norm: BatchNorm,
+}
+
+/// What both keep.
+#[derive(Debug)]
+pub enum ConvNormSaved {
+    /// The convolution's input and output, and the moments of that.
+    Train {
+        /// Input.
+        x: Tensor,
+        /// Output of the convolution.
+        y: Tensor,
+        /// Its moments.
+        moments: Moments,
+    },
+    /// What each of the two keeps.
+    Eval(<Conv as Layer>::Saved, <BatchNorm as Layer>::Saved),
+}
+
+impl ConvNorm {
+    /// The gradients that are both `wanted` and asked for by the pass.
+    fn gradients(
+        &self,
+        (x, y, moments): (&Tensor, &Tensor, &Moments),
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+        wanted: Wanted,
+    ) -> Result<Option<Tensor>> {
+        let Self { conv, norm } = self;
+        let w = pass.params.weight(conv.weight);
+        let scale = norm.scale_shift(pass.params).map(|(scale, _)| scale);
+        let found = conv_norm::backward(grad, x, w, y, scale, moments, &conv.window, conv.prelude, wanted)?;
+        if let (Some(gradients), Some(of_weight)) = (pass.gradients.as_deref_mut(), found.w) {
+            gradients.add(conv.weight, of_weight)?;
+            if let Some(bias) = conv.bias {
+                gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
+            }
+            if let Some((of_scale, of_shift)) = found.scale_shift {
+                norm.add(gradients, of_scale, of_shift)?;
+            }
+        }
+        Ok(found.x)
+    }
+}
+
+impl Layer for ConvNorm {
+    type Saved = ConvNormSaved;
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, ConvNormSaved)> {
+        let Self { conv, norm } = self;
+        if pass.mode == Mode::Eval {
+            let (y, of_conv) = conv.forward(x, pass)?;
+            let (z, of_norm) = norm.forward(&y, pass)?;
+            return Ok((z, ConvNormSaved::Eval(of_conv, of_norm)));
+        }
+        let weights = (pass.params.weight(conv.weight), conv.bias.map(|bias| pass.params.weight(bias)));
+        let affine = norm.scale_shift(pass.params);
+        let Normalized { y, z, moments } =
+            conv_norm::forward_train(x, weights, affine, norm.eps, &conv.window, conv.prelude)?;
+        norm.report(&moments, pass);
+        Ok((z, ConvNormSaved::Train { x: x.clone(), y, moments }))
+    }
+
+    fn backward(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        match saved {
+            ConvNormSaved::Train { x, y, moments } => {
+                let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
+                let gx = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
+                Ok(gx.expect("an input's gradient was wanted"))
+            }
+            ConvNormSaved::Eval(of_conv, of_norm) => {
+                let grad = self.norm.backward(of_norm, grad, pass)?;
+                self.conv.backward(of_conv, &grad, pass)
+            }
+        }
+    }
+
+    fn backward_weights(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
+        match saved {
+            ConvNormSaved::Train { x, y, moments } => {
+                self.gradients((&x, &y, &moments), grad, pass, Wanted::Weights).map(drop)
+            }
+            ConvNormSaved::Eval(of_conv, of_norm) => {
+                let grad = self.norm.backward(of_norm, grad, pass)?;
+                self.conv.backward_weights(of_conv, &grad, pass)
+            }
+        }
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(self.conv.sketch(params)?.then(self.norm.sketch(params)?))
+    }
+}
