@@ -31,7 +31,7 @@ pub(crate) struct Export {
     /// Directory of a run, or a genotype (YAML, JSON, NAS-Bench-201's string or DARTS's tuple, as a file or as text)
     #[arg(value_name = "RUN|GENOTYPE")]
     subject: PathBuf,
-    /// One or more of yaml, json, nb201, darts, dot, svg, and with weights safetensors, onnx, pytorch, rust; or all
+    /// One or more of yaml, json, nb201, darts, dot, svg, png, and with weights safetensors, onnx, pytorch, rust; or all
     #[arg(long, value_name = "FORMAT", required = true, value_delimiter = ',', value_parser = wanted)]
     format: Vec<Wanted>,
     /// A genotype's space: a file, or a shipped name [default: the shipped one that the genotype names; nas-bench-201

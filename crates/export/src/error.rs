@@ -62,7 +62,17 @@ pub enum Error {
     /// A file of tensors could not be read or made.
     #[error(transparent)]
     Container(#[from] ::safetensors::SafeTensorError),
+    /// A drawing could not be made into pixels.
+    #[error("drawing: {0}")]
+    Drawing(String),
     /// The writer failed.
     #[error(transparent)]
     Write(#[from] std::io::Error),
+}
+
+impl Error {
+    /// What a library says of a drawing.
+    pub(crate) fn drawing(error: impl std::fmt::Display) -> Self {
+        Self::Drawing(error.to_string())
+    }
 }

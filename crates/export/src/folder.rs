@@ -95,7 +95,7 @@ fn section(format: Format, trained: Option<&Trained>) -> String {
         Format::Nb201 => format!("## {file}\n\nThe genotype as the string of NAS-Bench-201.\n\n"),
         Format::Darts => format!("## {file}\n\nThe genotype as the tuple of DARTS's `genotypes.py`.\n\n"),
         Format::Dot => format!("## {file}\n\nThe cells, for Graphviz: `dot -Tpdf {file} -o cells.pdf`.\n\n"),
-        Format::Svg => format!("## {file}\n\nThe cells, drawn.\n\n"),
+        Format::Svg | Format::Png => format!("## {file}\n\nThe cells, drawn.\n\n"),
         Format::Safetensors => format!(
             "## {file}\n\nThe weights as strait names them, channels last. The key `strait` of the file's metadata holds the\ngenotype, the space and what is said above, in JSON. `strait verify {file}` checks it, `strait predict {file} IMAGE`\nclassifies.\n\n"
         ),

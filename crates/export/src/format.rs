@@ -17,6 +17,8 @@ pub enum Format {
     Dot,
     /// The cells as a picture.
     Svg,
+    /// The cells as a picture of pixels.
+    Png,
     /// Weights, running statistics and, in the header, everything needed to run them.
     Safetensors,
     /// The network, for the runtimes of others.
@@ -30,19 +32,20 @@ pub enum Format {
 /// A name that belongs to no format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx, pytorch, rust"
+    "unknown format `{0}`; expected one of yaml, json, nb201, darts, dot, svg, png, safetensors, onnx, pytorch, rust"
 )]
 pub struct UnknownFormat(pub String);
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Yaml,
         Self::Json,
         Self::Nb201,
         Self::Darts,
         Self::Dot,
         Self::Svg,
+        Self::Png,
         Self::Safetensors,
         Self::Onnx,
         Self::Pytorch,
@@ -59,6 +62,7 @@ impl Format {
             Self::Darts => "darts",
             Self::Dot => "dot",
             Self::Svg => "svg",
+            Self::Png => "png",
             Self::Safetensors => "safetensors",
             Self::Onnx => "onnx",
             Self::Pytorch => "pytorch",
@@ -76,6 +80,7 @@ impl Format {
             Self::Darts => "genotype.darts",
             Self::Dot => "genotype.dot",
             Self::Svg => "genotype.svg",
+            Self::Png => "genotype.png",
             Self::Safetensors => "network.safetensors",
             Self::Onnx => "network.onnx",
             Self::Pytorch => "model.py",

@@ -2,7 +2,7 @@
 //!
 //! A search ends in a [`Genotype`]; this crate gives it away in the forms in which others take
 //! it, one file and one function each: [`yaml`] and [`json`] for strait itself, [`nb201`] and [`darts`] for the
-//! literature's tools, [`dot`] and [`svg`] for people, [`safetensors`] with weights for whoever runs it next, and [`onnx`], [`pytorch`]
+//! literature's tools, [`dot`], [`svg`] and [`png`] for people, [`safetensors`] with weights for whoever runs it next, and [`onnx`], [`pytorch`]
 //! and [`rust`] for those who never heard of strait; [`folder`] puts several side by side and says how to use each.
 //!
 //! The one design decision: **every writer takes plain values and a `&mut dyn Write`.** What a form can say besides the
@@ -40,6 +40,7 @@ pub mod folder;
 pub mod json;
 pub mod nb201;
 pub mod onnx;
+pub mod png;
 pub mod pytorch;
 pub mod rust;
 pub mod safetensors;
@@ -79,6 +80,7 @@ pub fn write(
         Format::Darts => darts::write(genotype, card, out),
         Format::Dot => dot::write(genotype, card, out),
         Format::Svg => svg::write(genotype, card, out),
+        Format::Png => png::write(genotype, card, out),
         Format::Safetensors => safetensors::write(genotype, card, network()?.values(), out),
         Format::Onnx => onnx::write(genotype, card, network()?, onnx::BatchNorms::Kept, out),
         Format::Pytorch => pytorch::write(genotype, card, network()?, out),

@@ -78,7 +78,7 @@ fn every_format_is_known_by_its_name() {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
     let refused = "tflite".parse::<Format>().map_err(|error| error.to_string());
-    let expected = "unknown format `tflite`; expected one of yaml, json, nb201, darts, dot, svg, safetensors, onnx, pytorch, rust";
+    let expected = "unknown format `tflite`; expected one of yaml, json, nb201, darts, dot, svg, png, safetensors, onnx, pytorch, rust";
     assert_eq!(refused, Err(expected.to_owned()));
 }
 
@@ -88,6 +88,25 @@ fn pictures_are_those_that_were_looked_at() -> Result<(), Error> {
     insta::assert_snapshot!("svg_darts", written(Format::Svg, &darts_v2())?);
     insta::assert_snapshot!("svg_mlp", written(Format::Svg, &mlp())?);
     insta::assert_snapshot!("svg_chain", written(Format::Svg, &chain(27))?);
+    Ok(())
+}
+
+/// The same drawing: twice as large, on white, with text in it. (How letters come out to the last bit is resvg's.)
+#[test]
+fn pixels_show_what_is_drawn() -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    write(Format::Png, &nb201(), &card(), None, &mut bytes)?;
+    let pixels = resvg::tiny_skia::Pixmap::decode_png(&bytes).map_err(Error::drawing)?;
+    let svg = written(Format::Svg, &nb201())?;
+    let document = roxmltree::Document::parse(&svg).expect("it is XML");
+    let view = document.root_element().attribute("viewBox").expect("it has one");
+    let size: Vec<f64> = view.split(' ').skip(2).map(|number| number.parse().expect("a number")).collect();
+    for (found, drawn) in [pixels.width(), pixels.height()].into_iter().zip(size) {
+        assert!((f64::from(found) - 2.0 * drawn).abs() <= 2.0, "{found} {drawn}"); // whole pixels
+    }
+    let dark = pixels.pixels().iter().filter(|pixel| pixel.red() < 80 && pixel.blue() < 80).count();
+    assert_eq!(pixels.pixel(0, 0).map(|pixel| (pixel.red(), pixel.alpha())), Some((255, 255)));
+    assert!(dark > 500, "{dark}"); // the letters
     Ok(())
 }
 
