@@ -36,7 +36,7 @@ fn accuracy(value: &Value) -> f64 {
 fn every_sub_command_explains_itself() {
     for command in [
         "search", "check", "new", "derive", "train", "eval", "export", "convert", "verify", "predict",
-        "data", "lab", "list", "bench",
+        "report", "data", "lab", "list", "bench",
     ] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
@@ -492,7 +492,7 @@ fn predict_classifies_pictures_and_rows() {
     run(&["predict", file, "row.csv"]).success().stdout(contains("row.csv row 1\t"));
     fs::write(bench().path().join("short.csv"), "1,2,3").expect("writable");
     refuses(&["predict", file, "short.csv"], "short.csv:1");
-    refuses(&["predict", file, "everything"], "no PNG and no JPEG");
+    refuses(&["predict", file, "data"], "no PNG and no JPEG");
     refuses(&["predict", file, "toy.yaml"], "toy.yaml");
 }
 
@@ -580,4 +580,93 @@ fn a_disconnected_child_is_told_to_people_and_to_scripts() {
         assert!(told["error"].as_str().is_some_and(|error| error.contains("cell")), "{told}");
     }
     run(&["derive", "cut"]).code(1).stdout("").stderr(contains("--rule sampled"));
+}
+
+#[test]
+fn recipes_lie_under_every_other_setting() {
+    let args =
+        ["train", "run", "--recipe", "quick", "--epochs", "1", "--set", "mixup=0.2", "--set", "cutmix=1"];
+    let found = json(&[&args[..], &["--set", "accumulate=2", "--out", "by-recipe", "--json"]].concat());
+    accuracy(&found["test_accuracy"]);
+    let config = fs::read_to_string(bench().path().join("by-recipe/train.yaml")).expect("text");
+    for line in ["epochs: 1\n", "ema: 0.995", "label_smoothing: 0.05", "accumulate: 2"] {
+        assert!(config.contains(line), "{line} is missing in\n{config}");
+    }
+    assert_eq!(json(&["eval", "by-recipe", "--json"])["confusion"], found["confusion"]);
+    refuses(&["train", "run", "--recipe", "drats"], "expected one of quick, darts-cifar");
+    refuses(&["train", "run", "--set", "cutmix=-1", "--out", "no"], "cutmix");
+}
+
+#[test]
+fn several_seeds_have_a_mean_and_a_spread() {
+    let args = ["train", "run", "--epochs", "1", "--seeds", "2", "--out", "seeds", "--json"];
+    let found = json(&args);
+    let runs = found["runs"].as_array().expect("a list");
+    let accuracies: Vec<f64> = runs.iter().map(|run| accuracy(&run["test_accuracy"])).collect();
+    let mean = (accuracies[0] + accuracies[1]) / 2.0;
+    assert!((accuracy(&found["test_accuracy_mean"]) - mean).abs() < 1e-12);
+    let deviation = (accuracies[0] - accuracies[1]).abs() / 2f64.sqrt(); // of a sample of two
+    assert!((found["test_accuracy_deviation"].as_f64().expect("a number") - deviation).abs() < 1e-12);
+    assert!(bench().path().join("seeds/seed1/result.json").is_file());
+    for run in runs {
+        let right: u64 = (0..10).map(|i| run["confusion"][i][i].as_u64().expect("a count")).sum();
+        assert!((right as f64 / 40.0 - accuracy(&run["test_accuracy"])).abs() < 1e-12);
+        assert!(run["test_top5"].as_f64() >= run["test_accuracy"].as_f64());
+    }
+}
+
+#[test]
+fn a_child_may_start_from_its_supernet() {
+    let args = ["train", "run", "--epochs", "1", "--inherit", "run", "--out", "inherited"];
+    run(&args).success().stderr(contains("start from the supernet"));
+    refuses(&["train", "run", "--epochs", "1", "--inherit", "data", "--out", "no"], "no run here");
+}
+
+#[test]
+fn a_report_is_one_file_that_asks_for_nothing() {
+    run(&["report", "run", "-o", "report.html"])
+        .success()
+        .stdout(contains("After 3 epochs on the space toy"));
+    let page = fs::read_to_string(bench().path().join("report.html")).expect("text");
+    assert!(page.len() < 1 << 20 && !page.contains("src=") && !page.contains("href="));
+    assert_eq!(page.matches("\"noise\"").count(), 0);
+    run(&["report", "run", "run", "--tensorboard", "events"])
+        .success()
+        .stdout(contains("tensorboard --logdir"));
+    let mut files = fs::read_dir(bench().path().join("events/run")).expect("a folder");
+    let file = fs::read(files.next().expect("a file").expect("readable").path()).expect("readable");
+    assert_eq!(file[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
+    refuses(&["report", "data"], "no run here");
+}
+
+/// The page and its data while a search runs, and nothing to a stranger's name.
+#[test]
+fn a_search_can_be_watched_while_it_runs() {
+    use std::io::{BufRead, BufReader, Write};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .current_dir(bench().path())
+        .args([
+            "search", "toy.yaml", "--data", "idx:data", "--epochs", "4000", "--out", "watched", "--live", "0",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let address = lines.filter_map(|line| Some(line.split_once("live: http://")?.1.to_owned())).next();
+    let address = address.expect("an address");
+    let ask = |path: &str, host: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    assert!(ask("/", &address).contains("<title>strait: report</title>"));
+    let data = ask("/data.json", &address);
+    assert!(data.starts_with("HTTP/1.1 200") && data.contains("\"live\":true"), "{data}");
+    assert!(ask("/config.yaml", &address).starts_with("HTTP/1.1 404"));
+    assert!(ask("/", "example.com").starts_with("HTTP/1.1 403"));
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use strait::{controller, data, export, lab, space, trainer};
+use strait::{controller, data, export, lab, report, space, trainer};
 
 /// Exit code of a wrong command line or an invalid input.
 pub(crate) const MISUSE: u8 = 2;
@@ -81,6 +81,7 @@ fn is_misuse(error: &(dyn Error + 'static)) -> bool {
         || error.is::<space::GenotypeError>()
         || error.is::<space::WordError>()
         || matches!(error.downcast_ref(), Some(export::Error::Genotype(_)))
+        || matches!(error.downcast_ref(), Some(report::Error::Run(error)) if error.is_misuse())
         || matches!(
             error.downcast_ref(),
             Some(lab::Error::Setting { .. } | lab::Error::Flat | lab::Error::Tau(_))

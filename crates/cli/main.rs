@@ -9,6 +9,7 @@ mod commands;
 mod console;
 mod failure;
 mod interrupt;
+mod live;
 mod log;
 mod model;
 mod options;

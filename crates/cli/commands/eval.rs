@@ -8,7 +8,7 @@ use strait::Device;
 use strait::controller::estimators;
 use strait::data::{DataSpec, TestData, TrainData};
 use strait::ops::Catalog;
-use strait::trainer::{Retraining, RunDir};
+use strait::trainer::{Exam, Retraining, RunDir};
 
 use crate::options::{self, Finished, Subject, dataset};
 use crate::{answer::Answer, console::Console, failure::Failure};
@@ -43,7 +43,12 @@ impl Eval {
         }
         if run.path().join("train.yaml").is_file() {
             console.note("measuring the trained child on the test part");
-            found["test_accuracy"] = json!(self.trained(&run, &device)?);
+            if let Some(exam) = self.trained(&run, &device)? {
+                found["test_accuracy"] = json!(exam.score.accuracy);
+                found["test_top5"] = json!(exam.top5);
+                found["per_class"] = json!(exam.per_class());
+                found["confusion"] = json!(exam.confusion);
+            }
         }
         Answer::either(self.json, &found, || words(&found, &self.run))
     }
@@ -60,8 +65,8 @@ impl Eval {
         Ok(())
     }
 
-    /// The accuracy of a child that is trained to the end; of one that is not there is none to report.
-    fn trained(&self, run: &RunDir, device: &Device) -> Result<Option<f64>, Failure> {
+    /// The exam of a child that is trained to the end; of one that is not there is none to report.
+    fn trained(&self, run: &RunDir, device: &Device) -> Result<Option<Exam>, Failure> {
         let catalog = Catalog::standard();
         let Subject { space, genotype, .. } = Subject::of(run, &catalog)?;
         let mut config = run.train_config()?;
@@ -78,7 +83,7 @@ impl Eval {
         let mut training =
             Retraining::new(&space, &genotype, &catalog, &TrainData::of(data)?, config, device)?;
         let ended = training.resume(run)? && training.epoch() == epochs;
-        Ok(if ended { Some(training.test(&TestData::of(tested)?)?.accuracy) } else { None })
+        Ok(if ended { Some(training.examine(&TestData::of(tested)?)?) } else { None })
     }
 }
 

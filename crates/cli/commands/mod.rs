@@ -11,6 +11,7 @@ mod lab;
 mod list;
 mod new;
 mod predict;
+mod report;
 mod search;
 mod train;
 mod verify;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Data(data::Data),
     /// Measure bias and variance of the estimators where the truth is known: numbers and pictures
     Lab(lab::Lab),
+    /// Show runs as one HTML page that opens from disk
+    Report(report::Report),
     /// List what strait knows: spaces, operations, data, estimators
     List(list::List),
     /// Measure how fast this machine searches
@@ -70,6 +73,7 @@ impl Command {
             Self::Verify(args) => args.run(),
             Self::Data(args) => args.run(),
             Self::Lab(args) => args.run(),
+            Self::Report(args) => args.run(),
             Self::List(args) => args.run(),
             Self::Bench(args) => args.run(console),
         }

@@ -16,7 +16,9 @@ use strait::trainer::{Decision, Gap, Machine, RunDir, Search as Searcher, Search
 use super::check::grouped;
 use super::derive::disconnected;
 use super::export::bytes;
+use super::report::write_events;
 use super::train::{Child, child_layout};
+use crate::live;
 use crate::model::card;
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
@@ -63,6 +65,12 @@ pub(crate) struct Search {
     /// Replace a run that is in the way
     #[arg(long)]
     force: bool,
+    /// Show the search while it runs, on a page of this machine only: http://127.0.0.1:PORT [default port: 8080]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8080")]
+    live: Option<u16>,
+    /// Write TensorBoard's event files to the directory `tensorboard` of the run, once it is done
+    #[arg(long)]
+    tensorboard: bool,
     /// Save inside an epoch every so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = options::minutes)]
     save_every: f64,
@@ -119,6 +127,9 @@ impl Search {
         log.begin(run.path())?;
         let machine = Machine::new(self.machine.threads(), &[("run", run.path().display().to_string())]);
         run.write_machine(&machine)?;
+        if let Some(port) = self.live {
+            console.note(&format!("live: http://{}", live::serve(run.path(), port)?));
+        }
         if self.resume.is_some() {
             search.resume(&run)?;
         }
@@ -139,10 +150,13 @@ impl Search {
             let from_scratch =
                 Child { space: &plan.space, genotype: &outcome.genotype, data, catalog: &catalog };
             let score = from_scratch.train(train, &device, &drive)?;
-            outcome.test_accuracy = Some(score.accuracy);
+            outcome.test_accuracy = Some(score.score.accuracy);
         }
         run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;
         run.write_machine(&machine.finish())?;
+        if self.tensorboard {
+            write_events(&[run.path()], &run.path().join("tensorboard"))?;
+        }
         outcome.answer(self.json, &plan, run.path(), begun.elapsed().as_secs_f64())
     }
 
@@ -232,7 +246,8 @@ impl Outcome {
              next\n  \
              strait train {run} --epochs 100         train the child longer, or wider with --channels\n  \
              strait derive {run} --rule sampled:100  another decision from the same logits\n  \
-             strait export {run} --format dot         or onnx, svg, safetensors: strait export --help\n",
+             strait export {run} --format all -o exported  onnx, pytorch, rust, safetensors, svg, …\n  \
+             strait report {run} -o report.html      the whole run as one page\n",
             genotype = self.genotype,
             supernet = self.supernet_accuracy,
             derived = self.derived_accuracy,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use strait::Device;
 use strait::data::{DataInfo, DataSpec, Dataset, TestData, TrainData};
 use strait::ops::Catalog;
 use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
-use strait::trainer::{Layer, Machine, Retraining, RunDir, Score, SearchConfig, TrainConfig};
+use strait::trainer::{Exam, Layer, Machine, Retraining, RunDir, Score, SearchConfig, TrainConfig};
 
 use super::check::grouped;
-use crate::options::{self, Settings, Subject, create_run, data_flag, dataset};
+use crate::options::{self, Finished, Settings, Subject, create_run, data_flag, dataset, quoted};
 use crate::progress::{Drive, Training};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -22,9 +22,12 @@ Examples:
   strait train runs/digits-seed0 --epochs 200 --channels 32
   strait train genotype.yaml --space my.yaml --data cifar10:data/cifar-10-batches-bin --out runs/final
   strait train '|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_1x1~2|' --data idx:fashion
+  strait train runs/darts-seed0 --recipe darts-cifar --epochs 100 --data cifar10:data/cifar-10-batches-bin
+  strait train runs/digits-seed0 --recipe quick --seeds 3
   strait train --resume runs/final
 
-Settings come from those of the run, or of the space, then --config, the flags and --set.";
+Settings come from those of the run, or of the space, then the recipe, --config, the flags and --set. Recipes are quick,
+darts-cifar, gdas-cifar, nas-bench-201 and darts-imagenet; a run's train.yaml shows what came of it all.";
 
 /// `strait train`
 #[derive(Args, Debug)]
@@ -40,6 +43,15 @@ pub(crate) struct Train {
     /// What to learn from (`strait list data`) [default: the run's]
     #[arg(long, value_name = "DATA")]
     data: Option<DataSpec>,
+    /// A published recipe, under every other setting: quick, darts-cifar, gdas-cifar, nas-bench-201, darts-imagenet
+    #[arg(long, value_name = "NAME", value_parser = recipe)]
+    recipe: Option<String>,
+    /// Start from the weights of this search's supernet, where names and shapes agree
+    #[arg(long, value_name = "RUN")]
+    inherit: Option<PathBuf>,
+    /// Train so many times, with seeds from --seed on, and report mean and spread
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: Option<u64>,
     /// Passes over the training part
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -59,7 +71,7 @@ pub(crate) struct Train {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted training, with its own settings
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["subject", "space", "data", "epochs", "channels", "cells", "batch", "seed", "out", "config", "set", "force"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["subject", "space", "data", "recipe", "inherit", "seeds", "epochs", "channels", "cells", "batch", "seed", "out", "config", "set", "force"])]
     resume: Option<PathBuf>,
     /// Replace a run that is in the way
     #[arg(long)]
@@ -85,43 +97,91 @@ pub(crate) struct Child<'a> {
 }
 
 impl Train {
-    /// Trains and tests.
+    /// Trains and tests, once or with several seeds.
     pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
-        let begun = Instant::now();
         let (device, catalog) = (self.machine.open()?, Catalog::standard());
-        let reopened = self.resume.as_deref().map(RunDir::open).transpose()?;
-        let (Subject { space, genotype, .. }, config) = match &reopened {
-            Some(run) => (Subject::of(run, &catalog)?, run.train_config()?),
-            None => self.plan(&catalog)?,
+        if let Some(path) = &self.resume {
+            let run = RunDir::open(path)?;
+            let (subject, config) = (Subject::of(&run, &catalog)?, run.train_config()?);
+            let told = self.once(&subject, config, Some(run), &device, console, log)?;
+            return Answer::either(self.json, &told, || words(&told));
+        }
+        let (subject, config) = self.plan(&catalog)?;
+        let Some(n) = self.seeds else {
+            let told = self.once(&subject, config, None, &device, console, log)?;
+            return Answer::either(self.json, &told, || words(&told));
         };
+        let mut told = Vec::new();
+        for seed in (config.seed..).take(n as usize) {
+            console.note(&format!("seed {seed}"));
+            told.push(self.once(
+                &subject,
+                TrainConfig { seed, ..config.clone() },
+                None,
+                &device,
+                console,
+                log,
+            )?);
+        }
+        let accuracies: Vec<f64> = told.iter().filter_map(|one| one["test_accuracy"].as_f64()).collect();
+        let (mean, deviation) = spread(&accuracies);
+        let all = json!({
+            "test_accuracy_mean": mean, "test_accuracy_deviation": deviation, "seeds": n, "runs": told,
+        });
+        Answer::either(self.json, &all, || {
+            let lines: String = told
+                .iter()
+                .map(|one| {
+                    format!(
+                        "seed {:<4} {:.4}  {}\n",
+                        one["seed"],
+                        one["test_accuracy"].as_f64().unwrap_or_default(),
+                        one["run"].as_str().unwrap_or_default()
+                    )
+                })
+                .collect();
+            format!(
+                "{lines}test accuracy  {mean:.4} ± {deviation:.4} over {n} seeds (mean, standard deviation of the seeds)\n"
+            )
+        })
+    }
+
+    /// One training, from its start or from where its run stands.
+    fn once(
+        &self,
+        Subject { space, genotype, .. }: &Subject,
+        config: TrainConfig,
+        reopened: Option<RunDir>,
+        device: &Device,
+        console: &Console,
+        log: &RunLog,
+    ) -> Result<Value, Failure> {
+        let (begun, catalog) = (Instant::now(), Catalog::standard());
         let data = dataset(&config.data)?;
-        let layout = child_layout(&space, &genotype, &config, data.info(), &catalog)?;
-        let params = layout.cost(&catalog)?.params;
-        let run = reopened.map_or_else(|| self.create(&space, &genotype, &config), Ok)?;
+        let layout = child_layout(space, genotype, &config, data.info(), &catalog)?;
+        let cost = layout.cost(&catalog)?;
+        config.inherit.as_deref().map(RunDir::view).transpose()?; // before a directory is made
+        let run = reopened.map_or_else(|| self.create(space, genotype, &config), Ok)?;
         log.begin(run.path())?;
         let machine = Machine::new(self.machine.threads(), &[("run", run.path().display().to_string())]);
         run.write_machine(&machine)?;
         let again = format!("go on with: strait train --resume {}", run.path().display());
         let drive = Drive { run: &run, console, minutes: self.save_every, again };
-        let epochs = config.epochs;
-        let child = Child { space: &space, genotype: &genotype, data, catalog: &catalog };
-        let Score { accuracy, loss } = child.train(config, &device, &drive)?;
-        let result =
-            json!({ "test_accuracy": accuracy, "test_loss": loss, "epochs": epochs, "params": params });
-        run.write("result.json", format!("{result:#}\n").as_bytes())?;
+        let (epochs, seed) = (config.epochs, config.seed);
+        let classes = data.info().classes.clone();
+        let child = Child { space, genotype, data, catalog: &catalog };
+        let exam = child.train(config, device, &drive)?;
+        let Score { accuracy, loss } = exam.score;
+        let mut told = json!({
+            "test_accuracy": accuracy, "test_loss": loss, "test_top5": exam.top5, "epochs": epochs, "seed": seed,
+            "params": cost.params, "macs": cost.macs, "classes": classes, "per_class": exam.per_class(),
+            "confusion": exam.confusion,
+        });
+        run.write("result.json", format!("{told:#}\n").as_bytes())?;
         run.write_machine(&machine.finish())?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let mut answer = result;
-        answer["seconds"] = json!(seconds);
-        answer["run"] = json!(run.path().display().to_string());
-        Answer::either(self.json, &answer, || {
-            let params = grouped(&params.to_string());
-            let run = run.path().display();
-            format!(
-                "test accuracy  {accuracy:.4}, once, after {epochs} epochs\nparameters     {params}\ntime           {seconds:.0} s\nrun            {run}\n\n\
-                 next\n  strait export {run} --format safetensors -o weights.safetensors\n"
-            )
-        })
+        told["seconds"] = json!(begun.elapsed().as_secs_f64());
+        told["run"] = json!(run.path().display().to_string());
+        Ok(told)
     }
 
     fn plan(&self, catalog: &Catalog) -> Result<(Subject, TrainConfig), Failure> {
@@ -135,6 +195,7 @@ impl Train {
             ("cells", number(self.cells)),
             ("batch", number(self.batch)),
             ("seed", self.seed.map(|n| n.to_string())),
+            ("inherit", self.inherit.as_ref().map(|path| quoted(path.display().to_string()))),
         ])?;
         let origin = subject.space.name();
         let search = match &subject.run {
@@ -142,13 +203,21 @@ impl Train {
             None => SearchConfig::resolve(&[Layer::Space { origin, space: &subject.space }])?,
         };
         let base = serde_yaml::to_value(TrainConfig::from(&search))?;
-        let config = TrainConfig::resolve(&given.over(Layer::Value { origin, value: &base }))?;
+        let mut layers = given.over(Layer::Value { origin, value: &base });
+        if let Some(recipe) = self.recipe.as_deref().and_then(TrainConfig::recipe) {
+            layers.insert(1, recipe);
+        }
+        let config = TrainConfig::resolve(&layers)?;
         Ok((subject, config))
     }
 
     fn create(&self, space: &Space, genotype: &Genotype, config: &TrainConfig) -> Result<RunDir, Failure> {
-        let named = || PathBuf::from(format!("runs/{}-trained-seed{}", space.name(), config.seed));
-        let run = create_run(&self.out.clone().unwrap_or_else(named), self.force)?;
+        let path = match (&self.out, self.seeds) {
+            (Some(out), Some(_)) => out.join(format!("seed{}", config.seed)),
+            (Some(out), None) => out.clone(),
+            (None, _) => PathBuf::from(format!("runs/{}-trained-seed{}", space.name(), config.seed)),
+        };
+        let run = create_run(&path, self.force)?;
         run.write_genotype(genotype)?;
         run.write_train(config, space.yaml())?;
         Ok(run)
@@ -162,13 +231,24 @@ impl Child<'_> {
         config: TrainConfig,
         device: &Device,
         drive: &Drive<'_>,
-    ) -> Result<Score, Failure> {
+    ) -> Result<Exam, Failure> {
         let (train, test) = (TrainData::of(self.data.clone())?, TestData::of(self.data.clone())?);
         drive.run.write_train(&config, self.space.yaml())?;
+        let inherited = config.inherit.clone();
         let mut training = Retraining::new(self.space, self.genotype, self.catalog, &train, config, device)?;
-        training.resume(drive.run)?;
+        if !training.resume(drive.run)?
+            && let Some(parent) = inherited
+        {
+            let search = Finished::open(&parent, None, self.catalog, device)?.search;
+            let found = training.inherit(search.params())?;
+            let all = training.params().n_weights();
+            drive
+                .console
+                .note(&format!("{found} of {all} tensors start from the supernet in {}", parent.display()));
+            training.save(drive.run)?; // or a run that is killed at once would forget them
+        }
         drive.to_the_end(Training(&mut training, &train))?;
-        Ok(training.test(&test)?)
+        Ok(training.examine(&test)?)
     }
 }
 
@@ -189,4 +269,44 @@ pub(crate) fn child_layout(
         cells,
     };
     Ok(space.layout(&request, catalog)?.child(genotype)?)
+}
+
+/// What a person reads of one training.
+fn words(told: &Value) -> String {
+    let number = |key: &str| told[key].as_f64().unwrap_or_default();
+    let run = told["run"].as_str().unwrap_or_default();
+    let top5 =
+        told["test_top5"].as_f64().map_or_else(String::new, |top5| format!("\ntop-5          {top5:.4}"));
+    let worst = told["per_class"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .zip(told["classes"].as_array().into_iter().flatten());
+    let worst = worst.filter_map(|(share, class)| Some((share.as_f64()?, class.as_str()?)));
+    let worst = worst.min_by(|a, b| a.0.total_cmp(&b.0));
+    let worst =
+        worst.map_or_else(String::new, |(share, class)| format!("\nhardest class  {class}, {share:.4}"));
+    format!(
+        "test accuracy  {:.4}, once, after {} epochs{top5}{worst}\nparameters     {}\ntime           {:.0} s\nrun            {run}\n\n\
+         next\n  strait export {run} --format all -o exported\n  strait report {run} -o report.html\n",
+        number("test_accuracy"),
+        told["epochs"],
+        grouped(&told["params"].to_string()),
+        number("seconds"),
+    )
+}
+
+/// Mean and standard deviation (of the sample; 0 of one value).
+fn spread(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n.max(1.0);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt())
+}
+
+fn recipe(name: &str) -> Result<String, String> {
+    match TrainConfig::recipe(name) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err(format!("expected one of {}", TrainConfig::recipes().join(", "))),
+    }
 }

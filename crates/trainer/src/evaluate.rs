@@ -329,22 +329,6 @@ pub(crate) fn recalibrated_child(
     moments.replace(params)
 }
 
-/// The score of a trained network on `subset`, with its own running statistics.
-pub(crate) fn test(
-    network: &Network,
-    params: &ParamStore,
-    subset: &Subset,
-    batch: usize,
-    normalize: &Normalize,
-) -> Result<Score, Error> {
-    let mut tally = Tally::default();
-    for (pass, batch) in loader(subset, BatchPlan::sequential(batch), normalize, params)?.enumerate() {
-        let run: &Run<'_> = &|x, _, forward| logits(network, x, forward);
-        evaluate(params, run, &batch?, pass as u64, Seed::default(), &mut tally)?;
-    }
-    Ok(tally.score().unwrap_or_default())
-}
-
 /// Marks the passes whose statistics are known apart from those that make them.
 const HELD_OUT: u64 = 1 << 31;
 

@@ -21,7 +21,9 @@ mod checkpoint;
 mod enumerate;
 mod error;
 mod evaluate;
+mod exam;
 mod machine;
+mod mix;
 mod retrain;
 mod run_dir;
 mod schedule;
@@ -38,6 +40,7 @@ pub use config::{
 pub use derive::Decision;
 pub use error::{Error, FileError};
 pub use evaluate::Gap;
+pub use exam::Exam;
 pub use machine::Machine;
 pub use retrain::Retraining;
 pub use run_dir::{Overwrite, RunDir};

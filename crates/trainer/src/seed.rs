@@ -33,6 +33,8 @@ pub enum Stream {
     Derivation = 9,
     /// Which examples go to the weights.
     Split = 10,
+    /// Mixtures of training examples.
+    Mix = 11,
 }
 
 impl Seed {

@@ -4,6 +4,7 @@
 //! spoke against the published settings we follow those: the weights train alone first, since early on candidates
 //! without weights look better; τ starts at 2, not 10, because α hardly moves above; α does not decay.
 
+mod recipes;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -191,6 +192,20 @@ pub struct TrainConfig {
     pub drop_path: f64,
     /// Share of the label spread over all classes, in [0, 1).
     pub label_smoothing: f64,
+    /// Epochs at the start over which the learning rate rises in a straight line; the schedule takes the rest.
+    pub warmup_epochs: usize,
+    /// The learning rate's course from `weights.lr` to `weights.lr_min`.
+    pub schedule: Shape,
+    /// Strength of mixup, the `α` of its Beta distribution (0.2 is usual); 0: none.
+    pub mixup: f64,
+    /// Strength of CutMix, likewise (1 is usual); with both, every batch draws one of the two.
+    pub cutmix: f64,
+    /// Decay of the moving average of all weights, in [0, 1): what is tested and exported; 0: the last weights are.
+    pub ema: f64,
+    /// Batches whose gradients are averaged into one step, at least 1.
+    pub accumulate: usize,
+    /// A search's run whose supernet's weights the child starts from.
+    pub inherit: Option<PathBuf>,
     /// Width of the first stage; `null` takes the space's.
     pub channels: Option<usize>,
     /// Depth, as the space counts it; `null` takes the space's.
@@ -237,6 +252,20 @@ impl WeightsConfig {
 impl TrainConfig {
     /// Epochs of a training nobody has set them for.
     pub const EPOCHS: usize = 100;
+
+    /// The learning rate in an epoch, counted from 0: `lr·(e + 1)/(w + 1)` in the `w` epochs of warm-up, then the
+    /// schedule.
+    #[must_use]
+    pub fn lr(&self, epoch: usize) -> f64 {
+        let WeightsConfig { lr, lr_min, .. } = self.weights;
+        let warmup = self.warmup_epochs.min(self.epochs.saturating_sub(1));
+        match epoch.checked_sub(warmup) {
+            None => lr * (epoch + 1) as f64 / (warmup + 1) as f64,
+            Some(after) => {
+                Schedule { shape: self.schedule, from: lr, to: lr_min }.leaving(after, self.epochs - warmup)
+            }
+        }
+    }
 }
 
 /// What a search's settings say of the training that follows it.
@@ -254,6 +283,13 @@ impl From<&SearchConfig> for TrainConfig {
             augment: augment.unwrap_or(search.augment),
             drop_path,
             label_smoothing,
+            warmup_epochs: 0,
+            schedule: Shape::Cosine,
+            mixup: 0.0,
+            cutmix: 0.0,
+            ema: 0.0,
+            accumulate: 1,
+            inherit: None,
             channels,
             cells,
         }

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
 use super::{ArchConfig, SearchConfig, TauConfig, TrainConfig, TrainSettings, VERSION, WeightsConfig};
-use crate::Error;
+use crate::{Error, Shape};
 
 /// One layer of settings; what it does not mention stays as it was.
 #[derive(Clone, Copy, Debug)]
@@ -320,11 +320,20 @@ impl Settings for TrainConfig {
             &self.weights,
             ["weights.lr", "weights.lr_min", "weights.momentum", "weights.weight_decay", "weights.clip"],
         )?;
+        at_least("accumulate", self.accumulate, 1, "at least 1")?;
+        check("mixup", self.mixup, |x| (0.0..=100.0).contains(&x), STRENGTH)?;
+        check("cutmix", self.cutmix, |x| (0.0..=100.0).contains(&x), STRENGTH)?;
+        check("ema", self.ema, share, SHARE)?;
+        if self.schedule == Shape::Exponential && !(self.weights.lr > 0.0 && self.weights.lr_min > 0.0) {
+            let found = format!("exponential to {}", self.weights.lr_min);
+            return Err(("schedule", found, "weights.lr and weights.lr_min above 0 (set them first)"));
+        }
         check("drop_path", self.drop_path, share, SHARE)?;
         check("label_smoothing", self.label_smoothing, share, SHARE)
     }
 }
 
+const STRENGTH: &str = "a number from 0 to 100";
 const ESTIMATORS: &str = "gumbel-st, gdas, gumbel-soft, darts, st, gumbel-rao, reinmax, drnas, snas, proxyless, \
                           reinforce or exact";
 const ABOVE: &str = "a number above 0";
