@@ -96,6 +96,21 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
 }
 
 #[test]
+fn operations_are_measured_where_a_supernet_runs_them() {
+    let found = json(&["bench", "ops", "--space", "toy.yaml", "--batch", "2", "--tries", "1", "--json"]);
+    let [conv] = found["ops"].as_array().map(Vec::as_slice).expect("a list") else {
+        panic!("one operation computes something: {}", found["ops"])
+    };
+    assert_eq!((&conv["op"], &conv["input"]), (&Value::from("nor_conv_3x3"), &Value::from("32×32×4")));
+    for pass in ["forward", "backward"] {
+        for key in ["ms", "gflops", "gbs", "roofline_share"] {
+            assert!(conv[pass][key].as_f64().is_some_and(|value| value > 0.0), "{pass}: {key}");
+        }
+    }
+    refuses(&["bench", "ops", "--space", "nowhere"], "no file and no shipped space");
+}
+
+#[test]
 fn a_reader_who_has_seen_enough_is_no_failure() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_strait"))
         .args(["list", "ops"])

@@ -1,6 +1,7 @@
 //! `strait bench`: how fast this machine searches, and how fast it could.
 
 mod noise;
+mod ops;
 mod roofline;
 mod schedule;
 mod step;
@@ -20,6 +21,8 @@ pub(crate) struct Bench {
 enum What {
     /// Time whole steps of a search: one of the weights and one of the architecture, on noise
     Step(step::Step),
+    /// Time every operation where supernets run it, beside the roofline
+    Ops(ops::Ops),
 }
 
 impl Bench {
@@ -27,6 +30,7 @@ impl Bench {
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
         match &self.what {
             What::Step(args) => args.run(console),
+            What::Ops(args) => args.run(console),
         }
     }
 }
