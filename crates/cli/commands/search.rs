@@ -44,6 +44,9 @@ pub(crate) struct Search {
     /// What to learn from: digits, idx:DIR, cifar10:DIR, … (`strait list data`) [default: digits]
     #[arg(long, value_name = "DATA")]
     data: Option<DataSpec>,
+    /// Bring every picture of `--data folder:DIR` to this size
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = options::size)]
+    resize: Option<[usize; 2]>,
     /// Directory of the run, new or empty [default: runs/SPACE-seedN]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
@@ -60,7 +63,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Go on with an interrupted run, with its own settings
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["space", "data", "out", "estimator", "epochs", "batch", "seed", "config", "set", "force"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["space", "data", "resize", "out", "estimator", "epochs", "batch", "seed", "config", "set", "force"])]
     resume: Option<PathBuf>,
     /// Replace a run that is in the way
     #[arg(long)]
@@ -165,6 +168,7 @@ impl Search {
         let space = space(name, catalog)?;
         let given = self.settings.read(&[
             ("data.source", data_flag(self.data.as_ref())),
+            ("data.resize", self.resize.map(|side| format!("{side:?}"))),
             ("estimator", self.estimator.as_ref().map(quoted)),
             ("epochs", self.epochs.map(|n| n.to_string())),
             ("batch", self.batch.map(|n| n.to_string())),

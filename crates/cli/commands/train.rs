@@ -43,6 +43,9 @@ pub(crate) struct Train {
     /// What to learn from (`strait list data`) [default: the run's]
     #[arg(long, value_name = "DATA")]
     data: Option<DataSpec>,
+    /// Bring every picture of `--data folder:DIR` to this size
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = options::size)]
+    resize: Option<[usize; 2]>,
     /// A published recipe, under every other setting: quick, darts-cifar, gdas-cifar, nas-bench-201, darts-imagenet
     #[arg(long, value_name = "NAME", value_parser = recipe)]
     recipe: Option<String>,
@@ -71,7 +74,7 @@ pub(crate) struct Train {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted training, with its own settings
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["subject", "space", "data", "recipe", "inherit", "seeds", "epochs", "channels", "cells", "batch", "seed", "out", "config", "set", "force"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["subject", "space", "data", "resize", "recipe", "inherit", "seeds", "epochs", "channels", "cells", "batch", "seed", "out", "config", "set", "force"])]
     resume: Option<PathBuf>,
     /// Replace a run that is in the way
     #[arg(long)]
@@ -190,6 +193,7 @@ impl Train {
         let number = |n: Option<usize>| n.map(|n| n.to_string());
         let given = self.settings.read(&[
             ("data.source", data_flag(self.data.as_ref())),
+            ("data.resize", self.resize.map(|side| format!("{side:?}"))),
             ("epochs", number(self.epochs)),
             ("channels", number(self.channels)),
             ("cells", number(self.cells)),

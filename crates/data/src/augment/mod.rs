@@ -3,6 +3,7 @@
 mod crop;
 mod cutout;
 mod flip;
+mod rand_augment;
 
 use rand_chacha::ChaCha8Rng;
 use search_space::{Extent, Shape};
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Normalize};
 
-/// What is done to a training example, in this order: crop, flip, (normalize,) cutout.
+/// What is done to a training example, in this order: crop, flip, RandAugment, (normalize,) cutout.
 ///
 /// The defaults do nothing. Flat examples have no space to disturb and take none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// Zeros (black) around the example before a window of its own size is cut at random, in pixels or time steps; less than a side.
@@ -23,6 +24,16 @@ pub struct Augment {
     /// Side of the square (series: length of the span) set to zero after normalization, its center anywhere, clipped at the border
     /// (DeVries & Taylor, 2017); at most a side.
     pub cutout: usize,
+    /// Images of 1 or 3 channels: how many operations of RandAugment are drawn for each (2 is usual); 0: none.
+    pub rand_ops: usize,
+    /// Strength of all of them, 0 to 30 (9 is usual).
+    pub rand_strength: usize,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self { crop_padding: 0, flip: false, cutout: 0, rand_ops: 0, rand_strength: 9 }
+    }
 }
 
 impl Augment {
@@ -36,6 +47,16 @@ impl Augment {
         match shape.extent {
             Extent::Flat if *self != Self::default() => {
                 Err(Error::setting("augment", format!("{self:?}"), "nothing, for flat examples"))
+            }
+            Extent::Flat | Extent::Series { .. } if self.rand_ops > 0 => {
+                Err(Error::setting("augment.rand_ops", self.rand_ops, "0, for what is no picture"))
+            }
+            _ if self.rand_ops > 0 && ![1, 3].contains(&shape.channels) => {
+                let found = format!("{} of {} channels", self.rand_ops, shape.channels);
+                Err(Error::setting("augment.rand_ops", found, "0 unless pictures have 1 or 3 channels"))
+            }
+            _ if self.rand_strength > rand_augment::STRONGEST => {
+                Err(Error::setting("augment.rand_strength", self.rand_strength, "0 to 30"))
             }
             Extent::Series { .. } if self.flip => {
                 Err(Error::setting("augment.flip", true, "false, for series"))
@@ -63,6 +84,9 @@ impl Augment {
         }
         if self.flip {
             flip::apply(example, shape, rng);
+        }
+        if self.rand_ops > 0 {
+            rand_augment::apply(example, shape, self.rand_ops, self.rand_strength, rng);
         }
         if let Some(normalize) = normalize {
             normalize.apply(example);

@@ -70,7 +70,7 @@ fn a_hole_is_clipped_at_the_border() {
 #[test]
 fn padding_is_black_before_and_a_hole_is_zero_after_normalization() {
     let normalize = Normalize { mean: vec![0.5], deviation: vec![0.25] };
-    let settings = Augment { crop_padding: 2, flip: true, cutout: 1 };
+    let settings = Augment { crop_padding: 2, flip: true, cutout: 1, ..Augment::default() };
     let mut values = Vec::new();
     for seed in 0..50 {
         let mut example = [1.0; 9];
@@ -92,12 +92,12 @@ fn settings_fit_the_shape() -> Result<(), Error> {
     let flat = Shape { extent: Extent::Flat, channels: 4 };
     let none = Augment::default();
     none.check(flat)?;
-    Augment { crop_padding: 2, flip: true, cutout: 3 }.check(image(3, 4))?;
-    Augment { crop_padding: 3, flip: false, cutout: 4 }.check(SERIES)?;
+    Augment { crop_padding: 2, flip: true, cutout: 3, ..Augment::default() }.check(image(3, 4))?;
+    Augment { crop_padding: 3, flip: false, cutout: 4, ..Augment::default() }.check(SERIES)?;
     refuses(Augment { flip: true, ..none }, SERIES, "augment.flip: true; accepted: false, for series");
     refuses(Augment { crop_padding: 3, ..none }, image(3, 4), "augment.crop_padding: 3; accepted: below 3");
     refuses(Augment { cutout: 4, ..none }, image(3, 4), "augment.cutout: 4; accepted: at most 3");
-    let debug = "Augment { crop_padding: 0, flip: false, cutout: 1 }";
+    let debug = "Augment { crop_padding: 0, flip: false, cutout: 1, rand_ops: 0, rand_strength: 9 }";
     let expected = format!("augment: {debug}; accepted: nothing, for flat examples");
     refuses(Augment { cutout: 1, ..none }, flat, &expected);
     Ok(())

@@ -67,7 +67,7 @@ fn an_epoch_is_a_permutation_of_its_own() -> Result {
 
 #[test]
 fn a_resumed_epoch_is_the_rest_of_a_whole_one() -> Result {
-    let augment = Some(Augment { crop_padding: 1, flip: true, cutout: 2 });
+    let augment = Some(Augment { crop_padding: 1, flip: true, cutout: 2, ..Augment::default() });
     let plan = BatchPlan { augment, ..BatchPlan::shuffled(3, 1, 5) };
     let resumed = examples(BatchPlan { first_step: 2, ..plan.clone() })?;
     assert_eq!(resumed, examples(plan)?[6..]);
@@ -77,7 +77,7 @@ fn a_resumed_epoch_is_the_rest_of_a_whole_one() -> Result {
 
 #[test]
 fn a_disturbance_depends_on_seed_epoch_and_example_alone() -> Result {
-    let augment = Some(Augment { crop_padding: 2, flip: true, cutout: 1 });
+    let augment = Some(Augment { crop_padding: 2, flip: true, cutout: 1, ..Augment::default() });
     let sorted = |batch, order_seed, epoch, seed| {
         let plan = BatchPlan { augment, seed, ..BatchPlan::shuffled(batch, order_seed, epoch) };
         examples(plan).map(|mut seen| {
