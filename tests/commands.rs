@@ -58,6 +58,24 @@ fn lists_name_what_strait_knows() {
 }
 
 #[test]
+fn a_search_stops_on_the_sign_it_was_told() {
+    let toy = ["search", "toy.yaml", "--data", "idx:data", "--epochs", "9"];
+    run(&[&toy[..], &["--out", "stopped", "--stop-on", "entropy:9"]].concat()).success();
+    let lines = fs::read_to_string(bench().path().join("stopped/epochs.jsonl")).expect("lines");
+    let last: Value = serde_json::from_str(lines.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(
+        (lines.lines().count(), &last["stopped"]),
+        (2, &Value::Bool(true)),
+        "one of warm-up, one of search"
+    );
+    assert!(last["noise"]["noise_to_signal"].as_f64().is_some_and(|ratio| ratio > 0.0), "{last}");
+    refuses(
+        &[&toy[..], &["--stop-on", "boredom"]].concat(),
+        "expected skips:N, eigenvalue:RATIO or entropy:NATS",
+    );
+}
+
+#[test]
 fn the_laboratory_writes_its_numbers_and_pictures() {
     let quick = ["lab", "--draws", "50", "--tau", "0.1:10:3", "--estimators", "gdas,reinforce:2"];
     let found = json(&[&quick[..], &["--json", "-o", "lab"]].concat());
@@ -644,7 +662,11 @@ fn a_report_is_one_file_that_asks_for_nothing() {
         .stdout(contains("After 3 epochs on the space toy"));
     let page = fs::read_to_string(bench().path().join("report.html")).expect("text");
     assert!(page.len() < 1 << 20 && !page.contains("src=") && !page.contains("href="));
-    assert_eq!(page.matches("\"noise\"").count(), 0);
+    assert_eq!(
+        page.matches("\"noise\"").count(),
+        3,
+        "what every epoch measured of its gradient travels with it"
+    );
     run(&["report", "run", "run", "--tensorboard", "events"])
         .success()
         .stdout(contains("tensorboard --logdir"));

@@ -11,7 +11,9 @@ use strait::data::{DataSpec, SearchData};
 use strait::export::Format;
 use strait::ops::Catalog;
 use strait::space::{Cost, Genotype, Space};
-use strait::trainer::{Decision, Gap, Machine, RunDir, Search as Searcher, SearchConfig, TrainConfig};
+use strait::trainer::{
+    Decision, Gap, Machine, RunDir, Search as Searcher, SearchConfig, StopOn, TrainConfig,
+};
 
 use super::check::grouped;
 use super::derive::disconnected;
@@ -63,8 +65,11 @@ pub(crate) struct Search {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Go on with an interrupted run, with its own settings
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["space", "data", "resize", "out", "estimator", "epochs", "batch", "seed", "config", "set", "force"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["space", "data", "resize", "out", "estimator", "epochs", "batch", "seed", "stop_on", "config", "set", "force"])]
     resume: Option<PathBuf>,
+    /// End early on a sign of collapse, with the choices from before it: skips:N, eigenvalue:RATIO or entropy:NATS
+    #[arg(long, value_name = "SIGN")]
+    stop_on: Option<StopOn>,
     /// Replace a run that is in the way
     #[arg(long)]
     force: bool,
@@ -143,7 +148,7 @@ impl Search {
         if self.json && !decision.disconnected.is_empty() {
             return disconnected(decision, run.path());
         }
-        let gap = last.and_then(|epoch| epoch.gap);
+        let gap = last.filter(|epoch| !epoch.stopped).and_then(|epoch| epoch.gap);
         let mut outcome = plan.conclude(&search, decision, &split, gap, &run, &catalog)?;
         let train = TrainConfig::from(&plan.config);
         let card = card(&plan.space, &outcome.genotype, &train, data.info(), &catalog)?;
@@ -173,6 +178,7 @@ impl Search {
             ("epochs", self.epochs.map(|n| n.to_string())),
             ("batch", self.batch.map(|n| n.to_string())),
             ("seed", self.seed.map(|n| n.to_string())),
+            ("watch.stop_on", self.stop_on.map(|sign| quoted(sign.to_string()))),
         ])?;
         let config = SearchConfig::resolve(&given.over_space(&space, name))?;
         Ok(Plan { space, config })

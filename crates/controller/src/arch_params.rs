@@ -107,6 +107,18 @@ impl ArchParams {
         Ok(())
     }
 
+    /// The same choices with other logits: `by` times `direction` added, one `(E, K)` matrix per group.
+    ///
+    /// # Errors
+    /// candle's, when shapes do not fit.
+    pub fn shifted(&self, direction: &[Tensor], by: f64) -> Result<Self, Error> {
+        let shift = |((group, logits), direction): (&(ChoiceGroup, Var), &Tensor)| {
+            let moved = (logits.as_tensor().detach() + (direction * by)?.to_dtype(logits.dtype())?)?;
+            Ok((group.clone(), Var::from_tensor(&moved)?))
+        };
+        Ok(Self { groups: self.groups.iter().zip(direction).map(shift).collect::<Result<_, Error>>()? })
+    }
+
     /// Turns the network's answer `∂L/∂gates`, `(E, K)`, into `∂L/∂α`, `(E, K)`, and `∂L/∂τ`, of the shape of `tau`.
     ///
     /// `gates` are those that the network ran, relaxed from [`ArchParams::logits`] of this group and from `tau`. Where

@@ -125,6 +125,12 @@ impl OpSpec {
     pub fn is_none(&self) -> bool {
         self.word == Self::NONE
     }
+
+    /// Whether this is the literature's identity, of which a collapsing search takes too many.
+    #[must_use]
+    pub fn is_skip(&self) -> bool {
+        self.word == "skip_connect"
+    }
 }
 
 impl fmt::Display for OpSpec {

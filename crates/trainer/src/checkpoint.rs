@@ -53,8 +53,13 @@ impl Checkpoint {
     }
 
     pub(crate) fn numbers<const N: usize>(&self, name: &str) -> Result<[f64; N], FileError> {
-        let numbers = self.get(name, &[N])?.to_vec1().ok().and_then(|numbers| numbers.try_into().ok());
-        numbers.ok_or_else(|| FileError::Mismatch(format!("{name} holds no f64")))
+        Ok(self.number_list(name, N)?.try_into().expect("there are as many as were asked for"))
+    }
+
+    /// As many numbers as `n`.
+    pub(crate) fn number_list(&self, name: &str, n: usize) -> Result<Vec<f64>, FileError> {
+        let numbers = self.get(name, &[n])?.to_vec1();
+        numbers.map_err(|_| FileError::Mismatch(format!("{name} holds no f64")))
     }
 
     /// Weights, statistics and velocities.

@@ -69,6 +69,23 @@ pub enum Error {
         /// Group, edge and candidate.
         source: controller::Error,
     },
+    /// A temperature that is infinite, not a number or not above zero.
+    #[error(
+        "epoch {epoch}, step {step}: group `{group}`, edge {} → {}: temperature {value}; expected a finite number above 0",
+        edge.0, edge.1
+    )]
+    Temperature {
+        /// From 0.
+        epoch: usize,
+        /// Within the epoch, from 0.
+        step: usize,
+        /// Name of the group of edges.
+        group: String,
+        /// The edge, `(from, to)`.
+        edge: (usize, usize),
+        /// What was found.
+        value: f64,
+    },
     /// An architecture without a path from input to output.
     #[error("no path from input to output in cell {}; search longer, or derive by another rule", list(cells))]
     Disconnected {

@@ -24,6 +24,7 @@ mod evaluate;
 mod exam;
 mod machine;
 mod mix;
+mod regularize;
 mod retrain;
 mod run_dir;
 mod schedule;
@@ -32,10 +33,12 @@ mod search;
 mod seed;
 mod storage;
 mod summary;
+mod tau;
+mod watch;
 
 pub use config::{
-    ArchConfig, DataConfig, Layer, Order, SearchConfig, SplitBy, TauConfig, TrainConfig, TrainSettings,
-    WeightsConfig,
+    ArchConfig, Course, DataConfig, Layer, Order, SearchConfig, SplitBy, StopOn, TauConfig, TrainConfig,
+    TrainSettings, WatchConfig, WeightsConfig,
 };
 pub use derive::Decision;
 pub use error::{Error, FileError};
@@ -51,3 +54,4 @@ pub use seed::{Seed, Stream};
 #[doc(hidden)]
 pub use storage::Cut;
 pub use summary::{EpochSummary, GroupSummary, Progress, StepReport, TrainSummary};
+pub use watch::{Collapse, GradientNoise, GroupNoise, KindCollapse};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use controller::{
     ArchParams, Demand, Estimator, Paths, Tau,
-    estimators::{self, Proxyless},
+    estimators::{self, Darts, Proxyless},
 };
 use data::{Batch, BatchPlan, Batches, Normalize, SearchData, batches};
 use network::{Network, Supernet};
@@ -14,17 +14,21 @@ use search_space::{Genotype, Layout, LayoutRequest, Phase, Rule, Space};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Decision, EpochSummary, Error, Gap, GroupSummary, Order, Progress, RunDir, SearchConfig, Seed,
-    StepReport, Stream,
+    ArchConfig, Collapse, Course, Decision, EpochSummary, Error, Gap, GroupSummary, Order, Progress, RunDir,
+    SearchConfig, Seed, StepReport, Stream,
     bilevel::{self, Losses, Relaxed, Task},
     checkpoint::{Checkpoint, digest},
+    config::{Pace, WatchConfig},
     derive,
     error::FileError,
     evaluate::{self, Measurement, Sample, Subject},
     optimizer::{Adam, Moments, Sgd},
+    regularize::Terms,
     run_dir::Part,
     score::Tally,
     storage::file,
+    tau::{self, Temperature},
+    watch::{GradientNoise, dominant},
 };
 
 /// A search under way.
@@ -55,6 +59,13 @@ pub struct Search<'c> {
     weight_batches: Option<Batches>,
     arch_batches: Option<Batches>,
     measurement: Option<Measurement>,
+    temperature: Temperature,
+    steps: usize,
+    /// The sharpness when it was first measured.
+    first_sharpness: Option<f64>,
+    /// The logits of the last epoch without the sign to stop on.
+    before: Vec<Tensor>,
+    stopped: bool,
     clock: Instant,
     gap_seconds: f64,
     digest: String,
@@ -81,9 +92,10 @@ struct Header {
     digest: String,
     at: Position,
     adam_steps: u64,
+    stopped: bool,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl<'c> Search<'c> {
     /// A search of `space` on `data`, before its first step.
@@ -128,7 +140,7 @@ impl<'c> Search<'c> {
             ArchParams::new(&layout.groups, DType::F64, &Device::Cpu, &mut seed.rng(Stream::Logits, 0))?;
         let (supernet, params) =
             Supernet::new(layout, catalog, DType::F32, device, &mut seed.rng(Stream::Weights, 0))?;
-        Ok(Self {
+        let mut search = Self {
             estimator: estimators::by_name(&config.estimator)?,
             sgd: Sgd::new(config.weights),
             adam: Adam::new(config.arch, &arch)?,
@@ -138,18 +150,25 @@ impl<'c> Search<'c> {
             seed,
             supernet,
             params,
-            arch,
             at: Position::default(),
             weights: Tally::default(),
             architecture: Tally::default(),
             weight_batches: None,
             arch_batches: None,
             measurement: None,
+            temperature: Temperature::new(config.tau.clone(), &arch),
+            steps: 0,
+            first_sharpness: None,
+            before: (0..arch.len()).map(|group| arch.logits(group).detach()).collect(),
+            stopped: false,
             clock: Instant::now(),
             gap_seconds: 0.0,
             digest,
+            arch,
             config,
-        })
+        };
+        search.steps = search.weight_plan(data).steps(data.weights().len());
+        Ok(search)
     }
 
     /// The same search with an estimator of the program's own, whatever the configuration names.
@@ -178,10 +197,10 @@ impl<'c> Search<'c> {
     /// # Errors
     /// As [`Search::next_epoch`].
     pub fn next_step(&mut self, data: &SearchData) -> Result<Progress<EpochSummary>, Error> {
-        if self.at.epoch == self.config.epochs {
+        if self.stopped || self.at.epoch == self.config.epochs {
             return Ok(Progress::Finished);
         }
-        let steps = self.weight_plan(data).steps(data.weights().len());
+        let steps = self.steps;
         if self.at.step == steps {
             return self.finish_epoch(data);
         }
@@ -279,6 +298,7 @@ impl<'c> Search<'c> {
             digest: self.digest.clone(),
             at: self.at,
             adam_steps: self.adam.steps(),
+            stopped: self.stopped,
         };
         let mut checkpoint = Checkpoint::new(&header);
         checkpoint.put_weights(&self.params, &self.sgd);
@@ -287,7 +307,10 @@ impl<'c> Search<'c> {
             checkpoint.put(format!("logits.{name}"), self.arch.logits(group));
             checkpoint.put(format!("adam.first.{name}"), first);
             checkpoint.put(format!("adam.second.{name}"), second);
+            checkpoint.put(format!("before.{name}"), &self.before[group]);
         }
+        checkpoint.put_numbers("tau", &self.temperature.numbers())?;
+        checkpoint.put_numbers("sharpness", &[self.first_sharpness.unwrap_or(-1.0)])?;
         let (w, a) = (self.weights, self.architecture);
         checkpoint.put_numbers("sums", &[w.loss, w.correct, w.examples, a.loss, a.correct, a.examples])?;
         run.save(Part::Search, &checkpoint)
@@ -310,7 +333,7 @@ impl<'c> Search<'c> {
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), FileError> {
         let misfit = |error: controller::Error| FileError::Mismatch(error.to_string());
-        let Header { version, digest, at, adam_steps } = checkpoint.header()?;
+        let Header { version, digest, at, adam_steps, stopped } = checkpoint.header()?;
         if version != VERSION {
             return Err(FileError::Malformed(format!("a checkpoint of version {VERSION}, but {version}")));
         }
@@ -325,7 +348,13 @@ impl<'c> Search<'c> {
             let get = |kind: &str| checkpoint.get(&format!("{kind}.{name}"), &dims);
             moments.push(Moments { first: get("adam.first")?.clone(), second: get("adam.second")?.clone() });
             self.arch.set_logits(group, get("logits")?).map_err(misfit)?;
+            self.before[group] = get("before")?.clone();
         }
+        let n = self.temperature.numbers().len();
+        self.temperature.restore(&checkpoint.number_list("tau", n)?);
+        let [sharpness] = checkpoint.numbers::<1>("sharpness")?;
+        self.first_sharpness = Some(sharpness).filter(|sharpness| *sharpness >= 0.0);
+        self.stopped = stopped;
         self.adam.restore(adam_steps, moments);
         let [loss, correct, examples, arch_loss, arch_correct, arch_examples] = sums;
         self.weights = Tally { loss, correct, examples };
@@ -377,11 +406,34 @@ impl<'c> Search<'c> {
         &self.normalize
     }
 
-    /// The temperature of the present epoch.
+    /// The present temperature; the mean over edges where each has its own.
     #[must_use]
     pub fn tau(&self) -> f64 {
-        let (epoch, warmup) = (self.at.epoch, self.config.warmup());
-        self.config.tau.schedule().arriving(epoch.saturating_sub(warmup), self.config.epochs - warmup)
+        let taus = self.taus().concat();
+        match taus[..] {
+            [first, ..] if taus.iter().all(|tau| *tau == first) => first,
+            _ => taus.iter().sum::<f64>() / taus.len().max(1) as f64,
+        }
+    }
+
+    /// The present temperature of every edge, by group and row.
+    #[must_use]
+    pub fn taus(&self) -> Vec<Vec<f64>> {
+        let warmup = self.config.warmup();
+        let (epoch, epochs) = (self.at.epoch.saturating_sub(warmup), self.config.epochs - warmup);
+        let (now, all) = match self.config.tau.by {
+            Pace::Epoch => (epoch, epochs),
+            Pace::Step if self.warming_up() => (0, 2),
+            Pace::Step => (epoch * self.steps + self.at.step.min(self.steps.max(1) - 1), epochs * self.steps),
+        };
+        let progress = if all < 2 { 0.0 } else { now as f64 / (all - 1) as f64 };
+        self.temperature.values(progress, epochs)
+    }
+
+    /// Whether the search ended early, on the sign it was asked to stop on; what it derives is from before that.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
     }
 
     fn warming_up(&self) -> bool {
@@ -449,7 +501,11 @@ impl<'c> Search<'c> {
         let failed = |source| Error::Logits { epoch, step, source };
         let before: Vec<Tensor> =
             (0..self.arch.len()).map(|group| self.arch.logits(group).detach()).collect();
-        self.adam.step(&mut self.arch, &gradients[..before.len()]).map_err(failed)?;
+        let (alphas, slopes) = gradients.split_at(before.len());
+        let (mut alphas, mut slopes) = (alphas.to_vec(), tau::to_rows(slopes)?);
+        self.terms().add(&self.arch, &self.taus(), &mut alphas, &mut slopes)?;
+        self.temperature.learn(&slopes);
+        self.adam.step(&mut self.arch, &alphas).map_err(failed)?;
         self.arch.check_finite().map_err(failed)?;
         for (group, paths) in paths.iter().enumerate() {
             if let Paths::Pair(pairs) = paths {
@@ -462,11 +518,92 @@ impl<'c> Search<'c> {
         Ok(())
     }
 
+    /// The weights of what is added to the loss, in the present epoch.
+    fn terms(&self) -> Terms {
+        let (warmup, ArchConfig { entropy_bonus, beta_decay, dirichlet_kl, .. }) =
+            (self.config.warmup(), self.config.arch);
+        let (epoch, epochs) = (self.at.epoch.saturating_sub(warmup), self.config.epochs - warmup);
+        let now = |course: Course| course.arriving(epoch, epochs);
+        Terms { bonus: now(entropy_bonus), decay: now(beta_decay), divergence: now(dirichlet_kl) }
+    }
+
     fn relaxed(&self, stream: Stream, step: u64) -> Result<Vec<Relaxed>, Error> {
-        let tau = Tau::new(self.tau()).expect("a schedule between two temperatures stays between them");
-        let taus = vec![tau.to_tensor(DType::F64, &Device::Cpu)?; self.arch.len()];
-        let rng = &mut self.seed.rng(stream, step);
-        Ok(Relaxed::samples(&self.arch, self.estimator.as_ref(), &taus, rng)?)
+        self.relaxed_by(self.estimator.as_ref(), stream, step)
+    }
+
+    fn relaxed_by(
+        &self,
+        estimator: &dyn Estimator,
+        stream: Stream,
+        step: u64,
+    ) -> Result<Vec<Relaxed>, Error> {
+        let Position { epoch, step: at, .. } = self.at;
+        let taus = self.taus();
+        if let Some((group, row, value)) = not_a_temperature(&taus) {
+            let (group, edge) = (self.arch.name(group).to_owned(), self.arch.group(group).edges[row]);
+            return Err(Error::Temperature { epoch, step: at, group, edge, value });
+        }
+        let columns = Temperature::columns(&taus)?;
+        Ok(Relaxed::samples(&self.arch, estimator, &columns, &mut self.seed.rng(stream, step))?)
+    }
+
+    /// The noise of the architecture's gradient, on a held batch with frozen weights.
+    fn noise(&self, batch: &Batch) -> Result<Option<GradientNoise>, Error> {
+        let WatchConfig { draws, reference, .. } = &self.config.watch;
+        if *draws == 0 {
+            return Ok(None);
+        }
+        let draw = |index: usize| self.held_gradient(self.estimator.as_ref(), batch, index as u64);
+        let gradients = (0..*draws).map(draw).collect::<Result<Vec<_>, Error>>()?;
+        let reference = match reference {
+            None => None,
+            Some(name) => Some(self.held_gradient(estimators::by_name(name)?.as_ref(), batch, 1 << 31)?),
+        };
+        Ok(Some(GradientNoise::of(&self.arch, &gradients, reference.as_deref())?))
+    }
+
+    /// One `∂L/∂α`, with the noise of the present epoch's draw `index`.
+    fn held_gradient(
+        &self,
+        estimator: &dyn Estimator,
+        batch: &Batch,
+        index: u64,
+    ) -> Result<Vec<Tensor>, Error> {
+        let step = (self.at.epoch as u64) << 32 | index;
+        let relaxed = self.relaxed_by(estimator, Stream::Watch, step)?;
+        let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
+        Ok(task.logits(&self.params, &self.arch, estimator)?.1)
+    }
+
+    /// The dominant eigenvalue of `∇²_α` of the mixture's loss, by power iteration on central differences.
+    fn sharpness(&self, batch: &Batch) -> Result<f64, Error> {
+        const REACH: f64 = 1e-2;
+        let rng = &mut self.seed.rng(Stream::Watch, u64::MAX);
+        let start = ArchParams::new(&self.layout().groups, DType::F64, &Device::Cpu, rng)?;
+        let start = (0..start.len()).map(|group| start.logits(group).detach()).collect();
+        let gradient = |arch: &ArchParams| -> Result<Vec<Tensor>, Error> {
+            let taus = Temperature::columns(&self.taus())?;
+            let relaxed = Relaxed::samples(arch, &Darts, &taus, &mut self.seed.rng(Stream::Watch, 0))?;
+            let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
+            Ok(task.logits(&self.params, arch, &Darts)?.1)
+        };
+        let eigenvalue = dominant(start, 8, |v| -> Result<Vec<Tensor>, Error> {
+            let plus = gradient(&self.arch.shifted(v, REACH)?)?;
+            let minus = gradient(&self.arch.shifted(v, -REACH)?)?;
+            let difference = |(plus, minus): (&Tensor, &Tensor)| Ok(((plus - minus)? * (0.5 / REACH))?);
+            plus.iter().zip(&minus).take(v.len()).map(difference).collect()
+        });
+        Ok(eigenvalue?.abs())
+    }
+
+    /// A batch of the architecture's part, the same for all that one epoch measures.
+    fn held_batch(&self, data: &SearchData) -> Result<Batch, Error> {
+        let plan = BatchPlan {
+            normalize: Some(self.normalize.clone()),
+            ..BatchPlan::shuffled(self.config.batch, self.seed.of(Stream::Watch), self.at.epoch as u64)
+        };
+        let batch = batches(data.architecture(), plan, self.params.dtype(), self.params.device())?.next();
+        Ok(batch.expect("a part is not empty")?)
     }
 
     fn task<'a>(
@@ -546,6 +683,19 @@ impl<'c> Search<'c> {
             }
             gap
         };
+        let started = Instant::now();
+        let (noise, sharpness) = self.watch(data)?;
+        let ratio = noise.as_ref().map(|noise| noise.noise_to_signal);
+        self.first_sharpness = self.first_sharpness.or(sharpness);
+        let choices = derive::argmax(&self.subject().probabilities()?);
+        let collapse = Collapse::of(self.layout(), &choices, sharpness);
+        let entropy = self.entropy()?;
+        let stop = self.config.watch.stop_on.filter(|_| !self.warming_up());
+        let stopped = stop.is_some_and(|stop| collapse.is(stop, entropy, self.first_sharpness));
+        let warnings = if self.warming_up() { Vec::new() } else { collapse.warnings(self.first_sharpness) };
+        for warning in &warnings {
+            tracing::warn!(epoch = self.at.epoch, "{warning}");
+        }
         let summary = EpochSummary {
             epoch: self.at.epoch,
             warmup: self.warming_up(),
@@ -553,20 +703,46 @@ impl<'c> Search<'c> {
             lr: self.lr(),
             weights: self.weights.score().unwrap_or_default(),
             architecture: self.architecture.score(),
-            entropy: self.entropy()?,
+            entropy,
             parameter_free: self.parameter_free()?,
+            noise,
+            collapse,
+            warnings,
+            stopped,
             groups: self.groups()?,
             gap,
             genotype: genotype.to_string(),
             disconnected,
             seconds: self.clock.elapsed().as_secs_f64(),
             gap_seconds: std::mem::take(&mut self.gap_seconds),
+            watch_seconds: started.elapsed().as_secs_f64(),
         };
+        self.temperature.hear(ratio); // after the summary, which says how warm the epoch was
+        self.stopped = stopped;
+        for group in 0..self.arch.len() {
+            if stopped {
+                let misfit = |source| Error::Logits { epoch: self.at.epoch, step: self.at.step, source };
+                self.arch.set_logits(group, &self.before[group]).map_err(misfit)?;
+            } else {
+                self.before[group] = self.arch.logits(group).detach();
+            }
+        }
         self.at.epoch += 1;
         self.at.step = 0;
         (self.weights, self.architecture) = (Tally::default(), Tally::default());
         self.weight_batches = None;
         Ok(Progress::Epoch(summary))
+    }
+
+    /// Noise and sharpness, where the settings ask for them.
+    fn watch(&self, data: &SearchData) -> Result<(Option<GradientNoise>, Option<f64>), Error> {
+        let after = self.at.epoch.saturating_sub(self.config.warmup());
+        let sharp = self.config.watch.sharpness_every().is_some_and(|every| after.is_multiple_of(every));
+        if self.warming_up() || (self.config.watch.draws == 0 && !sharp) {
+            return Ok((None, None));
+        }
+        let batch = self.held_batch(data)?;
+        Ok((self.noise(&batch)?, sharp.then(|| self.sharpness(&batch)).transpose()?))
     }
 
     /// The rule of summaries: sampling every epoch would cost more than the epoch.
@@ -593,10 +769,12 @@ impl<'c> Search<'c> {
     }
 
     fn groups(&self) -> Result<Vec<GroupSummary>, Error> {
+        let taus = self.taus();
         let group = |group| {
             let logits = self.arch.logits(group).to_vec2()?; // host sync, of a copy on the host
             let name = self.arch.name(group).to_owned();
-            Ok(GroupSummary { name, entropy: self.arch.entropy(group)?, logits })
+            let (entropy, margin) = (self.arch.entropy(group)?, self.arch.margins(group)?);
+            Ok(GroupSummary { name, entropy, margin, tau: taus[group].clone(), logits })
         };
         (0..self.arch.len()).map(group).collect()
     }
@@ -614,4 +792,13 @@ impl<'c> Search<'c> {
         let choices = derive::argmax(&self.subject().probabilities()?);
         Ok(derive::parameter_free(self.layout(), &choices, self.catalog))
     }
+}
+
+/// The first that is not finite or not above zero: its group, its row, itself.
+fn not_a_temperature(taus: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
+    let all = taus
+        .iter()
+        .enumerate()
+        .flat_map(|(group, rows)| rows.iter().enumerate().map(move |(row, &tau)| (group, row, tau)));
+    all.into_iter().find(|(_, _, tau)| Tau::new(*tau).is_err())
 }

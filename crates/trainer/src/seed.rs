@@ -35,6 +35,8 @@ pub enum Stream {
     Split = 10,
     /// Mixtures of training examples.
     Mix = 11,
+    /// What is measured of the architecture's gradient.
+    Watch = 12,
 }
 
 impl Seed {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Gap, Score};
+use crate::{Collapse, Gap, GradientNoise, Score};
 
 /// What one call of `next_step` did.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct EpochSummary {
     pub epoch: usize,
     /// Whether the weights trained alone.
     pub warmup: bool,
-    /// Temperature.
+    /// Temperature; the mean over edges where each has its own.
     pub tau: f64,
     /// Learning rate of the weights.
     pub lr: f64,
@@ -62,6 +62,14 @@ pub struct EpochSummary {
     pub entropy: f64,
     /// The share of edges whose likeliest candidate has no weights: 1 is the well-known collapse.
     pub parameter_free: f64,
+    /// Noise of the architecture's gradient; `None` in warm-up, or where it is not measured.
+    pub noise: Option<GradientNoise>,
+    /// Signs of collapse.
+    pub collapse: Collapse,
+    /// What a person should know, in plain words.
+    pub warnings: Vec<String>,
+    /// Whether the search ends here, on the sign it was asked to stop on.
+    pub stopped: bool,
     /// The logits, group by group.
     pub groups: Vec<GroupSummary>,
     /// What is lost when choices become discrete; `None` in warm-up, where nothing has been chosen yet.
@@ -76,6 +84,9 @@ pub struct EpochSummary {
     /// The part of it that measured the gap.
     #[serde(skip)]
     pub gap_seconds: f64,
+    /// The part of it that measured noise and sharpness.
+    #[serde(skip)]
+    pub watch_seconds: f64,
 }
 
 /// One group of edges.
@@ -85,6 +96,10 @@ pub struct GroupSummary {
     pub name: String,
     /// Entropy of every edge, in nats.
     pub entropy: Vec<f64>,
+    /// The largest probability of every edge less the second largest.
+    pub margin: Vec<f64>,
+    /// Temperature of every edge.
+    pub tau: Vec<f64>,
     /// `α`, E rows of K.
     pub logits: Vec<Vec<f64>>,
 }
@@ -119,6 +134,7 @@ impl fmt::Display for EpochSummary {
                 mixture.accuracy, argmax.accuracy, derived.accuracy
             )?;
         }
+        self.noise.as_ref().map_or(Ok(()), |noise| write!(f, "; {noise}"))?;
         if self.warmup { f.write_str(" (warm-up)") } else { Ok(()) }
     }
 }

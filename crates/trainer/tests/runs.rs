@@ -224,6 +224,111 @@ fn every_estimator_resumes_to_the_bit_and_counts_no_threads() -> Outcome {
 }
 
 #[test]
+fn every_temperature_policy_and_term_resumes_to_the_bit() -> Outcome {
+    let all: [&[(&str, &str)]; 4] = [
+        &[("tau.policy", "learned"), ("tau.per", "edge"), ("arch.entropy_bonus", "linear:0.1:0")],
+        &[("tau.policy", "adaptive"), ("tau.bound", "100"), ("watch.draws", "3")],
+        &[("tau.by", "step"), ("tau.points", "[[0.5, 1.0]]"), ("arch.beta_decay", "linear:0:5")],
+        &[("watch.sharpness_every", "1"), ("watch.reference", "exact"), ("arch.dirichlet_kl", "0.001")],
+    ];
+    for sets in all {
+        let config = config(sets);
+        let run = |mut steps: usize, more: usize| -> Result<Files, Box<dyn std::error::Error>> {
+            let directory = tempfile::tempdir()?;
+            while !process(directory.path(), &config, steps, Cut::Never, 1)? {
+                steps += more;
+            }
+            Ok(files(directory.path()))
+        };
+        assert_eq!(run(usize::MAX, 0)?, run(2, 2)?, "{sets:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_temperature_by_step_moves_within_an_epoch_and_meets_both_ends() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let config = config(&[("tau.by", "step"), ("watch.draws", "0")]);
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config, &Device::Cpu)?;
+    let mut taus = vec![search.tau()];
+    loop {
+        match search.next_step(&data)? {
+            Progress::Step(step) => taus.push(step.tau.expect("a search has a temperature")),
+            Progress::Finished => break,
+            _ => {}
+        }
+    }
+    assert_eq!((taus[0], taus[taus.len() - 1]), (2.0, 0.3));
+    assert!(taus.iter().any(|tau| *tau < 1.9 && *tau > 0.4 && *tau != 1.15), "{taus:?}");
+    Ok(())
+}
+
+#[test]
+fn a_search_that_stops_on_a_sign_keeps_the_choices_from_before() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    // The entropy of five candidates is below 2 nats from the first: the first epoch in which α moves is the last.
+    let sets = [("watch.stop_on", "entropy:2"), ("arch.lr", "1"), ("epochs", "9")];
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config(&sets), &Device::Cpu)?;
+    let warm = search.next_epoch(&data)?.expect("an epoch");
+    assert!(!warm.stopped);
+    let last = search.next_epoch(&data)?.expect("an epoch");
+    assert!(last.stopped && search.stopped() && search.next_epoch(&data)?.is_none());
+    assert_ne!(last.genotype, warm.genotype);
+    assert_eq!(search.derive(Rule::Argmax, &data)?.genotype.to_string(), warm.genotype);
+    let directory = tempfile::tempdir()?;
+    let run = RunDir::create(directory.path(), Overwrite::Refuse)?;
+    run.write_search(search.config(), SPACE)?;
+    run.record(&warm)?;
+    run.record(&last)?;
+    search.save(&run)?;
+    let mut again = Search::new(&space(&catalog), &catalog, &data, config(&sets), &Device::Cpu)?;
+    assert!(again.resume(&run)? && again.stopped());
+    assert_eq!(again.derive(Rule::Argmax, &data)?.genotype.to_string(), warm.genotype);
+    Ok(())
+}
+
+#[test]
+fn every_epoch_in_which_choices_move_measures_their_gradient() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let sets = [("watch.reference", "exact"), ("watch.sharpness_every", "2"), ("estimator", "exact")];
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config(&sets), &Device::Cpu)?;
+    assert!(search.next_epoch(&data)?.expect("an epoch").noise.is_none(), "warm-up");
+    let epoch = search.next_epoch(&data)?.expect("an epoch");
+    let noise = epoch.noise.expect("it is measured");
+    // All 125 architectures: no noise, and the reference itself.
+    assert!(noise.noise_to_signal < 1e-6 && noise.norm > 0.0, "{noise:?}");
+    assert!((noise.cosine.expect("a reference") - 1.0).abs() < 1e-9);
+    assert!(epoch.collapse.sharpness.is_some_and(|sharpness| sharpness > 0.0));
+    assert_eq!(epoch.collapse.kinds[0].edges, 3);
+    assert!(search.next_epoch(&data)?.expect("an epoch").collapse.sharpness.is_none(), "every second epoch");
+    Ok(())
+}
+
+#[test]
+fn a_temperature_that_runs_away_is_named_by_its_edge() -> Outcome {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let sets = [
+        ("tau.policy", "learned"),
+        ("tau.lr", "1e308"),
+        ("arch.entropy_bonus", "10"),
+        ("warmup_epochs", "0"),
+    ];
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config(&sets), &Device::Cpu)?;
+    let error = loop {
+        match search.next_epoch(&data) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err("nothing ran away".into()),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        error.contains(": group `cell`, edge 0 → 1: temperature inf; expected a finite number above 0"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_warm_up_moves_no_logit_and_the_rest_moves_both() -> Outcome {
     let (catalog, data) = (Catalog::standard(), halves());
     for order in [Order::WeightsFirst, Order::ArchFirst] {

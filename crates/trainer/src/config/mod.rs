@@ -4,6 +4,7 @@
 //! spoke against the published settings we follow those: the weights train alone first, since early on candidates
 //! without weights look better; τ starts at 2, not 10, because α hardly moves above; α does not decay.
 
+mod course;
 mod recipes;
 mod resolve;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use data::{Augment, DataOptions, DataSpec, Split};
 use search_space::Rule;
 use serde::{Deserialize, Serialize};
 
+pub use course::Course;
 pub use resolve::Layer;
 
 use crate::schedule::{Schedule, Shape};
@@ -65,8 +67,37 @@ pub struct SearchConfig {
     pub gap_batches: usize,
     /// The same for the last epoch of all, whose figures the search ends with; a part that has fewer is measured whole.
     pub last_gap_batches: usize,
+    /// What every epoch measures of the architecture's gradient.
+    pub watch: WatchConfig,
     /// Training the child from scratch.
     pub train: TrainSettings,
+}
+
+/// What every epoch in which α moves measures of the architecture's gradient, on a held batch with frozen weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchConfig {
+    /// Gradients drawn to see their noise, 0 or at least 2; each costs an architecture step.
+    pub draws: usize,
+    /// An unbiased estimator to compare their mean with (`exact`, `reinforce:200`); `null` compares with none.
+    pub reference: Option<String>,
+    /// Epochs between two measurements of the sharpness (the largest eigenvalue of the loss's curvature in α); 0 leaves it
+    /// out, unless `stop_on` needs it after every one. Each costs sixteen mixture gradients.
+    pub sharpness_every: usize,
+    /// When to end the search early: `skips:N`, `eigenvalue:R`, `entropy:H`; `null` never does.
+    pub stop_on: Option<StopOn>,
+}
+
+/// A sign of collapse that ends a search.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StopOn {
+    /// So many skip connections, or more, are the likeliest candidates of one kind of cell.
+    Skips(usize),
+    /// The sharpness is above this times what it was when it was first measured.
+    Eigenvalue(f64),
+    /// The mean entropy of the edges, in nats, is below this.
+    Entropy(f64),
 }
 
 /// What to learn from.
@@ -94,15 +125,64 @@ pub enum SplitBy {
 }
 
 /// The temperature's course.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TauConfig {
-    /// The curve.
+    /// Who decides it.
+    pub policy: TauPolicy,
+    /// The curve; with `points`, that of every piece.
     pub schedule: Shape,
     /// In the first epoch (and in all warm-up epochs), above 0.
     pub from: f64,
-    /// In the last epoch, above 0.
+    /// In the last epoch, above 0; what a learned temperature stays above.
     pub to: f64,
+    /// Where the curve passes between its ends: pairs of progress, rising inside (0, 1), and τ, above 0.
+    pub points: Vec<[f64; 2]>,
+    /// Whether a schedule moves with every epoch or with every step.
+    pub by: Pace,
+    /// Which edges share a learned temperature.
+    pub per: TauPer,
+    /// Learning rate of a learned temperature (Adam on ρ), at least 0.
+    pub lr: f64,
+    /// Up to which ratio of noise to signal an adaptive temperature goes on falling, above 0.
+    pub bound: f64,
+}
+
+/// Who decides the temperature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TauPolicy {
+    /// The curve from `from` to `to`.
+    #[default]
+    Schedule,
+    /// The loss: `τ = to + softplus(ρ)`, with ρ a parameter beside α.
+    Learned,
+    /// The curve, gone down by an epoch whenever the measured noise of the gradient is under `bound`.
+    Adaptive,
+}
+
+/// Which edges share a learned temperature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TauPer {
+    /// All.
+    #[default]
+    All,
+    /// Those of one kind of cell.
+    Kind,
+    /// None: every edge has its own.
+    Edge,
+}
+
+/// How often a schedule moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// After every epoch.
+    #[default]
+    Epoch,
+    /// After every step.
+    Step,
 }
 
 /// SGD of the weights.
@@ -137,6 +217,12 @@ pub struct ArchConfig {
     pub eps: f64,
     /// L2 in the gradient, at least 0.
     pub weight_decay: f64,
+    /// Reward β per nat of entropy of every edge at its temperature, at least 0: `0.1`, or `linear:0.1:0`.
+    pub entropy_bonus: Course,
+    /// λ of the mean of logsumexp(α) over edges, at least 0 (β-DARTS rises from 0: `linear:0:50`).
+    pub beta_decay: Course,
+    /// λ of the sum of KL(Dir(elu(α) + 1) ‖ Dir(1)), at least 0 (DrNAS: `0.001`).
+    pub dirichlet_kl: Course,
 }
 
 /// Which step comes first.
@@ -233,11 +319,27 @@ impl SearchConfig {
     }
 }
 
+impl WatchConfig {
+    /// Epochs between two measurements of the sharpness, if there are any.
+    pub(crate) fn sharpness_every(&self) -> Option<usize> {
+        let needed = matches!(self.stop_on, Some(StopOn::Eigenvalue(_)));
+        if self.sharpness_every > 0 { Some(self.sharpness_every) } else { needed.then_some(1) }
+    }
+}
+
 impl TauConfig {
-    /// The course as a schedule.
+    /// The scheduled temperature at `progress` in [0, 1]: exactly `from` at 0 and `to` at 1.
     #[must_use]
-    pub fn schedule(self) -> Schedule {
-        Schedule { shape: self.schedule, from: self.from, to: self.to }
+    pub fn at(&self, progress: f64) -> f64 {
+        let (mut start, mut from) = (0.0, self.from);
+        for &[end, to] in self.points.iter().chain([&[1.0, self.to]]) {
+            if progress < end {
+                let piece = Schedule { shape: self.schedule, from, to };
+                return piece.at((progress - start) / (end - start));
+            }
+            (start, from) = (end, to);
+        }
+        Schedule { shape: self.schedule, from: self.from, to: self.to }.at(1.0)
     }
 }
 
@@ -318,14 +420,31 @@ impl Default for SearchConfig {
             rule: None,
             gap_batches: 2,
             last_gap_batches: 32,
+            watch: WatchConfig::default(),
             train: TrainSettings::default(),
         }
     }
 }
 
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { draws: 4, reference: None, sharpness_every: 0, stop_on: None }
+    }
+}
+
 impl Default for TauConfig {
     fn default() -> Self {
-        Self { schedule: Shape::Linear, from: 2.0, to: 0.3 }
+        Self {
+            policy: TauPolicy::Schedule,
+            schedule: Shape::Linear,
+            from: 2.0,
+            to: 0.3,
+            points: Vec::new(),
+            by: Pace::Epoch,
+            per: TauPer::All,
+            lr: 0.01,
+            bound: 3.0,
+        }
     }
 }
 
@@ -337,7 +456,17 @@ impl Default for WeightsConfig {
 
 impl Default for ArchConfig {
     fn default() -> Self {
-        Self { lr: 3e-3, beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+        let none = Course::constant(0.0);
+        Self {
+            lr: 3e-3,
+            beta1: 0.5,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            entropy_bonus: none,
+            beta_decay: none,
+            dirichlet_kl: none,
+        }
     }
 }
 
@@ -395,5 +524,44 @@ impl TryFrom<String> for SplitBy {
 impl From<SplitBy> for String {
     fn from(split: SplitBy) -> Self {
         split.to_string()
+    }
+}
+
+impl FromStr for StopOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let above = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+        let found = match text.split_once(':') {
+            Some(("skips", n)) => n.parse().ok().filter(|n| *n > 0).map(Self::Skips),
+            Some(("eigenvalue", ratio)) => above(ratio).map(Self::Eigenvalue),
+            Some(("entropy", nats)) => above(nats).map(Self::Entropy),
+            _ => None,
+        };
+        found.ok_or_else(|| "expected skips:N, eigenvalue:RATIO or entropy:NATS, above 0".into())
+    }
+}
+
+impl fmt::Display for StopOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skips(n) => write!(f, "skips:{n}"),
+            Self::Eigenvalue(ratio) => write!(f, "eigenvalue:{ratio}"),
+            Self::Entropy(nats) => write!(f, "entropy:{nats}"),
+        }
+    }
+}
+
+impl TryFrom<String> for StopOn {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<StopOn> for String {
+    fn from(stop: StopOn) -> Self {
+        stop.to_string()
     }
 }

@@ -6,7 +6,10 @@ use search_space::{At, Space, locate};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
-use super::{ArchConfig, SearchConfig, TauConfig, TrainConfig, TrainSettings, VERSION, WeightsConfig};
+use super::{
+    ArchConfig, SearchConfig, TauConfig, TauPolicy, TrainConfig, TrainSettings, VERSION, WatchConfig,
+    WeightsConfig,
+};
 use crate::{Error, Shape};
 
 /// One layer of settings; what it does not mention stays as it was.
@@ -264,7 +267,7 @@ impl Settings for SearchConfig {
     }
 
     fn check(&self) -> Result<(), OutOfRange> {
-        let TauConfig { from, to, .. } = self.tau;
+        let TauConfig { from, to, lr, bound, ref points, policy, .. } = self.tau;
         version(self.version)?;
         match controller::estimators::by_name(&self.estimator) {
             Err(error) => {
@@ -283,6 +286,28 @@ impl Settings for SearchConfig {
         check("fraction", self.fraction, |x| x > 0.0 && x < 1.0, "a number above 0 and below 1")?;
         check("tau.from", from, |x| x > 0.0, ABOVE)?;
         check("tau.to", to, |x| x > 0.0, ABOVE)?;
+        check("tau.lr", lr, |x| x >= 0.0, LEAST)?;
+        check("tau.bound", bound, |x| x > 0.0, ABOVE)?;
+        let rising = points.iter().map(|point| point[0]).is_sorted_by(|a, b| a < b);
+        let legal = |[at, tau]: &[f64; 2]| *at > 0.0 && *at < 1.0 && tau.is_finite() && *tau > 0.0;
+        if !rising || !points.iter().all(legal) {
+            let accepted = "pairs of progress, rising between 0 and 1, and a temperature above 0";
+            return Err(("tau.points", format!("{points:?}"), accepted));
+        }
+        if policy == TauPolicy::Learned && from <= to {
+            return Err((
+                "tau.policy",
+                "learned".into(),
+                "tau.from above tau.to, which a learned τ stays above",
+            ));
+        }
+        let WatchConfig { draws, ref reference, .. } = self.watch;
+        if draws == 1 || (draws == 0 && policy == TauPolicy::Adaptive) {
+            return Err(("watch.draws", draws.to_string(), "0, or at least 2; an adaptive τ needs them"));
+        }
+        if reference.as_deref().is_some_and(|name| controller::estimators::by_name(name).is_err()) {
+            return Err(("watch.reference", reference.clone().unwrap_or_default(), ESTIMATORS));
+        }
         weights(
             &self.weights,
             ["weights.lr", "weights.lr_min", "weights.momentum", "weights.weight_decay", "weights.clip"],
@@ -334,8 +359,9 @@ impl Settings for TrainConfig {
 }
 
 const STRENGTH: &str = "a number from 0 to 100";
-const ESTIMATORS: &str = "gumbel-st, gdas, gumbel-soft, darts, st, gumbel-rao, reinmax, drnas, snas, proxyless, \
+pub(super) const ESTIMATORS: &str = "gumbel-st, gdas, gumbel-soft, darts, st, gumbel-rao, reinmax, drnas, snas, proxyless, \
                           reinforce or exact";
+const LEAST: &str = "a number of at least 0";
 const ABOVE: &str = "a number above 0";
 const SHARE: &str = "a number of at least 0 and below 1";
 
@@ -371,7 +397,16 @@ fn weights(settings: &WeightsConfig, keys: [&'static str; 5]) -> Result<(), OutO
 }
 
 fn arch(settings: &ArchConfig) -> Result<(), OutOfRange> {
-    let ArchConfig { lr, beta1, beta2, eps, weight_decay } = *settings;
+    let ArchConfig { lr, beta1, beta2, eps, weight_decay, entropy_bonus, beta_decay, dirichlet_kl } =
+        *settings;
+    let courses = [
+        ("arch.entropy_bonus", entropy_bonus),
+        ("arch.beta_decay", beta_decay),
+        ("arch.dirichlet_kl", dirichlet_kl),
+    ];
+    for (key, course) in courses {
+        course.ends().into_iter().try_for_each(|end| check(key, end, |x| x >= 0.0, LEAST))?;
+    }
     check("arch.lr", lr, |x| x >= 0.0, "a number of at least 0")?;
     check("arch.beta1", beta1, share, SHARE)?;
     check("arch.beta2", beta2, share, SHARE)?;

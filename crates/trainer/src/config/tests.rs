@@ -1,4 +1,4 @@
-use super::*;
+use super::{resolve::ESTIMATORS, *};
 use crate::Error;
 
 fn set(key: &str, value: &str) -> Result<SearchConfig, Error> {
@@ -35,7 +35,11 @@ fn a_configuration_survives_its_own_yaml() -> Result<(), Error> {
         Layer::Set { key: "split", value: "indices:some/file.json" },
         Layer::Set { key: "rule", value: "sampled:7" },
         Layer::Set { key: "train.augment.cutout", value: "16" },
-        Layer::Set { key: "tau", value: "{schedule: cosine, from: 3}" },
+        Layer::Set { key: "tau", value: "{schedule: cosine, from: 3, points: [[0.5, 1.0]], by: step}" },
+        Layer::Set { key: "arch.beta_decay", value: "linear:0:50" },
+        Layer::Set { key: "arch.entropy_bonus", value: "0.1" },
+        Layer::Set { key: "watch.stop_on", value: "skips:4" },
+        Layer::Set { key: "watch.reference", value: "reinforce:50" },
     ];
     let config = SearchConfig::resolve(&layers)?;
     assert_eq!(SearchConfig::from_yaml(&config.to_yaml(), "config.yaml")?, config);
@@ -118,6 +122,52 @@ fn values_of_the_wrong_type_name_their_key() {
     }
     let error = set("epochs", "[").expect_err("no YAML was accepted");
     assert_eq!(error.to_string(), "--set epochs: not YAML");
+}
+
+#[test]
+fn what_is_watched_and_added_is_checked_too() {
+    refuses(
+        "arch.entropy_bonus",
+        "-1",
+        "--set: `arch.entropy_bonus`: found -1; expected a number of at least 0",
+    );
+    refuses(
+        "watch.draws",
+        "1",
+        "--set: `watch.draws`: found 1; expected 0, or at least 2; an adaptive τ needs them",
+    );
+    refuses(
+        "watch.reference",
+        "gdsa",
+        &format!("--set: `watch.reference`: found gdsa; expected {}", ESTIMATORS),
+    );
+    refuses(
+        "tau.points",
+        "[[0.5, 1.0], [0.2, 0.5]]",
+        "--set: `tau.points`: found [[0.5, 1.0], [0.2, 0.5]]; expected pairs of progress, rising between 0 and 1, and a \
+         temperature above 0",
+    );
+    for (key, value) in
+        [("arch.beta_decay", "steep:0:1"), ("watch.stop_on", "skips:0"), ("tau.policy", "warm")]
+    {
+        let error = set(key, value).expect_err("a faulty setting was accepted").to_string();
+        assert!(error.starts_with(&format!("--set: `{key}`: found {value}; ")), "{error}");
+    }
+}
+
+#[test]
+fn a_temperature_passes_its_points_and_meets_both_ends() {
+    for schedule in [Shape::Linear, Shape::Exponential, Shape::Cosine] {
+        let tau = TauConfig {
+            schedule,
+            from: 4.0,
+            to: 0.25,
+            points: vec![[0.25, 2.0], [0.5, 1.0]],
+            ..Default::default()
+        };
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|t| tau.at(t)), [4.0, 2.0, 1.0, 0.25], "{schedule:?}");
+        assert!(tau.at(0.4) < 2.0 && tau.at(0.4) > 1.0);
+    }
 }
 
 #[test]

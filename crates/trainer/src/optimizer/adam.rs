@@ -49,7 +49,7 @@ impl Adam {
     /// When shapes or types do not fit.
     pub fn step(&mut self, arch: &mut ArchParams, gradients: &[Tensor]) -> Result<(), Error> {
         self.steps += 1;
-        let ArchConfig { lr, beta1, beta2, eps, weight_decay } = self.settings;
+        let ArchConfig { lr, beta1, beta2, eps, weight_decay, .. } = self.settings;
         let step = AdamStep { lr, beta1, beta2, eps, weight_decay, step: self.steps };
         for (group, (gradient, moments)) in gradients.iter().zip(&mut self.moments).enumerate() {
             let logits = arch.logits(group).detach();
