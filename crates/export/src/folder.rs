@@ -14,7 +14,7 @@ pub type File = (String, Vec<u8>);
 /// `pytorch` and `rust` share their weights. A notation that cannot say this genotype is an error.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn files(
     formats: &[Format],
     genotype: &Genotype,

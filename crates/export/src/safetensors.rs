@@ -39,7 +39,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a file that [`write`] wrote; tensors come in the order of their names.
+    /// Reads a file that [`write()`] wrote; tensors come in the order of their names.
     ///
     /// # Errors
     /// It is no file of tensors, or has no header of ours.

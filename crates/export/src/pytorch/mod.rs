@@ -62,7 +62,7 @@ pub fn write(
     Ok(())
 }
 
-/// The weights, channels first and under the names of the module that [`write`] writes.
+/// The weights, channels first and under the names of the module that [`write()`] writes.
 ///
 /// # Errors
 /// A value is missing.
