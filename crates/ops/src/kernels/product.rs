@@ -1,7 +1,7 @@
 //! The two loops behind every convolution: sums of products over gathered offsets.
 
 use super::{
-    simd::{MAX_LANES, PAIRED, Vector, vectorized},
+    simd::{PAIRED, Vector, vectorized},
     values::Real,
 };
 
@@ -59,6 +59,16 @@ pub(crate) struct Panels<'a, T> {
     pub(crate) vector: usize,
 }
 
+/// A matrix by its strides: element `(i, k)` lies at `i·row + k·col`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a, T> {
+    pub(crate) values: &'a [T],
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row: usize,
+    pub(crate) col: usize,
+}
+
 /// What a result's sums begin with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start<'a, T> {
@@ -110,6 +120,39 @@ vectorized! {
 }
 
 vectorized! {
+    /// `out[i·stride + j] = Σ_k a[i, k] · b[k, j]` for `j < n`, a multiple of the vector's length; added to what is there
+    /// where `start` is [`Start::Old`].
+    pub(crate) fn matrix_product<T, V, WIDE>(
+        a: Matrix<'_, T>, b: Panels<'_, T>, out: &mut [T], stride: usize, n: usize, start: Start<'_, T>
+    ) -> () {
+        let vectors = n / V::LANES;
+        assert!(n % V::LANES == 0 && a.rows * a.cols * vectors > 0);
+        assert!(end(a.row, a.rows) + end(a.col, a.cols) < a.values.len());
+        assert!(end(b.row, a.cols) + end(b.vector, vectors) + V::LANES <= b.values.len());
+        assert!(end(stride, a.rows) + n <= out.len());
+        assert!(!matches!(start, Start::Columns(values) if values.len() < n));
+        let mut vector = 0;
+        while vector < vectors {
+            let pair = vector + 1 < vectors;
+            let few = a.rows.next_multiple_of(8) < a.rows.next_multiple_of(14);
+            // SAFETY: just checked: every element of `a` lies in its values, every vector of `b` in its values and of
+            // the columns' start in theirs, and `n` elements of every row in `out`.
+            unsafe {
+                match (WIDE, pair) {
+                    (false, true) if V::PAIRS => matrix_tiles::<V, PAIRED, 2>(a, b, out, stride, n, start, vector),
+                    (false, true) => matrix_tiles::<V, 4, 2>(a, b, out, stride, n, start, vector),
+                    (false, false) => matrix_tiles::<V, 6, 1>(a, b, out, stride, n, start, vector),
+                    (true, true) => matrix_tiles::<V, 8, 2>(a, b, out, stride, n, start, vector),
+                    (true, false) if few => matrix_tiles::<V, 8, 1>(a, b, out, stride, n, start, vector),
+                    (true, false) => matrix_tiles::<V, 14, 1>(a, b, out, stride, n, start, vector),
+                }
+            }
+            vector += 1 + usize::from(pair);
+        }
+    }
+}
+
+vectorized! {
     /// `out[outs[i] + c] = Σ_k values[rows[i] + cols[k] + c] · b[k·stride + c]` for `c < n`: each channel by itself.
     /// `values` and `b` are readable up to a multiple of the vector's length.
     pub(crate) fn channelwise<T, V, WIDE>(sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize) -> () {
@@ -148,7 +191,6 @@ fn end(stride: usize, count: usize) -> usize {
 /// # Safety
 /// As checked in [`product`].
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
 unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     sum: Sum<'_, V::Elem>,
     b: Panels<'_, V::Elem>,
@@ -157,53 +199,108 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     start: Start<'_, V::Elem>,
     vector: usize,
 ) {
-    let full = (vector + Q) * V::LANES <= n;
     let mut first = 0;
     while first < sum.rows.len() {
-        // SAFETY: there is a row, and as many outputs as rows.
-        let (from, to) = unsafe { places::<_, P>(&sum, first, 0, out.as_mut_ptr()) };
-        let mut acc = [[V::splat(V::Elem::ZERO); Q]; P];
-        if start != Start::Zero {
-            for p in 0..P {
-                for q in 0..Q {
-                    let first = (vector + q) * V::LANES;
-                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, and every vector of the columns' start in its
-                    // values, by the caller's promise.
-                    acc[p][q] = unsafe {
-                        match start {
-                            Start::Columns(values) => V::load(values.as_ptr().add(first)),
-                            _ if full => V::load(to[p].add(first)),
-                            _ => load_some(to[p], first, n),
-                        }
-                    };
-                }
-            }
-        }
-        let mut at = b.values.as_ptr().wrapping_add(vector * b.vector);
-        for &run in sum.cols {
-            // SAFETY: `rows[i] + cols[k]` lies in `values` and this row of the vectors in `b`, by the caller's promise.
-            unsafe {
-                match V::paired(&mut acc, &from, run, at, b) {
-                    true => at = at.wrapping_add(run.len * b.row),
-                    false => at = products(&mut acc, &from, run, at, b),
-                }
-            }
-        }
-        for q in 0..Q {
-            // One test for all rows, or LLVM keeps the sums in memory to loop over them.
-            if full {
-                for p in 0..P {
-                    // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                    unsafe { acc[p][q].store(to[p].add((vector + q) * V::LANES)) };
-                }
-            } else {
-                for p in 0..P {
-                    // SAFETY: as above.
-                    unsafe { store_some(acc[p][q], to[p], (vector + q) * V::LANES, n) };
-                }
-            }
+        // SAFETY: there is a row, and as many outputs as rows; the rest is the caller's promise.
+        unsafe {
+            let (from, to) = places::<_, P>(&sum, first, 0, out.as_mut_ptr());
+            tile::<V, P, Q>(from, to, sum.cols, b, n, start, vector);
         }
         first += P;
+    }
+}
+
+/// As [`tiles`], of a matrix whose rows lie at one distance.
+///
+/// # Safety
+/// As checked in [`matrix_product`].
+#[inline(always)]
+unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
+    a: Matrix<'_, V::Elem>,
+    b: Panels<'_, V::Elem>,
+    out: &mut [V::Elem],
+    stride: usize,
+    n: usize,
+    start: Start<'_, V::Elem>,
+    vector: usize,
+) {
+    let cols = [Run { first: 0, step: a.col, len: a.cols }];
+    let mut first = 0;
+    while first < a.rows {
+        let (mut from, mut to) = ([a.values.as_ptr(); P], [out.as_mut_ptr(); P]);
+        for p in 0..P {
+            let row = (first + p).min(a.rows - 1);
+            (from[p], to[p]) = (from[p].wrapping_add(row * a.row), to[p].wrapping_add(row * stride));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
+        first += P;
+    }
+}
+
+/// One tile: sums over `cols` from every `from`, written to every `to`.
+///
+/// # Safety
+/// Every offset of `cols` is readable from every `from`, and `n` elements are writable from every `to`; the vectors of
+/// `b` and of the columns' start lie in their values.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
+unsafe fn tile<V: Vector, const P: usize, const Q: usize>(
+    from: [*const V::Elem; P],
+    to: [*mut V::Elem; P],
+    cols: &[Run],
+    b: Panels<'_, V::Elem>,
+    n: usize,
+    start: Start<'_, V::Elem>,
+    vector: usize,
+) {
+    let full = (vector + Q) * V::LANES <= n;
+    let mut acc = [[V::splat(V::Elem::ZERO); Q]; P];
+    if start != Start::Zero {
+        for p in 0..P {
+            for q in 0..Q {
+                let first = (vector + q) * V::LANES;
+                // SAFETY: `n` elements from every `to` on are writable, and every vector of the columns' start lies in
+                // its values, by the caller's promise.
+                acc[p][q] = unsafe {
+                    match start {
+                        Start::Columns(values) => V::load(values.as_ptr().add(first)),
+                        _ if full => V::load(to[p].add(first)),
+                        _ => V::load_first(to[p].add(first), n.saturating_sub(first)),
+                    }
+                };
+            }
+        }
+    }
+    let mut at = b.values.as_ptr().wrapping_add(vector * b.vector);
+    for &run in cols {
+        // SAFETY: every offset is readable from every `from` and this row of the vectors lies in `b`, by the caller's
+        // promise.
+        unsafe {
+            match V::paired(&mut acc, &from, run, at, b) {
+                true => at = at.wrapping_add(run.len * b.row),
+                false => at = products(&mut acc, &from, run, at, b),
+            }
+        }
+    }
+    for q in 0..Q {
+        // One test for all rows, or LLVM keeps the sums in memory to loop over them.
+        if full {
+            for p in 0..P {
+                // SAFETY: `n` elements from every `to` on are writable, by the caller's promise.
+                unsafe { acc[p][q].store(to[p].add((vector + q) * V::LANES)) };
+            }
+        } else {
+            for p in 0..P {
+                // SAFETY: as above.
+                unsafe {
+                    acc[p][q].store_first(
+                        to[p].add((vector + q) * V::LANES),
+                        n.saturating_sub((vector + q) * V::LANES),
+                    )
+                };
+            }
+        }
     }
 }
 
@@ -277,7 +374,7 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
         } else {
             for p in 0..P {
                 // SAFETY: as above.
-                unsafe { store_some(acc[p], to[p], c, n) };
+                unsafe { acc[p].store_first(to[p].add(c), n - c) };
             }
         }
         first += P;
@@ -303,36 +400,4 @@ unsafe fn places<T, const P: usize>(
         (from[p], to[p]) = (from[p].wrapping_add(read + c), to[p].wrapping_add(write));
     }
     (from, to)
-}
-
-/// Loads elements `first..` of `n`, at most a vector, with zeros beyond.
-///
-/// # Safety
-/// `n` elements from `from` on are readable.
-#[inline(always)]
-unsafe fn load_some<V: Vector>(from: *const V::Elem, first: usize, n: usize) -> V {
-    // SAFETY: only elements below `n` are read.
-    unsafe {
-        let mut some = [V::Elem::ZERO; MAX_LANES];
-        for i in first..n.min(first + V::LANES) {
-            some[i - first] = *from.add(i);
-        }
-        V::load(some.as_ptr())
-    }
-}
-
-/// Stores a vector to elements `first..` of `n`, dropping what lies beyond.
-///
-/// # Safety
-/// `n` elements from `to` on are writable.
-#[inline(always)]
-unsafe fn store_some<V: Vector>(vector: V, to: *mut V::Elem, first: usize, n: usize) {
-    // SAFETY: only elements below `n` are written.
-    unsafe {
-        let mut some = [V::Elem::ZERO; MAX_LANES];
-        vector.store(some.as_mut_ptr());
-        for i in first..n.min(first + V::LANES) {
-            *to.add(i) = some[i - first];
-        }
-    }
 }

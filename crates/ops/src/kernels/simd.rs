@@ -120,6 +120,10 @@ pub(crate) trait Vector: Copy {
     /// `self·b + c`, with one rounding where there is an instruction for it.
     fn mul_add(self, b: Self, c: Self) -> Self;
 
+    fn add(self, b: Self) -> Self;
+
+    fn sub(self, b: Self) -> Self;
+
     /// # Safety
     /// `LANES` elements from `from` on are readable.
     unsafe fn load(from: *const Self::Elem) -> Self;
@@ -127,6 +131,44 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     /// `LANES` elements from `to` on are writable.
     unsafe fn store(self, to: *mut Self::Elem);
+
+    /// Loads the first `n` elements, at most a vector, with zeros beyond.
+    ///
+    /// # Safety
+    /// That many elements from `from` on are readable.
+    #[inline(always)]
+    unsafe fn load_first(from: *const Self::Elem, n: usize) -> Self {
+        // SAFETY: only elements below `n` are read.
+        unsafe {
+            if n >= Self::LANES {
+                return Self::load(from);
+            }
+            let mut some = [Self::Elem::ZERO; MAX_LANES];
+            for (i, to) in some.iter_mut().enumerate().take(n) {
+                *to = *from.add(i);
+            }
+            Self::load(some.as_ptr())
+        }
+    }
+
+    /// Stores the first `n` elements, at most a vector, and drops what lies beyond.
+    ///
+    /// # Safety
+    /// That many elements from `to` on are writable.
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut Self::Elem, n: usize) {
+        // SAFETY: only elements below `n` are written.
+        unsafe {
+            if n >= Self::LANES {
+                return self.store(to);
+            }
+            let mut some = [Self::Elem::ZERO; MAX_LANES];
+            self.store(some.as_mut_ptr());
+            for (i, &x) in some.iter().enumerate().take(n) {
+                *to.add(i) = x;
+            }
+        }
+    }
 
     /// Whether [`Vector::paired`] does something for [`PAIRED`] rows of two vectors.
     const PAIRS: bool = false;
@@ -168,6 +210,18 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    fn add(self, b: Self) -> Self {
+        let (Self([a0, a1, a2, a3]), Self([b0, b1, b2, b3])) = (self, b);
+        Self([a0 + b0, a1 + b1, a2 + b2, a3 + b3])
+    }
+
+    #[inline(always)]
+    fn sub(self, b: Self) -> Self {
+        let (Self([a0, a1, a2, a3]), Self([b0, b1, b2, b3])) = (self, b);
+        Self([a0 - b0, a1 - b1, a2 - b2, a3 - b3])
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const T) -> Self {
         // SAFETY: the caller's promise; an array asks for no more alignment than its element.
         Self(unsafe { *from.cast() })
@@ -187,7 +241,7 @@ mod x86 {
     use super::{PAIRED, Panels, Run, Vector};
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -202,6 +256,18 @@ mod x86 {
                 fn mul_add(self, b: Self, c: Self) -> Self {
                     // SAFETY: as in `splat`.
                     unsafe { $mul_add(self, b, c) }
+                }
+
+                #[inline(always)]
+                fn add(self, b: Self) -> Self {
+                    // SAFETY: as in `splat`.
+                    unsafe { $add(self, b) }
+                }
+
+                #[inline(always)]
+                fn sub(self, b: Self) -> Self {
+                    // SAFETY: as in `splat`.
+                    unsafe { $sub(self, b) }
                 }
 
                 #[inline(always)]
@@ -332,8 +398,49 @@ mod x86 {
         acc.copy_from_slice(&[a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11]);
     }
 
-    vector!(__m256, f32, 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_storeu_ps, six_rows);
-    vector!(__m256d, f64, 4, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_storeu_pd);
-    vector!(__m512, f32, 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_storeu_ps);
-    vector!(__m512d, f64, 8, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_storeu_pd);
+    vector!(
+        __m256,
+        f32,
+        8,
+        _mm256_set1_ps,
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        six_rows
+    );
+    vector!(
+        __m256d,
+        f64,
+        4,
+        _mm256_set1_pd,
+        _mm256_fmadd_pd,
+        _mm256_add_pd,
+        _mm256_sub_pd,
+        _mm256_loadu_pd,
+        _mm256_storeu_pd
+    );
+    vector!(
+        __m512,
+        f32,
+        16,
+        _mm512_set1_ps,
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps
+    );
+    vector!(
+        __m512d,
+        f64,
+        8,
+        _mm512_set1_pd,
+        _mm512_fmadd_pd,
+        _mm512_add_pd,
+        _mm512_sub_pd,
+        _mm512_loadu_pd,
+        _mm512_storeu_pd
+    );
 }

@@ -13,6 +13,8 @@ use crate::kernels::{
     values::{Map, Real},
 };
 
+use super::winograd::{self, Correlation, Direction, Filter};
+
 /// What a pass over the gradient adds up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -91,8 +93,16 @@ pub(super) fn weight_gradient<T: Real>(
 /// A forward, ready to run on pieces.
 pub(in crate::kernels) struct Outputs<'a, T: Real> {
     shape: Shape<'a>,
-    sums: Sums<T>,
+    way: Way<T>,
     bias: Option<Cow<'a, [T]>>,
+}
+
+/// How a convolution is computed.
+enum Way<T> {
+    /// Tap by tap.
+    Taps(Sums<T>),
+    /// Tile by tile, at Winograd's points.
+    Tiles(Filter<T>),
 }
 
 impl<'a, T: Real> Outputs<'a, T> {
@@ -104,6 +114,10 @@ impl<'a, T: Real> Outputs<'a, T> {
         images: usize,
     ) -> Self {
         let Shape { input, output, window, .. } = shape;
+        let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
+        if winograd::fits::<T>(shape) {
+            return Self { shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward)), bias };
+        }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
         let pack_taps = |taps: &[usize]| {
             pack(lanes::<T>(isa), taps.len() * input.c, output.c, |k, co| {
@@ -111,27 +125,35 @@ impl<'a, T: Real> Outputs<'a, T> {
             })
         };
         let panels = gather.phases.iter().map(|phase| pack_taps(&phase.taps)).collect();
-        let sums = Sums::new(isa, gather, input.c, panels);
-        Self { shape, sums, bias: bias.map(|bias| padded(bias, output.c, lanes::<T>(isa))) }
+        Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
     }
 
     /// Computes the outputs of some consecutive images.
     pub(in crate::kernels) fn write(&self, x: &[T], y: &mut [T]) {
         let Shape { input, output, prelude, .. } = self.shape;
-        let start = self.bias.as_deref().map_or(Start::Zero, Start::Columns);
-        self.sums.write(x, input, prelude, y, output, start);
+        let bias = self.bias.as_deref();
+        match &self.way {
+            Way::Taps(sums) => {
+                sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
+            }
+            Way::Tiles(filter) => filter.write(x, prelude, y, bias),
+        }
     }
 }
 
 /// An input's gradient, ready to run on pieces.
 pub(in crate::kernels) struct Inputs<'a, T> {
+    isa: Isa,
     shape: Shape<'a>,
-    sums: Sums<T>,
+    way: Way<T>,
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
+        if winograd::fits::<T>(shape) {
+            return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
+        }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
         let transposed = |taps: &[usize]| {
             pack(lanes::<T>(isa), taps.len() * output.c, input.c, |k, ci| {
@@ -139,38 +161,54 @@ impl<'a, T: Real> Inputs<'a, T> {
             })
         };
         let panels = gather.phases.iter().map(|phase| transposed(&phase.taps)).collect();
-        Self { shape, sums: Sums::new(isa, gather, output.c, panels) }
+        Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
     /// Computes the gradient at some consecutive images, of which `x` are the values.
     pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
         let Shape { input, output, prelude, .. } = self.shape;
-        self.sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero);
+        match &self.way {
+            Way::Taps(sums) => sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero),
+            Way::Tiles(filter) => filter.write(gy, Prelude::Identity, gx, None),
+        }
         if prelude == Prelude::Relu {
-            relu_mask(self.sums.isa, x, gx);
+            relu_mask(self.isa, x, gx);
         }
     }
 }
 
 /// The weights' gradient, ready to run on pieces.
-pub(in crate::kernels) struct Weights<'a> {
+pub(in crate::kernels) struct Weights<'a, T> {
     isa: Isa,
     shape: Shape<'a>,
-    gather: Gather,
-    /// Where the products of each tap's channels are read and added up.
-    rows: Vec<usize>,
-    outs: Vec<usize>,
+    way: WeightsWay<T>,
 }
 
-impl<'a> Weights<'a> {
+/// How a weights' gradient is computed.
+enum WeightsWay<T> {
+    /// Tap by tap.
+    Taps {
+        gather: Gather,
+        /// Where the products of each tap's channels are read and added up.
+        rows: Vec<usize>,
+        outs: Vec<usize>,
+    },
+    /// Tile by tile, at Winograd's points.
+    Tiles(Correlation<T>),
+}
+
+impl<'a, T: Real> Weights<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
+        if winograd::fits::<T>(shape) {
+            return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
+        }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
         let rows = phase.channels(input.c).collect();
         let place = |&tap: &usize| (0..input.c).map(move |ci| (tap * input.c + ci) * output.c);
         let outs = phase.taps.iter().flat_map(place).collect();
-        Self { isa, shape, gather, rows, outs }
+        Self { isa, shape, way: WeightsWay::Taps { gather, rows, outs } }
     }
 
     /// How many weights there are.
@@ -179,17 +217,21 @@ impl<'a> Weights<'a> {
     }
 
     /// What some consecutive images add.
-    pub(in crate::kernels) fn part<T: Real>(&self, x: &[T], gy: &[T]) -> Vec<T> {
+    pub(in crate::kernels) fn part(&self, x: &[T], gy: &[T]) -> Vec<T> {
         let Shape { input, output, prelude, .. } = self.shape;
-        let [phase] = &self.gather.phases[..] else { unreachable!("a forward has one phase") };
+        let (gather, rows, outs) = match &self.way {
+            WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
+            WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
+        };
+        let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
         let lanes = lanes::<T>(self.isa);
-        let frames = self.gather.frames(input, prelude, x, true);
+        let frames = gather.frames(input, prelude, x, true);
         let gy = padded(gy, output.c, lanes);
         let width = output.c.next_multiple_of(lanes);
         let mut part = vec![T::ZERO; self.len()];
         for (cols, gy) in phase.pixels.chunks(PIXELS).zip(gy.chunks(PIXELS * width)) {
             let cols = runs(cols[..gy.len() / width].iter().copied());
-            let sum = Sum { values: &frames, rows: &self.rows, cols: &cols, outs: &self.outs };
+            let sum = Sum { values: &frames, rows, cols: &cols, outs };
             let gy = Panels { values: gy, row: width, vector: lanes };
             product(self.isa, sum, gy, &mut part, output.c, Start::Old);
         }

@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 

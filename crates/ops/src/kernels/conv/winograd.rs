@@ -1,0 +1,527 @@
+//! Winograd's minimal filtering F(4×4, 3×3): a 3×3 convolution in a quarter of its multiplications.
+//!
+//! A tile of 4×4 outputs reads 6×6 inputs. Seen through polynomials evaluated at the points 0, ±1, ±2 and ∞, the sum over
+//! nine taps is a product at each of 36 positions:
+//!
+//! ```text
+//! Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A        and, as that is bilinear,        ∂L/∂g = Gᵀ [ (A ∂L/∂Y Aᵀ) ⊙ (Bᵀ d B) ] G
+//! ```
+//!
+//! with ⊙ summed over channels, or over tiles: 36 matrix products. The input's gradient is a convolution of the output's
+//! with the kernel turned about. The points cost digits: in `f32` errors are some 5e-6 of the largest value, where summing
+//! the taps makes 2e-7; hence only `f32` comes here, and `f64`, which checks the mathematics, sums the taps.
+//!
+//! # References
+//! - Winograd, *Arithmetic Complexity of Computations*, 1980
+//! - Lavin & Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016, §4, <https://arxiv.org/abs/1509.09308>
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::WithDType;
+
+use super::cpu::Shape;
+use crate::kernels::{
+    Isa, Prelude, Window,
+    product::{Matrix, Panels, Start, matrix_product},
+    simd::{Vector, lanes, vectorized},
+    values::{Map, Real},
+};
+
+/// Outputs along a side of a tile.
+const OUT: usize = 4;
+/// Inputs along a side of a tile.
+const IN: usize = 6;
+const POSITIONS: usize = IN * IN;
+const TAPS: usize = 9;
+
+/// Channels from which on the transformations cost less than the multiplications they save.
+const CHANNELS: usize = 8;
+
+/// Whether a convolution is of the kind that is computed here: 3×3 and centered, over maps that tiles do not waste.
+pub(super) fn fits<T: Real>(shape: Shape<'_>) -> bool {
+    let Shape { input, output, window, .. } = shape;
+    let side = |pixels: usize| pixels > 2;
+    size_of::<T>() == size_of::<f32>()
+        && *window == Window::same((3, 3), (1, 1), (1, 1))
+        && side(input.h)
+        && side(input.w)
+        && input.c >= CHANNELS
+        && output.c >= CHANNELS
+}
+
+/// Which way a convolution runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From inputs to outputs.
+    Forward,
+    /// From the outputs' gradient to the inputs'.
+    Backward,
+}
+
+/// The tiles of an image, and how its channels lie in vectors.
+#[derive(Clone, Copy, Debug)]
+struct Tiles {
+    h: usize,
+    w: usize,
+    rows: usize,
+    columns: usize,
+    lanes: usize,
+}
+
+impl Tiles {
+    fn of<T: Real>(isa: Isa, map: &Map) -> Self {
+        let (rows, columns) = (map.h.div_ceil(OUT), map.w.div_ceil(OUT));
+        Self { h: map.h, w: map.w, rows, columns, lanes: lanes::<T>(isa) }
+    }
+
+    /// Tiles of an image.
+    fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// `c` channels in whole vectors.
+    fn wide(&self, c: usize) -> usize {
+        c.next_multiple_of(self.lanes)
+    }
+
+    /// Pixels of a row of an image with its margins.
+    fn framed(&self) -> usize {
+        self.columns * OUT + IN - OUT
+    }
+
+    /// Elements of an image with its margins, its channels in whole vectors.
+    fn frame(&self, c: usize) -> usize {
+        (self.rows * OUT + IN - OUT) * self.framed() * self.wide(c)
+    }
+}
+
+/// Memory for one piece at a time, lent to whichever thread works on it.
+#[derive(Debug)]
+struct Pool<T>(Mutex<Vec<Vec<T>>>);
+
+impl<T: Real> Pool<T> {
+    fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Runs `work` on `len` elements: zeros at first, then whatever the last user of the same memory left.
+    fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = kept().pop().unwrap_or_default();
+        memory.resize(memory.len().max(len), T::ZERO);
+        let result = work(&mut memory[..len]);
+        kept().push(memory);
+        result
+    }
+}
+
+/// A convolution in one direction, ready to run on pieces.
+pub(super) struct Filter<T> {
+    isa: Isa,
+    tiles: Tiles,
+    from: usize,
+    to: usize,
+    /// `G g Gᵀ`, `(36, from, wide(to))`.
+    kernel: Vec<T>,
+    pool: Pool<T>,
+}
+
+impl<T: Real> Filter<T> {
+    pub(super) fn new(isa: Isa, shape: Shape<'_>, w: &[T], direction: Direction) -> Self {
+        let Shape { input, output, .. } = shape;
+        let tiles = Tiles::of::<T>(isa, input);
+        let (from, to) = match direction {
+            Direction::Forward => (input.c, output.c),
+            Direction::Backward => (output.c, input.c),
+        };
+        let turned;
+        let taps = match direction {
+            Direction::Forward => w,
+            Direction::Backward => {
+                turned = turn(w, input.c, output.c);
+                &turned
+            }
+        };
+        let wide = tiles.wide(to);
+        let mut kernel = vec![T::ZERO; POSITIONS * from * wide];
+        kernel_transform(isa, taps, from, to, wide, &mut kernel);
+        Self { isa, tiles, from, to, kernel, pool: Pool::new() }
+    }
+
+    /// Computes some consecutive images of `target` from those of `source`; `bias` fills whole vectors.
+    pub(super) fn write(&self, source: &[T], prelude: Prelude, target: &mut [T], bias: Option<&[T]>) {
+        let Self { isa, tiles, from, to, .. } = *self;
+        let pixels = tiles.h * tiles.w;
+        let images = target.len() / (pixels * to);
+        let n = images * tiles.len();
+        let (wide_from, wide_to) = (tiles.wide(from), tiles.wide(to));
+        let lengths = [images * tiles.frame(from), POSITIONS * n * wide_from, POSITIONS * n * wide_to];
+        self.pool.lend(lengths.iter().sum(), |memory| {
+            let (frames, memory) = memory.split_at_mut(lengths[0]);
+            let (seen, products) = memory.split_at_mut(lengths[1]);
+            see(isa, tiles, source, from, prelude, frames, seen);
+            for (position, products) in products.chunks_exact_mut(n * wide_to).enumerate() {
+                let a = Matrix {
+                    values: &seen[position * n * wide_from..][..n * wide_from],
+                    rows: n,
+                    cols: from,
+                    row: wide_from,
+                    col: 1,
+                };
+                let kernel = &self.kernel[position * from * wide_to..][..from * wide_to];
+                let b = Panels { values: kernel, row: wide_to, vector: tiles.lanes };
+                matrix_product(isa, a, b, products, wide_to, wide_to, Start::Zero);
+            }
+            for (image, target) in target.chunks_exact_mut(pixels * to).enumerate() {
+                let first = image * tiles.len();
+                output_transform(isa, tiles, products, n * wide_to, first, to, bias, target);
+            }
+        });
+    }
+}
+
+/// The weights' gradient, ready to run on pieces.
+pub(super) struct Correlation<T> {
+    isa: Isa,
+    tiles: Tiles,
+    pool: Pool<T>,
+}
+
+impl<T: Real> Correlation<T> {
+    pub(super) fn new(isa: Isa, shape: Shape<'_>) -> Self {
+        Self { isa, tiles: Tiles::of::<T>(isa, shape.input), pool: Pool::new() }
+    }
+
+    /// What some consecutive images add to the gradient, `(3, 3, c_in, c_out)`.
+    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
+        let Self { isa, tiles, .. } = *self;
+        let (c_in, c_out) = (shape.input.c, shape.output.c);
+        let images = x.len() / shape.input.image();
+        let n = images * tiles.len();
+        let (wide_in, wide_out) = (tiles.wide(c_in), tiles.wide(c_out));
+        let lengths = [
+            images * tiles.frame(c_in),
+            POSITIONS * n * wide_in,
+            POSITIONS * n * wide_out,
+            POSITIONS * c_in * wide_out,
+        ];
+        self.pool.lend(lengths.iter().sum(), |memory| {
+            let (frames, memory) = memory.split_at_mut(lengths[0]);
+            let (seen, memory) = memory.split_at_mut(lengths[1]);
+            let (arrived, sums) = memory.split_at_mut(lengths[2]);
+            see(isa, tiles, x, c_in, shape.prelude, frames, seen);
+            for (image, gy) in gy.chunks_exact(shape.output.image()).enumerate() {
+                gradient_transform(isa, tiles, gy, c_out, n * wide_out, image * tiles.len(), arrived);
+            }
+            for (position, sums) in sums.chunks_exact_mut(c_in * wide_out).enumerate() {
+                let a = Matrix {
+                    values: &seen[position * n * wide_in..][..n * wide_in],
+                    rows: c_in,
+                    cols: n,
+                    row: 1,
+                    col: wide_in,
+                };
+                let gy = &arrived[position * n * wide_out..][..n * wide_out];
+                let b = Panels { values: gy, row: wide_out, vector: tiles.lanes };
+                matrix_product(isa, a, b, sums, wide_out, wide_out, Start::Zero);
+            }
+            let mut part = vec![T::ZERO; TAPS * c_in * c_out];
+            kernel_gradient(isa, sums, c_in, c_out, &mut part);
+            part
+        })
+    }
+}
+
+/// `Bᵀ d B` of the tiles of some consecutive images, `(36, tiles, wide(c))`, by way of images with margins.
+fn see<T: Real>(
+    isa: Isa,
+    tiles: Tiles,
+    images: &[T],
+    c: usize,
+    prelude: Prelude,
+    frames: &mut [T],
+    seen: &mut [T],
+) {
+    let (wide, frame) = (tiles.wide(c), tiles.frame(c));
+    let plane = seen.len() / POSITIONS;
+    let images = images.chunks_exact(tiles.h * tiles.w * c);
+    for (i, (image, frame)) in images.zip(frames.chunks_exact_mut(frame)).enumerate() {
+        for (y, row) in image.chunks_exact(tiles.w * c).enumerate() {
+            let to = &mut frame[((y + 1) * tiles.framed() + 1) * wide..][..tiles.w * wide];
+            copy_row(isa, row, c, wide, prelude == Prelude::Relu, to);
+        }
+        input_transform(isa, tiles, frame, wide, plane, i * tiles.len(), seen);
+    }
+}
+
+/// A kernel `(3, 3, c_in, c_out)` turned about, its channels exchanged: `(3, 3, c_out, c_in)`.
+fn turn<T: Real>(w: &[T], c_in: usize, c_out: usize) -> Vec<T> {
+    let mut turned = vec![T::ZERO; w.len()];
+    for (from, to) in w.chunks_exact(c_in * c_out).zip(turned.chunks_exact_mut(c_in * c_out).rev()) {
+        for (ci, row) in from.chunks_exact(c_out).enumerate() {
+            for (co, &w) in row.iter().enumerate() {
+                to[co * c_in + ci] = w;
+            }
+        }
+    }
+    turned
+}
+
+vectorized! {
+    fn copy_row<T, V, WIDE>(row: &[T], c: usize, wide: usize, relu: bool, to: &mut [T]) -> () {
+        if c == wide {
+            match relu {
+                true => to.iter_mut().zip(row).for_each(|(to, x)| *to = x.relu()),
+                false => to.copy_from_slice(row),
+            }
+        } else {
+            for (to, x) in to.chunks_exact_mut(wide).zip(row.chunks_exact(c)) {
+                to.iter_mut().zip(x).for_each(|(to, &x)| *to = if relu { x.relu() } else { x });
+            }
+        }
+    }
+}
+
+/// `Bᵀ d` of six values.
+#[inline(always)]
+fn b_transposed<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; IN], [two, four]: [V; 2]) -> [V; IN] {
+    let (near, far) = (d4.sub(d2), d3.sub(d1));
+    let even = V::splat(V::Elem::ZERO).sub(four).mul_add(d2, d4);
+    let odd = V::splat(V::Elem::ZERO).sub(four).mul_add(d1, d3);
+    [
+        four.mul_add(d0.sub(d2), near),
+        even.add(odd),
+        even.sub(odd),
+        two.mul_add(far, near),
+        V::splat(V::Elem::ZERO).sub(two).mul_add(far, near),
+        V::splat(V::Elem::ZERO).sub(four).mul_add(far, d5.sub(d3)),
+    ]
+}
+
+/// `Aᵀ m` of six values.
+#[inline(always)]
+fn a_transposed<V: Vector>([m0, m1, m2, m3, m4, m5]: [V; IN], [two, four, eight]: [V; 3]) -> [V; OUT] {
+    let (sum, apart) = (m1.add(m2), m1.sub(m2));
+    let (sum2, apart2) = (m3.add(m4), m3.sub(m4));
+    [
+        m0.add(sum).add(sum2),
+        two.mul_add(apart2, apart),
+        four.mul_add(sum2, sum),
+        eight.mul_add(apart2, apart).add(m5),
+    ]
+}
+
+/// `A g` of four values.
+#[inline(always)]
+fn a<V: Vector>([g0, g1, g2, g3]: [V; OUT], [two, four]: [V; 2]) -> [V; IN] {
+    let (even, odd) = (g0.add(g2), g1.add(g3));
+    let (even2, odd2) = (four.mul_add(g2, g0), four.mul_add(g3, g1));
+    let far = two.mul_add(odd2, V::splat(V::Elem::ZERO));
+    [g0, even.add(odd), even.sub(odd), even2.add(far), even2.sub(far), g3]
+}
+
+vectorized! {
+    /// `Bᵀ d B` of every tile of a framed image, written from tile `first` on of planes of `plane` elements.
+    fn input_transform<T, V, WIDE>(
+        tiles: Tiles, frame: &[T], wide: usize, plane: usize, first: usize, seen: &mut [T]
+    ) -> () {
+        assert!(frame.len() >= (tiles.rows * OUT + IN - OUT) * tiles.framed() * wide && wide % V::LANES == 0);
+        assert!((first + tiles.len()) * wide <= plane && POSITIONS * plane <= seen.len());
+        let constants = [V::splat(T::ONE + T::ONE), V::splat(T::from_f64(4.0))];
+        let row = tiles.framed() * wide;
+        for tile in 0..tiles.len() {
+            let corner = (tile / tiles.columns) * OUT * row + (tile % tiles.columns) * OUT * wide;
+            for c in (0..wide).step_by(V::LANES) {
+                let mut columns = [[V::splat(T::ZERO); IN]; IN];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let from = frame.as_ptr().wrapping_add(corner + x * wide + c);
+                    let mut d = [V::splat(T::ZERO); IN];
+                    for (y, d) in d.iter_mut().enumerate() {
+                        // SAFETY: the tile lies in the frame, as checked above.
+                        *d = unsafe { V::load(from.wrapping_add(y * row)) };
+                    }
+                    *column = b_transposed(d, constants);
+                }
+                let to = seen.as_mut_ptr().wrapping_add((first + tile) * wide + c);
+                for y in 0..IN {
+                    let d = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    for (x, value) in b_transposed(d, constants).into_iter().enumerate() {
+                        // SAFETY: every plane holds the tile, as checked above.
+                        unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `Aᵀ m A`, plus `bias`, of an image's tiles, which begin at tile `first` of planes of `plane` elements.
+    fn output_transform<T, V, WIDE>(
+        tiles: Tiles, products: &[T], plane: usize, first: usize, c: usize, bias: Option<&[T]>, image: &mut [T]
+    ) -> () {
+        let wide = tiles.wide(c);
+        assert!(wide % V::LANES == 0 && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= products.len());
+        assert!(image.len() == tiles.h * tiles.w * c && bias.is_none_or(|bias| bias.len() >= wide));
+        let constants = [2.0, 4.0, 8.0].map(|x| V::splat(T::from_f64(x)));
+        for tile in 0..tiles.len() {
+            let (top, left) = ((tile / tiles.columns) * OUT, (tile % tiles.columns) * OUT);
+            let (h, w) = (OUT.min(tiles.h - top), OUT.min(tiles.w - left));
+            for lane in (0..wide).step_by(V::LANES) {
+                let from = products.as_ptr().wrapping_add((first + tile) * wide + lane);
+                let mut columns = [[V::splat(T::ZERO); OUT]; IN];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let mut m = [V::splat(T::ZERO); IN];
+                    for (y, m) in m.iter_mut().enumerate() {
+                        // SAFETY: every plane holds the tile, as checked above.
+                        *m = unsafe { V::load(from.wrapping_add((y * IN + x) * plane)) };
+                    }
+                    *column = a_transposed(m, constants);
+                }
+                // SAFETY: as checked above.
+                let shift = bias.map(|bias| unsafe { V::load(bias.as_ptr().add(lane)) });
+                for y in 0..h {
+                    let m = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    for (x, value) in a_transposed(m, constants).into_iter().take(w).enumerate() {
+                        let value = shift.map_or(value, |shift| value.add(shift));
+                        let at = ((top + y) * tiles.w + left + x) * c + lane;
+                        // SAFETY: the pixel lies in the image, and this many of its channels are left.
+                        unsafe { value.store_first(image.as_mut_ptr().add(at), c - lane) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `A g Aᵀ` of an image's tiles, written from tile `first` on of planes of `plane` elements.
+    fn gradient_transform<T, V, WIDE>(
+        tiles: Tiles, image: &[T], c: usize, plane: usize, first: usize, arrived: &mut [T]
+    ) -> () {
+        let wide = tiles.wide(c);
+        assert!(wide % V::LANES == 0 && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= arrived.len());
+        assert!(image.len() == tiles.h * tiles.w * c);
+        let constants = [2.0, 4.0].map(|x| V::splat(T::from_f64(x)));
+        for tile in 0..tiles.len() {
+            let (top, left) = ((tile / tiles.columns) * OUT, (tile % tiles.columns) * OUT);
+            let (h, w) = (OUT.min(tiles.h - top), OUT.min(tiles.w - left));
+            for lane in (0..wide).step_by(V::LANES) {
+                let mut columns = [[V::splat(T::ZERO); IN]; OUT];
+                for (x, column) in columns.iter_mut().take(w).enumerate() {
+                    let mut g = [V::splat(T::ZERO); OUT];
+                    for (y, g) in g.iter_mut().take(h).enumerate() {
+                        let at = ((top + y) * tiles.w + left + x) * c + lane;
+                        // SAFETY: the pixel lies in the image, and this many of its channels are left.
+                        *g = unsafe { V::load_first(image.as_ptr().add(at), c - lane) };
+                    }
+                    *column = a(g, constants);
+                }
+                let to = arrived.as_mut_ptr().wrapping_add((first + tile) * wide + lane);
+                for y in 0..IN {
+                    let g = [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];
+                    for (x, value) in a(g, constants).into_iter().enumerate() {
+                        // SAFETY: every plane holds the tile, as checked above.
+                        unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `1/4, 1/6, 1/12, 1/24` in every lane.
+#[inline(always)]
+fn fractions<V: Vector>() -> [V; 4] {
+    [4.0, 6.0, 12.0, 24.0].map(|n| V::splat(V::Elem::from_f64(1.0 / n)))
+}
+
+/// `G g` of three values.
+#[inline(always)]
+fn g<V: Vector>([w0, w1, w2]: [V; 3], [quarter, sixth, twelfth, twenty_fourth]: [V; 4]) -> [V; IN] {
+    let zero = V::splat(V::Elem::ZERO);
+    let (ends, middle) = (sixth.mul_add(w0.add(w2), zero), sixth.mul_add(w1, zero));
+    let far = twenty_fourth.mul_add(w0, sixth.mul_add(w2, zero));
+    let half = twelfth.mul_add(w1, zero);
+    let first = quarter.mul_add(w0, zero);
+    [first, zero.sub(ends.add(middle)), middle.sub(ends), far.add(half), far.sub(half), w2]
+}
+
+/// `Gᵀ s` of six values.
+#[inline(always)]
+fn g_transposed<V: Vector>(
+    [s0, s1, s2, s3, s4, s5]: [V; IN],
+    [quarter, sixth, twelfth, twenty_fourth]: [V; 4],
+) -> [V; 3] {
+    let zero = V::splat(V::Elem::ZERO);
+    let (sum, sum2) = (s1.add(s2), s3.add(s4));
+    let near = sixth.mul_add(sum, zero);
+    [
+        quarter.mul_add(s0, twenty_fourth.mul_add(sum2, zero)).sub(near),
+        sixth.mul_add(s2.sub(s1), twelfth.mul_add(s3.sub(s4), zero)),
+        sixth.mul_add(sum2, s5).sub(near),
+    ]
+}
+
+vectorized! {
+    /// `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`.
+    fn kernel_transform<T, V, WIDE>(w: &[T], from: usize, to: usize, wide: usize, kernel: &mut [T]) -> () {
+        assert!(w.len() == TAPS * from * to && kernel.len() == POSITIONS * from * wide);
+        assert!(to <= wide && wide % V::LANES == 0);
+        let (fractions, tap, plane) = (fractions::<V>(), from * to, from * wide);
+        for row in 0..from {
+            for j in (0..to).step_by(V::LANES) {
+                let at = w.as_ptr().wrapping_add(row * to + j);
+                let mut columns = [[V::splat(T::ZERO); IN]; 3];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let mut taps = [V::splat(T::ZERO); 3];
+                    for (y, value) in taps.iter_mut().enumerate() {
+                        // SAFETY: this many of the row's weights are left, as checked above.
+                        *value = unsafe { V::load_first(at.wrapping_add((y * 3 + x) * tap), to - j) };
+                    }
+                    *column = g(taps, fractions);
+                }
+                let to = kernel.as_mut_ptr().wrapping_add(row * wide + j);
+                for y in 0..IN {
+                    let values = g([columns[0][y], columns[1][y], columns[2][y]], fractions);
+                    for (x, value) in values.into_iter().enumerate() {
+                        // SAFETY: every plane holds whole vectors of this row, as checked above.
+                        unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// `Gᵀ s G` of `s` `(36, c_in, wide)`: `(3, 3, c_in, c_out)`.
+    fn kernel_gradient<T, V, WIDE>(s: &[T], c_in: usize, c_out: usize, w: &mut [T]) -> () {
+        let (fractions, plane) = (fractions::<V>(), s.len() / POSITIONS);
+        let (wide, tap) = (plane / c_in, c_in * c_out);
+        assert!(s.len() == POSITIONS * c_in * wide && c_out <= wide && wide % V::LANES == 0);
+        assert!(w.len() == TAPS * tap);
+        for row in 0..c_in {
+            for j in (0..c_out).step_by(V::LANES) {
+                let at = s.as_ptr().wrapping_add(row * wide + j);
+                let mut columns = [[V::splat(T::ZERO); 3]; IN];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let mut values = [V::splat(T::ZERO); IN];
+                    for (y, value) in values.iter_mut().enumerate() {
+                        // SAFETY: every plane holds whole vectors of this row, as checked above.
+                        *value = unsafe { V::load(at.wrapping_add((y * IN + x) * plane)) };
+                    }
+                    *column = g_transposed(values, fractions);
+                }
+                let to = w.as_mut_ptr().wrapping_add(row * c_out + j);
+                for y in 0..3 {
+                    let s = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    for (x, value) in g_transposed(s, fractions).into_iter().enumerate() {
+                        // SAFETY: this many of the row's weights are left, as checked above.
+                        unsafe { value.store_first(to.wrapping_add((y * 3 + x) * tap), c_out - j) };
+                    }
+                }
+            }
+        }
+    }
+}
