@@ -143,7 +143,7 @@ impl<'a> Meter<'a> {
 
     fn measuring(&mut self, passes: usize) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("measuring what discrete choices lose, batch {passes}"));
+            bar.set_message(format!("measuring what the epoch came to, pass {passes}"));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use candle_core::{Device, Tensor, safetensors::Load};
 use ops::ParamStore;
 use safetensors::SafeTensors;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, error::FileError, optimizer::Sgd};
@@ -20,15 +20,43 @@ pub(crate) struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
 }
 
+/// What every checkpoint says of itself, and the state that only its kind knows.
+#[derive(Serialize, Deserialize)]
+struct Header<S> {
+    version: u32,
+    /// Of what the run was made from: see [`digest`].
+    digest: String,
+    #[serde(flatten)]
+    state: S,
+}
+
 impl Checkpoint {
-    pub(crate) fn new(header: &impl Serialize) -> Self {
-        let header = serde_json::to_string(header).expect("a header is plain values");
+    /// `state` serializes as a map.
+    pub(crate) fn new(version: u32, digest: &str, state: &impl Serialize) -> Self {
+        let header = Header { version, digest: digest.to_owned(), state };
+        let header = serde_json::to_string(&header).expect("a header is plain values");
         Self { header, tensors: BTreeMap::new() }
     }
 
-    pub(crate) fn header<H: DeserializeOwned>(&self) -> Result<H, FileError> {
-        serde_json::from_str(&self.header)
-            .map_err(|error| FileError::Malformed(format!("a checkpoint of this version: {error}")))
+    /// The state, where the checkpoint is of this version and this run; `otherwise` says what differs.
+    pub(crate) fn state<S: DeserializeOwned>(
+        &self,
+        version: u32,
+        digest: &str,
+        otherwise: &str,
+    ) -> Result<S, FileError> {
+        let header: Header<S> = serde_json::from_str(&self.header)
+            .map_err(|error| FileError::Malformed(format!("a checkpoint of this version: {error}")))?;
+        if header.version != version {
+            return Err(FileError::Malformed(format!(
+                "a checkpoint of version {version}, but {}",
+                header.version
+            )));
+        }
+        if header.digest != digest {
+            return Err(FileError::Mismatch(otherwise.into()));
+        }
+        Ok(header.state)
     }
 
     pub(crate) fn put(&mut self, name: String, tensor: &Tensor) {
@@ -128,7 +156,7 @@ mod tests {
     use super::*;
 
     fn example() -> Result<Vec<u8>, Error> {
-        let mut checkpoint = Checkpoint::new(&7);
+        let mut checkpoint = Checkpoint::new(3, "origin", &serde_json::json!({"at": 7}));
         checkpoint.put_numbers("sums", &[0.1, f64::MIN_POSITIVE / 3.0])?;
         checkpoint.put("weight".into(), &Tensor::new(&[[1.5f32, -2.0]], &Device::Cpu)?);
         checkpoint.to_bytes()
@@ -137,7 +165,8 @@ mod tests {
     #[test]
     fn a_checkpoint_comes_back_to_the_bit() -> Result<(), Box<dyn std::error::Error>> {
         let back = Checkpoint::from_bytes(&example()?)?;
-        assert_eq!(back.header::<u32>()?, 7);
+        assert_eq!(back.header, r#"{"version":3,"digest":"origin","at":7}"#);
+        assert_eq!(back.state::<serde_json::Value>(3, "origin", "")?, serde_json::json!({"at": 7}));
         assert_eq!(back.numbers("sums")?, [0.1, f64::MIN_POSITIVE / 3.0]);
         assert_eq!(back.get("weight", &[1, 2])?.to_vec2::<f32>()?, [[1.5, -2.0]]);
         assert_eq!(example()?, example()?, "the bytes depend on chance");
@@ -154,6 +183,19 @@ mod tests {
         let foreign = safetensors::serialize([("x", Tensor::new(1f32, &Device::Cpu)?)], None)?;
         let error = Checkpoint::from_bytes(&foreign).expect_err("a foreign file was accepted");
         assert_eq!(error.to_string(), "not a whole checkpoint: no header of strait");
+        Ok(())
+    }
+
+    #[test]
+    fn another_version_and_another_origin_are_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let checkpoint = Checkpoint::from_bytes(&example()?)?;
+        for (version, origin, message) in [
+            (2, "origin", "not a checkpoint of version 2, but 3"),
+            (3, "elsewhere", "written by another run: the seed differs"),
+        ] {
+            let error = checkpoint.state::<serde_json::Value>(version, origin, "the seed differs");
+            assert_eq!(error.expect_err("a foreign checkpoint was accepted").to_string(), message);
+        }
         Ok(())
     }
 

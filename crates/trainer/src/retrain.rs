@@ -2,16 +2,10 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
-use data::{Batch, BatchPlan, Batches, Normalize, TestData, TrainData, batches};
-use network::{Logits, Network, Purpose};
-use ops::{
-    Backward, Catalog, Draw, Forward, Gradients, Mode, ParamStore, RunningStats, Statistics,
-    kernels::{
-        loss::{self, LossHead},
-        sum,
-    },
-};
+use candle_core::{DType, Device};
+use data::{BatchPlan, Batches, Normalize, TestData, TrainData};
+use network::Network;
+use ops::{Catalog, ParamStore};
 use search_space::{Genotype, Layout, LayoutRequest, Phase, Rank, Space};
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +14,12 @@ use crate::{
     checkpoint::{Checkpoint, digest},
     error::FileError,
     evaluate, exam,
-    mix::{Mixed, mix},
     optimizer::Sgd,
     run_dir::Part,
     score::Tally,
-    storage::file,
 };
+
+mod step;
 
 /// A training under way: one genotype, fresh weights, all of the training part.
 ///
@@ -64,11 +58,9 @@ struct Position {
     steps: u64,
 }
 
+/// What a checkpoint's header says beside version and digest.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    version: u32,
-    digest: String,
+struct State {
     at: Position,
 }
 
@@ -144,13 +136,7 @@ impl Retraining {
     /// # Errors
     /// The training diverged, or the data cannot be read.
     pub fn next_epoch(&mut self, data: &TrainData) -> Result<Option<TrainSummary>, Error> {
-        loop {
-            match self.next_step(data)? {
-                Progress::Step(_) | Progress::Measuring { .. } => {}
-                Progress::Epoch(summary) => return Ok(Some(summary)),
-                Progress::Finished => return Ok(None),
-            }
-        }
+        Progress::until_epoch(|| self.next_step(data))
     }
 
     /// Makes one step, or sums up an epoch that has none left.
@@ -222,14 +208,12 @@ impl Retraining {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, run: &RunDir) -> Result<(), Error> {
-        let header = Header { version: VERSION, digest: self.digest.clone(), at: self.at };
-        let mut checkpoint = Checkpoint::new(&header);
+        let mut checkpoint = Checkpoint::new(VERSION, &self.digest, &State { at: self.at });
         checkpoint.put_weights(&self.params, &self.sgd);
         for (name, tensor) in self.average.iter().flat_map(ParamStore::tensors) {
             checkpoint.put(format!("average.{name}"), tensor);
         }
-        let Tally { loss, correct, examples } = self.tally;
-        checkpoint.put_numbers("sums", &[loss, correct, examples])?;
+        checkpoint.put_numbers("sums", &self.tally.sums())?;
         run.save(Part::Training, &checkpoint)
     }
 
@@ -238,23 +222,14 @@ impl Retraining {
     /// # Errors
     /// The checkpoint is torn, or of another genotype, other settings or other data.
     pub fn resume(&mut self, run: &RunDir) -> Result<bool, Error> {
-        let Some(checkpoint) = run.load(Part::Training)? else {
-            run.keep_epochs(Part::Training, 0)?;
-            return Ok(false);
-        };
-        self.restore(&checkpoint).map_err(|kind| file(&run.checkpoint_path(Part::Training), kind))?;
-        run.keep_epochs(Part::Training, self.at.epoch)?;
-        Ok(true)
+        run.resume(Part::Training, |checkpoint| {
+            self.restore(checkpoint)?;
+            Ok(self.at.epoch)
+        })
     }
 
     fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), FileError> {
-        let Header { version, digest, at } = checkpoint.header()?;
-        if version != VERSION {
-            return Err(FileError::Malformed(format!("a checkpoint of version {VERSION}, but {version}")));
-        }
-        if digest != self.digest {
-            return Err(FileError::Mismatch("genotype, settings or data differ".into()));
-        }
+        let State { at } = checkpoint.state(VERSION, &self.digest, "genotype, settings or data differ")?;
         let [loss, correct, examples] = checkpoint.numbers("sums")?;
         checkpoint.restore_weights(&mut self.params, &mut self.sgd)?;
         if let Some(average) = &mut self.average {
@@ -329,65 +304,6 @@ impl Retraining {
         }
     }
 
-    /// One step of the optimizer, on the mean gradient of the next batches.
-    fn step(&mut self, data: &TrainData, plan: BatchPlan) -> Result<f64, Error> {
-        if self.batches.is_none() {
-            self.batches = Some(batches(data.subset(), plan, self.params.dtype(), self.params.device())?);
-        }
-        let mut gradients = Gradients::new(&self.params);
-        let mut n = 0;
-        while n < self.config.accumulate {
-            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { break };
-            self.pass(&batch?, n, &mut gradients)?;
-            n += 1;
-        }
-        let gradients = if n > 1 { scaled(&self.params, &gradients, 1.0 / n as f64)? } else { gradients };
-        let lr = self.lr();
-        let norm = self.sgd.step(&mut self.params, &gradients, lr)?;
-        let norm = norm.map_err(|error| self.diverged(format!("the gradient of {}", error.weight), None))?;
-        if let Some(average) = &mut self.average {
-            let t = self.at.steps as f64;
-            follow(average, &self.params, self.config.ema.min((1.0 + t) / (10.0 + t)))?;
-        }
-        Ok(norm)
-    }
-
-    /// Forward and back on the `n`-th batch of a step, whose gradients add to the others'.
-    fn pass(&mut self, batch: &Batch, n: usize, gradients: &mut Gradients) -> Result<(), Error> {
-        let count = self.at.steps * self.config.accumulate as u64 + n as u64;
-        let draw = Draw { seed: self.seed.of(Stream::WeightPass), step: count };
-        let strengths = [self.config.mixup, self.config.cutmix];
-        let mixed = mix(&batch.x, &batch.y, strengths, &mut self.seed.rng(Stream::Mix, count))?;
-        let x = mixed.as_ref().map_or(&batch.x, |mixed| &mixed.x);
-        let (params, mut statistics) = (&self.params, Statistics::default());
-        let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw };
-        let (Logits { main, auxiliary }, trace) =
-            self.network.forward(x, self.drop_path(), Purpose::Weights, &mut pass)?;
-        let smoothing = self.config.label_smoothing;
-        let main = loss_of(&main, &batch.y, mixed.as_ref(), smoothing)?;
-        let side =
-            auxiliary.map(|logits| loss_of(&logits, &batch.y, mixed.as_ref(), smoothing)).transpose()?;
-        let whole = main.loss + side.as_ref().map_or(0.0, |side| side.loss);
-        if !whole.is_finite() {
-            let statistics = &mut Statistics::default();
-            let place =
-                self.network.diagnose(x, &mut Forward { params, mode: Mode::Train, statistics, draw })?;
-            return Err(self.diverged("the loss".into(), place));
-        }
-        let weight = self.layout().auxiliary.as_ref().map_or(0.0, |auxiliary| auxiliary.weight);
-        let side = side.map(|side| sum::scale(&side.grad, weight)).transpose()?;
-        let mut pass = Backward { params, gradients: Some(gradients) };
-        self.network.backward(trace, &main.grad, side.as_ref(), &mut pass)?;
-        self.params.absorb(&statistics)?;
-        self.tally.add(main.loss, main.correct, batch.y.len());
-        Ok(())
-    }
-
-    fn diverged(&self, what: String, place: Option<network::Place>) -> Error {
-        let Position { epoch, step, .. } = self.at;
-        Error::Diverged { epoch, step, what, place: place.map(Box::new) }
-    }
-
     fn finish_epoch(&mut self) -> TrainSummary {
         let summary = TrainSummary {
             epoch: self.at.epoch,
@@ -403,137 +319,5 @@ impl Retraining {
     }
 }
 
-/// The loss of logits against labels, or against both labels of a mixture by their shares; right is who meets the
-/// label of the larger share.
-fn loss_of(
-    logits: &Tensor,
-    labels: &[u32],
-    mixed: Option<&Mixed>,
-    smoothing: f64,
-) -> Result<LossHead, Error> {
-    let own = loss::cross_entropy(logits, labels, smoothing)?;
-    let Some(Mixed { others, share, .. }) = mixed else { return Ok(own) };
-    let other = loss::cross_entropy(logits, others, smoothing)?;
-    let grad = sum::add_scaled(sum::scale(&own.grad, *share)?, 1.0 - share, &other.grad)?;
-    let correct = if *share >= 0.5 { own.correct } else { other.correct };
-    Ok(LossHead { loss: share * own.loss + (1.0 - share) * other.loss, correct, grad })
-}
-
-/// Every gradient, times `factor`.
-fn scaled(params: &ParamStore, gradients: &Gradients, factor: f64) -> Result<Gradients, Error> {
-    let mut all = Gradients::new(params);
-    for (id, gradient) in gradients.iter() {
-        all.add(id, sum::scale(gradient, factor)?)?;
-    }
-    Ok(all)
-}
-
-/// Moves `average` towards `params`: `a ← d·a + (1 − d)·w`, running statistics likewise.
-fn follow(average: &mut ParamStore, params: &ParamStore, decay: f64) -> Result<(), Error> {
-    let towards = |old: &Tensor, new: &Tensor| sum::add_scaled(sum::scale(old, decay)?, 1.0 - decay, new);
-    for (id, _, new) in params.weights() {
-        average.set_weight(id, towards(average.weight(id), new)?)?;
-    }
-    for (id, _, new) in params.all_stats() {
-        let old = average.stats(id);
-        let stats = RunningStats { mean: towards(&old.mean, &new.mean)?, var: towards(&old.var, &new.var)? };
-        average.set_stats(id, stats)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use data::{Augment, DataOptions, DataSpec, open};
-    use ops::Catalog;
-    use search_space::Genotype;
-
-    use super::*;
-
-    fn digits() -> Result<TrainData, data::Error> {
-        TrainData::of(open(&DataSpec::Digits, &DataOptions::default())?)
-    }
-
-    /// A child of one 1×1 convolution after another, two channels wide.
-    fn training(data: &TrainData, config: TrainConfig) -> Result<Retraining, Error> {
-        let catalog = Catalog::standard();
-        let space = Space::shipped("digits", &catalog).expect("it is shipped").expect("it is valid");
-        let text = "|nor_conv_1x1~0|+|skip_connect~0|none~1|+|none~0|skip_connect~1|none~2|";
-        let genotype = Genotype::from_nb201(text, &space).expect("a genotype of the space");
-        let config = TrainConfig { channels: Some(2), epochs: 1, batch: 500, ..config };
-        Retraining::new(&space, &genotype, &catalog, data, config, &Device::Cpu)
-    }
-
-    fn bytes(training: &Retraining) -> Vec<f32> {
-        let flat = |(_, tensor): (String, &Tensor)| tensor.flatten_all().and_then(|x| x.to_vec1::<f32>());
-        training.params().tensors().flat_map(|one| flat(one).expect("numbers")).collect()
-    }
-
-    #[test]
-    fn several_batches_make_one_step() -> Result<(), Box<dyn std::error::Error>> {
-        let data = digits()?;
-        let mut training = training(&data, TrainConfig { accumulate: 3, ..TrainConfig::default() })?;
-        let mut steps = 0;
-        while let Progress::Step(report) = training.next_step(&data)? {
-            steps = report.steps;
-            assert_eq!(report.step as u64, training.at.steps);
-        }
-        assert_eq!((steps, training.at.steps), (3, 3)); // 3,823 examples: eight batches, of which the last step has two
-        Ok(())
-    }
-
-    #[test]
-    fn the_average_is_what_counts_and_lags_behind() -> Result<(), Box<dyn std::error::Error>> {
-        let data = digits()?;
-        let (mut plain, mut averaged) = (
-            training(&data, TrainConfig::default())?,
-            training(&data, TrainConfig { ema: 0.5, ..TrainConfig::default() })?,
-        );
-        let start = bytes(&plain);
-        plain.next_step(&data)?;
-        averaged.next_step(&data)?;
-        // After the first step d = min(0.5, 1/10).
-        for ((a, w), s) in bytes(&averaged).iter().zip(bytes(&plain)).zip(start) {
-            assert!((f64::from(*a) - (0.1 * f64::from(s) + 0.9 * f64::from(w))).abs() < 1e-6);
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_recipe_of_everything_resumes_to_the_bit() -> Result<(), Box<dyn std::error::Error>> {
-        let data = digits()?;
-        let config = TrainConfig {
-            mixup: 0.2,
-            cutmix: 1.0,
-            ema: 0.9,
-            accumulate: 2,
-            label_smoothing: 0.1,
-            drop_path: 0.2,
-            augment: Augment { crop_padding: 1, cutout: 2, ..Augment::default() },
-            ..TrainConfig::default()
-        };
-        let dir = tempfile::tempdir()?;
-        let run = RunDir::create(&dir.path().join("run"), crate::Overwrite::Refuse)?;
-        run.write_train(&config, "")?;
-        let mut whole = training(&data, config.clone())?;
-        whole.next_step(&data)?;
-        whole.save(&run)?;
-        let mut resumed = training(&data, config)?;
-        assert!(resumed.resume(&run)?);
-        while whole.next_epoch(&data)?.is_some() {}
-        while resumed.next_epoch(&data)?.is_some() {}
-        assert_eq!(bytes(&whole), bytes(&resumed));
-        Ok(())
-    }
-
-    #[test]
-    fn the_learning_rate_warms_up_and_then_follows_its_schedule() {
-        let config = TrainConfig { epochs: 12, warmup_epochs: 2, ..TrainConfig::default() };
-        let lr = config.weights.lr;
-        let found = [config.lr(0), config.lr(1), config.lr(2), config.lr(7)];
-        // A third, two thirds, all of it; then half a wave over ten epochs.
-        for (found, expected) in found.into_iter().zip([lr / 3.0, lr * 2.0 / 3.0, lr, lr / 2.0]) {
-            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-        }
-    }
-}
+mod tests;

@@ -240,24 +240,29 @@ impl RunDir {
         self.write(part.checkpoint(), &checkpoint.to_bytes()?)
     }
 
-    /// The checkpoint, if there is one, after the lines beyond its epochs are gone.
-    pub(crate) fn load(&self, part: Part) -> Result<Option<Checkpoint>, Error> {
+    /// Hands the part's checkpoint, if there is one, to `restore`, which says how many epochs it knows; lines beyond
+    /// those go.
+    pub(crate) fn resume(
+        &self,
+        part: Part,
+        restore: impl FnOnce(&Checkpoint) -> Result<usize, FileError>,
+    ) -> Result<bool, Error> {
         let path = self.path.join(part.checkpoint());
-        let Some(bytes) = storage::read(&path)? else { return Ok(None) };
-        Checkpoint::from_bytes(&bytes).map(Some).map_err(|kind| file(&path, kind))
+        let Some(bytes) = storage::read(&path)? else {
+            self.keep_epochs(part, 0)?;
+            return Ok(false);
+        };
+        let epochs = Checkpoint::from_bytes(&bytes).and_then(|checkpoint| restore(&checkpoint));
+        self.keep_epochs(part, epochs.map_err(|kind| file(&path, kind))?)?;
+        Ok(true)
     }
 
     /// Drops the lines of epochs that the checkpoint does not know; who only looks leaves them to whoever writes.
-    pub(crate) fn keep_epochs(&self, part: Part, epochs: usize) -> Result<(), Error> {
+    fn keep_epochs(&self, part: Part, epochs: usize) -> Result<(), Error> {
         if self.lock.is_none() {
             return Ok(());
         }
         storage::keep_lines(&self.path.join(part.lines()), epochs, self.cut)
-    }
-
-    /// Where a part's checkpoint lies, for messages.
-    pub(crate) fn checkpoint_path(&self, part: Part) -> PathBuf {
-        self.path.join(part.checkpoint())
     }
 
     fn locked(path: &Path) -> Result<Self, Error> {

@@ -36,6 +36,11 @@ impl Tally {
         self.examples += other.examples;
     }
 
+    /// The sums, as a checkpoint keeps them.
+    pub(crate) fn sums(self) -> [f64; 3] {
+        [self.loss, self.correct, self.examples]
+    }
+
     /// The mean loss; not a number over nothing.
     pub(crate) fn mean_loss(self) -> f64 {
         self.loss / self.examples

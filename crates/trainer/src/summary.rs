@@ -4,16 +4,16 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Collapse, Gap, GradientNoise, Score};
+use crate::{Collapse, Error, Gap, GradientNoise, Score};
 
 /// What one call of `next_step` did.
 #[derive(Clone, Debug)]
 pub enum Progress<S> {
     /// A step.
     Step(StepReport),
-    /// One more batch of the measurement that ends an epoch.
+    /// One more pass of the measurements that end an epoch.
     Measuring {
-        /// Batches that this measurement has run.
+        /// Passes that they have made.
         passes: usize,
     },
     /// Nothing but summing up an epoch whose steps are all done.
@@ -118,6 +118,19 @@ pub struct TrainSummary {
     /// Time of the epoch in this process, in seconds.
     #[serde(skip)]
     pub seconds: f64,
+}
+
+impl<S> Progress<S> {
+    /// Calls `step` until it sums an epoch up; `None` where all are done.
+    pub(crate) fn until_epoch(mut step: impl FnMut() -> Result<Self, Error>) -> Result<Option<S>, Error> {
+        loop {
+            match step()? {
+                Self::Step(_) | Self::Measuring { .. } => {}
+                Self::Epoch(summary) => return Ok(Some(summary)),
+                Self::Finished => return Ok(None),
+            }
+        }
+    }
 }
 
 impl fmt::Display for EpochSummary {

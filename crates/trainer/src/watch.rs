@@ -169,28 +169,45 @@ impl Collapse {
     }
 }
 
-/// The eigenvalue of the largest magnitude of a symmetric map, by power iteration from `start`; `apply` is the map on
-/// one `(E, K)` matrix per group.
-///
-/// # Errors
-/// Those of `apply`; candle's.
-pub(crate) fn dominant<E: From<candle_core::Error>>(
-    start: Vec<Tensor>,
-    steps: usize,
-    apply: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, E>,
-) -> Result<f64, E> {
-    let mut v = scaled(&start, 1.0 / dot(&start, &start)?.sqrt())?;
-    let mut eigenvalue = 0.0;
-    for _ in 0..steps {
-        let image = apply(&v)?;
-        eigenvalue = dot(&v, &image)?;
+/// Power iteration for the eigenvalue of the largest magnitude of a symmetric map on one `(E, K)` matrix per group, an
+/// application of the map a call.
+pub(crate) struct PowerIteration {
+    v: Vec<Tensor>,
+    eigenvalue: f64,
+    left: usize,
+}
+
+impl PowerIteration {
+    /// From `start`, in at most so many `steps`.
+    pub(crate) fn new(start: &[Tensor], steps: usize) -> TensorResult<Self> {
+        let v = scaled(start, 1.0 / dot(start, start)?.sqrt())?;
+        Ok(Self { v, eigenvalue: 0.0, left: steps })
+    }
+
+    /// What has been found, once no step is left.
+    pub(crate) fn eigenvalue(&self) -> Option<f64> {
+        (self.left == 0).then_some(self.eigenvalue)
+    }
+
+    /// One more step; `apply` is the map.
+    ///
+    /// # Errors
+    /// Those of `apply`; candle's.
+    pub(crate) fn step<E: From<candle_core::Error>>(
+        &mut self,
+        apply: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, E>,
+    ) -> Result<(), E> {
+        let image = apply(&self.v)?;
         let norm = dot(&image, &image)?.sqrt();
         if norm == 0.0 {
-            return Ok(0.0);
+            (self.eigenvalue, self.left) = (0.0, 0);
+            return Ok(());
         }
-        v = scaled(&image, 1.0 / norm)?;
+        self.eigenvalue = dot(&self.v, &image)?;
+        self.v = scaled(&image, 1.0 / norm)?;
+        self.left = self.left.saturating_sub(1);
+        Ok(())
     }
-    Ok(eigenvalue)
 }
 
 fn dot(a: &[Tensor], b: &[Tensor]) -> TensorResult<f64> {
@@ -219,8 +236,14 @@ mod tests {
     fn power_iteration_finds_the_largest_magnitude() -> TensorResult<()> {
         let map = Tensor::new(&[[-1.0, 2.0], [2.0, -1.0]], &Device::Cpu)?;
         let apply = |v: &[Tensor]| -> TensorResult<Vec<Tensor>> { Ok(vec![v[0].matmul(&map)?]) };
-        let found = dominant(vec![Tensor::new(&[[1.0, 0.3]], &Device::Cpu)?], 30, apply)?;
-        assert!((found + 3.0).abs() < 1e-9, "{found}");
+        let mut iteration = PowerIteration::new(&[Tensor::new(&[[1.0, 0.3]], &Device::Cpu)?], 30)?;
+        let mut steps = 0;
+        while iteration.eigenvalue().is_none() {
+            iteration.step(apply)?;
+            steps += 1;
+        }
+        let found = iteration.eigenvalue().expect("it is done");
+        assert!(steps == 30 && (found + 3.0).abs() < 1e-9, "{found} after {steps}");
         Ok(())
     }
 

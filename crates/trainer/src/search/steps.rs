@@ -1,0 +1,146 @@
+//! One bilevel step: the weights on their part, the logits on theirs.
+
+use candle_core::Tensor;
+use controller::{Estimator, Paths, Tau, estimators::Proxyless};
+use data::{Batch, SearchData};
+use ops::{Draw, Gradients, Statistics};
+
+use super::{Position, Search};
+use crate::{
+    ArchConfig, Course, Error, Stream,
+    bilevel::{self, Losses, Relaxed, Task},
+    regularize::Terms,
+    score::Tally,
+    tau::{self, Temperature},
+};
+
+impl Search<'_> {
+    pub(super) fn weight_step(&mut self, batch: &Batch) -> Result<f64, Error> {
+        let step = self.at.weight_steps;
+        let relaxed = self.relaxed(Stream::WeightNoise, step)?;
+        let task = self.task(batch, &relaxed, Stream::WeightPass, step, "weight");
+        let (tally, gradients, statistics) = task.weights(&self.params)?;
+        self.move_weights(tally, &gradients, &statistics)
+    }
+
+    pub(super) fn arch_step(&mut self, data: &SearchData, train: &Batch) -> Result<(), Error> {
+        let batch = self.arch_batch(data)?;
+        let (step, estimator) = (self.at.arch_steps, self.estimator.as_ref());
+        let relaxed = self.relaxed(Stream::ArchitectureNoise, step)?;
+        let validation = self.task(&batch, &relaxed, Stream::ArchitecturePass, step, "architecture");
+        let (tally, gradients) = if self.config.unrolled {
+            let relaxed = self.relaxed(Stream::WeightNoise, self.at.weight_steps)?;
+            let train = self.task(train, &relaxed, Stream::WeightPass, self.at.weight_steps, "unrolled");
+            let tally = validation.tally(&self.params)?;
+            let problem = Losses { train, validation, arch: &self.arch, estimator };
+            (tally, bilevel::unrolled(&problem, &self.params, &self.sgd, self.lr(), bilevel::REACH)?)
+        } else {
+            validation.logits(&self.params, &self.arch, estimator)?
+        };
+        self.move_logits(tally, &gradients, relaxed[0].paths())
+    }
+
+    /// One loss, one pass: the step of an estimator that has no second problem.
+    pub(super) fn joint_step(&mut self, batch: &Batch) -> Result<f64, Error> {
+        let step = self.at.weight_steps;
+        let relaxed = self.relaxed(Stream::WeightNoise, step)?;
+        let task = self.task(batch, &relaxed, Stream::WeightPass, step, "joint");
+        let (tally, gradients, statistics, slopes) = task.joint(&self.params, &self.arch)?;
+        let norm = self.move_weights(tally, &gradients, &statistics)?;
+        self.move_logits(tally, &slopes, relaxed[0].paths())?;
+        Ok(norm)
+    }
+
+    fn move_weights(
+        &mut self,
+        tally: Tally,
+        gradients: &Gradients,
+        statistics: &Statistics,
+    ) -> Result<f64, Error> {
+        let lr = self.lr();
+        let norm =
+            self.sgd.step(&mut self.params, gradients, lr)?.map_err(|error| self.diverged(&error.weight))?;
+        self.params.absorb(statistics)?;
+        self.weights.merge(tally);
+        self.at.weight_steps += 1;
+        Ok(norm)
+    }
+
+    /// Adam on the logits. Where candidates were compared in pairs, the others keep their probabilities.
+    fn move_logits(&mut self, tally: Tally, gradients: &[Tensor], paths: &[Paths]) -> Result<(), Error> {
+        let Position { epoch, step, .. } = self.at;
+        let failed = |source| Error::Logits { epoch, step, source };
+        let before: Vec<Tensor> =
+            (0..self.arch.len()).map(|group| self.arch.logits(group).detach()).collect();
+        let (alphas, slopes) = gradients.split_at(before.len());
+        let (mut alphas, mut slopes) = (alphas.to_vec(), tau::to_rows(slopes)?);
+        self.terms().add(&self.arch, &self.taus(), &mut alphas, &mut slopes)?;
+        self.temperature.learn(&slopes);
+        self.adam.step(&mut self.arch, &alphas).map_err(failed)?;
+        self.arch.check_finite().map_err(failed)?;
+        for (group, paths) in paths.iter().enumerate() {
+            if let Paths::Pair(pairs) = paths {
+                let settled = Proxyless::settle(&before[group], self.arch.logits(group), pairs)?;
+                self.arch.set_logits(group, &settled).map_err(failed)?;
+            }
+        }
+        self.architecture.merge(tally);
+        self.at.arch_steps += 1;
+        Ok(())
+    }
+
+    /// The weights of what is added to the loss, in the present epoch.
+    fn terms(&self) -> Terms {
+        let (warmup, ArchConfig { entropy_bonus, beta_decay, dirichlet_kl, .. }) =
+            (self.config.warmup(), self.config.arch);
+        let (epoch, epochs) = (self.at.epoch.saturating_sub(warmup), self.config.epochs - warmup);
+        let now = |course: Course| course.arriving(epoch, epochs);
+        Terms { bonus: now(entropy_bonus), decay: now(beta_decay), divergence: now(dirichlet_kl) }
+    }
+
+    fn relaxed(&self, stream: Stream, step: u64) -> Result<Vec<Relaxed>, Error> {
+        self.relaxed_by(self.estimator.as_ref(), stream, step)
+    }
+
+    pub(super) fn relaxed_by(
+        &self,
+        estimator: &dyn Estimator,
+        stream: Stream,
+        step: u64,
+    ) -> Result<Vec<Relaxed>, Error> {
+        let Position { epoch, step: at, .. } = self.at;
+        let taus = self.taus();
+        if let Some((group, row, value)) = not_a_temperature(&taus) {
+            let (group, edge) = (self.arch.name(group).to_owned(), self.arch.group(group).edges[row]);
+            return Err(Error::Temperature { epoch, step: at, group, edge, value });
+        }
+        let columns = Temperature::columns(&taus)?;
+        Ok(Relaxed::samples(&self.arch, estimator, &columns, &mut self.seed.rng(stream, step))?)
+    }
+
+    pub(super) fn task<'a>(
+        &'a self,
+        batch: &'a Batch,
+        relaxed: &'a [Relaxed],
+        stream: Stream,
+        step: u64,
+        name: &'static str,
+    ) -> Task<'a> {
+        let draw = Draw { seed: self.seed.of(stream), step };
+        Task { supernet: &self.supernet, batch, relaxed, draw, at: (self.at.epoch, self.at.step), name }
+    }
+
+    fn diverged(&self, weight: &str) -> Error {
+        let Position { epoch, step, .. } = self.at;
+        Error::Diverged { epoch, step, what: format!("the gradient of {weight}"), place: None }
+    }
+}
+
+/// The first that is not finite or not above zero: its group, its row, itself.
+fn not_a_temperature(taus: &[Vec<f64>]) -> Option<(usize, usize, f64)> {
+    let all = taus
+        .iter()
+        .enumerate()
+        .flat_map(|(group, rows)| rows.iter().enumerate().map(move |(row, &tau)| (group, row, tau)));
+    all.into_iter().find(|(_, _, tau)| Tau::new(*tau).is_err())
+}
