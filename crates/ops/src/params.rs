@@ -1,8 +1,10 @@
 //! Weights, running statistics, gradients: all in the order of construction, so that no sum depends on a hash.
 
+use std::collections::BTreeSet;
+
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::kernels::sum;
+use crate::kernels::{sum, update};
 
 const MEAN: &str = ".running_mean";
 const VAR: &str = ".running_var";
@@ -197,11 +199,25 @@ impl ParamStore {
     /// # Errors
     /// candle's.
     pub fn absorb(&mut self, statistics: &Statistics) -> Result<()> {
-        for (id, batch) in statistics.iter() {
-            let old = self.stats(id);
-            let mix = |old: &Tensor, new: &Tensor| (old * (1.0 - batch.momentum))? + (new * batch.momentum)?;
-            let (mean, var) = (mix(&old.mean, &batch.mean)?, mix(&old.var, &batch.var)?);
-            self.set_stats(id, RunningStats { mean, var })?;
+        // A batch norm that ran twice moves twice: each round holds every one at most once.
+        let mut rest: Vec<(StatId, &BatchStats)> = statistics.iter().collect();
+        while !rest.is_empty() {
+            let mut seen = BTreeSet::new();
+            let (round, later) = rest.into_iter().partition::<Vec<_>, _>(|(id, _)| seen.insert(*id));
+            self.absorb_once(&round)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn absorb_once(&mut self, round: &[(StatId, &BatchStats)]) -> Result<()> {
+        let pairs = round.iter().flat_map(|(id, batch)| {
+            let old = self.stats(*id);
+            [(&old.mean, &batch.mean, batch.momentum), (&old.var, &batch.var, batch.momentum)]
+        });
+        let moved = update::blend(&pairs.collect::<Vec<_>>())?;
+        for ((id, _), moved) in round.iter().zip(moved.chunks_exact(2)) {
+            self.set_stats(*id, RunningStats { mean: moved[0].clone(), var: moved[1].clone() })?;
         }
         Ok(())
     }
@@ -250,7 +266,7 @@ impl Gradients {
         let slot = &mut self.of[id.0];
         *slot = Some(match slot.take() {
             None => grad,
-            Some(sum) => (sum + grad)?,
+            Some(sum) => sum::add(&sum, &grad)?,
         });
         Ok(())
     }

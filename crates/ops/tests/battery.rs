@@ -1,15 +1,18 @@
 //! The whole catalog at images, series and flat maps, strides 1 and 2, odd and even sizes, with and without changes of
 //! channels, under the norms of search and of training.
 
-use candle_core::{DType, Result, Tensor};
-use ops::{Catalog, Mode};
+use candle_core::{DType, Device, Result, Tensor};
+use ops::{
+    Catalog, Mode,
+    kernels::gpu::{self, emulate, unavailable},
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use search_space::{Cost, Extent, Norm, OpSpec, Rank, Site, Vocabulary, Written};
 
 use crate::{
     reference::assert_agrees,
-    running::{Running, resolve, uniform},
+    running::{Pass, Running, resolve, uniform},
 };
 
 const BATCH: usize = 3;
@@ -172,6 +175,73 @@ fn a_step_that_asks_for_less_gets_the_same() -> Result<()> {
         assert_eq!(weights.iter().count(), running.params.n_weights());
         for (id, expected) in pass.gradients.iter() {
             assert_agrees(label, weights.get(id).expect("every weight took part"), expected, 0.0)?;
+        }
+        Ok(())
+    })
+}
+
+/// The kernels of a device, emulated: operations in training and evaluation, forward and all gradients.
+#[test]
+fn a_device_computes_what_the_cpu_computes() -> Result<()> {
+    if let Some(reason) = unavailable() {
+        eprintln!("{reason}");
+        return Ok(());
+    }
+    let mut sites = 0;
+    everywhere(|catalog, label, site| {
+        sites += 1;
+        if sites % 7 != 1 {
+            return Ok(()); // an emulated product takes its time; seven is prime to the kinds of sites
+        }
+        let (running, x, gy) = prepare(catalog, label, site)?;
+        for mode in [Mode::Train, Mode::Eval] {
+            let expected = running.pass(&x, &gy, mode)?;
+            let found = emulate(|| running.pass(&x, &gy, mode))?;
+            same_pass(&format!("{label} at {site:?} in {mode:?}"), &found, &expected, 1e-9)?;
+        }
+        Ok(())
+    })
+}
+
+/// Outputs, statistics and every gradient, on whatever devices they are.
+fn same_pass(what: &str, found: &Pass, expected: &Pass, tolerance: f64) -> Result<()> {
+    let agrees = |part: &str, found: &Tensor, expected: &Tensor| {
+        let host = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+        assert_agrees(&format!("{part} of {what}"), &host(found)?, &host(expected)?, tolerance)
+    };
+    agrees("y", &found.y, &expected.y)?;
+    agrees("gx", &found.gx, &expected.gx)?;
+    for (id, expected) in expected.gradients.iter() {
+        agrees("a gradient", found.gradients.get(id).expect("every weight took part"), expected)?;
+    }
+    assert_eq!(found.gradients.iter().count(), expected.gradients.iter().count());
+    for ((_, found), (_, expected)) in found.statistics.iter().zip(expected.statistics.iter()) {
+        agrees("a mean", &found.mean, &expected.mean)?;
+        agrees("a variance", &found.var, &expected.var)?;
+    }
+    Ok(())
+}
+
+/// On a device in `f32`: within 1e-4 of the CPU's `f64`, and the same bytes twice.
+#[test]
+fn every_operation_runs_on_a_gpu() -> Result<()> {
+    let device = match gpu::open(0, None) {
+        Ok(opened) => opened.device,
+        Err(reason) => {
+            eprintln!("skipped: no NVIDIA device to compute on ({reason})");
+            return Ok(());
+        }
+    };
+    everywhere(|catalog, label, site| {
+        let (running, x, gy) = prepare(catalog, label, site)?;
+        let there = running.on(&device, catalog, label, site)?;
+        let (near, slope) =
+            (x.to_dtype(DType::F32)?.to_device(&device)?, gy.to_dtype(DType::F32)?.to_device(&device)?);
+        for mode in [Mode::Train, Mode::Eval] {
+            let what = format!("{label} at {site:?} in {mode:?}");
+            let found = there.pass(&near, &slope, mode)?;
+            same_pass(&what, &found, &running.pass(&x, &gy, mode)?, 1e-4)?;
+            same_pass(&format!("{what}, again"), &there.pass(&near, &slope, mode)?, &found, 0.0)?;
         }
         Ok(())
     })

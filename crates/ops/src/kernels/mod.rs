@@ -16,6 +16,7 @@ pub mod bias;
 pub mod conv;
 pub mod conv_norm;
 pub mod depthwise;
+pub mod gpu;
 pub mod linear;
 pub mod loss;
 pub mod pool;
@@ -26,6 +27,7 @@ pub mod sum;
 pub mod update;
 
 mod gather;
+mod later;
 mod product;
 mod simd;
 mod threads;
@@ -34,6 +36,7 @@ mod values;
 #[cfg(test)]
 mod testing;
 
+pub use later::Later;
 pub use simd::Isa;
 
 use candle_core::{Result, bail};

@@ -110,6 +110,10 @@ impl<'a, T: WithDType> Values<'a, T> {
     /// Borrows a tensor that [`dense`] returned.
     pub(crate) fn of(x: &'a Tensor) -> Result<Self> {
         let (storage, layout) = x.storage_and_layout();
+        #[cfg(feature = "emulate")]
+        if super::gpu::is_on() {
+            bail!("a kernel of the CPU was asked for values of a device");
+        }
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("found strided values, expected contiguous ones")
         };

@@ -35,6 +35,18 @@ impl Running {
         Self { op: op.expect("the site is legal"), params }
     }
 
+    /// The same operation with the same values in `f32`, on another device.
+    pub(crate) fn on(&self, device: &Device, catalog: &Catalog, label: &str, site: &Site) -> Result<Self> {
+        let mut params = ParamStore::new(DType::F32, device);
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let spec = resolve(catalog, label, site.extent.rank());
+        let op = catalog.build(&spec, site, &mut ParamBuilder::new(&mut params, &mut rng));
+        for (name, value) in self.params.tensors() {
+            params.load(&name, value)?;
+        }
+        Ok(Self { op: op.expect("the site is legal"), params })
+    }
+
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let mut statistics = Statistics::default();
         let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw: DRAW };

@@ -1,6 +1,8 @@
 //! Functions of single elements.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +12,7 @@ pub(in crate::kernels) use cpu::{BLOCK, relu_mask};
 
 use super::{
     Isa,
+    gpu::on_gpu,
     threads::{PIECE, fill, piece},
     values::{Values, dense, for_real, same_shape, tensor},
 };
@@ -19,6 +22,7 @@ use super::{
 /// # Errors
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x, gpu => cuda::rectify(&gpu, x, f64::INFINITY));
     let (isa, dims) = (Isa::detect(), x.dims());
     let x = dense(x)?;
     for_real!(x, T => {
@@ -40,6 +44,7 @@ pub fn relu_gradient(x: &Tensor, gy: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`relu`].
 pub fn relu6(x: &Tensor) -> Result<Tensor> {
+    on_gpu!(x, gpu => cuda::rectify(&gpu, x, 6.0));
     let (isa, dims) = (Isa::detect(), x.dims());
     let x = dense(x)?;
     for_real!(x, T => {
@@ -58,6 +63,7 @@ pub fn relu6_gradient(x: &Tensor, gy: &Tensor) -> Result<Tensor> {
 
 fn masked(x: &Tensor, gy: &Tensor, below: f64) -> Result<Tensor> {
     same_shape(x, gy)?;
+    on_gpu!(x, gpu => cuda::masked(&gpu, x, gy, below));
     let dims = x.dims();
     let (x, gy, isa) = (dense(x)?, dense(gy)?, Isa::detect());
     for_real!(x, T => {

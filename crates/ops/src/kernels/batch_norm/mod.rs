@@ -1,6 +1,8 @@
 //! Batch normalization over the batch and space (Ioffe & Szegedy, 2015): `y = (x − mean) · inv_std · scale + shift`.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +12,7 @@ pub(in crate::kernels) use cpu::{PieceMoments, Statistics, Through};
 
 use super::{
     Isa,
+    gpu::on_gpu,
     values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -33,6 +36,7 @@ pub fn forward_train(
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
 ) -> Result<(Tensor, Moments)> {
+    on_gpu!(x, gpu => cuda::forward_train(&gpu, x, scale_shift, eps));
     let (map, isa) = (Map::of(x.dims())?, Isa::detect());
     let x = dense(x)?;
     for_real!(x, T => {
@@ -70,6 +74,7 @@ pub fn forward_eval(
     var: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
+    on_gpu!(x, gpu => cuda::by_running(&gpu, x, scale_shift.unzip(), Some(mean), var, eps));
     let map = Map::of(x.dims())?;
     let x = dense(x)?;
     for_real!(x, T => {
@@ -98,6 +103,7 @@ pub fn backward(
 ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let (map, isa) = (Map::of(x.dims())?, Isa::detect());
     expect_dims("gradient of a batch norm", gy, x.dims())?;
+    on_gpu!(x, gpu => cuda::backward(&gpu, x, gy, scale, moments));
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
@@ -128,6 +134,7 @@ pub(in crate::kernels) fn gradient_through<T: Real>(
 /// # Errors
 /// Shapes or types do not fit.
 pub fn backward_eval(gy: &Tensor, scale: Option<&Tensor>, var: &Tensor, eps: f64) -> Result<Tensor> {
+    on_gpu!(gy, gpu => cuda::by_running(&gpu, gy, (scale, None), None, var, eps));
     let map = Map::of(gy.dims())?;
     let gy = dense(gy)?;
     for_real!(gy, T => {

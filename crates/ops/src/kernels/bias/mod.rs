@@ -10,6 +10,7 @@ pub(in crate::kernels) use cpu::{channel_sums, fold, repeat};
 
 use super::{
     Isa,
+    gpu::on_gpu,
     values::{Map, Values, dense, for_real, tensor},
 };
 
@@ -19,6 +20,7 @@ use super::{
 /// Shapes or types do not fit.
 pub fn gradient(gy: &Tensor) -> Result<Tensor> {
     let map = Map::of(gy.dims())?;
+    on_gpu!(gy, gpu => super::batch_norm::cuda::channel_sums(&gpu, gy, &map));
     let gy = dense(gy)?;
     for_real!(gy, T => tensor(cpu::gradient::<T>(Isa::detect(), &Values::of(&gy)?, map.c), &[map.c]))
 }

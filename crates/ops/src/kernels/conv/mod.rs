@@ -1,6 +1,8 @@
 //! Dense convolution: `y[o, co] = Σ_{tap, ci} prelude(x[o·stride + tap·dilation − pad, ci]) · w[tap, ci, co]`.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 mod winograd;
@@ -11,6 +13,7 @@ pub(in crate::kernels) use cpu::{Inputs, Outputs, Shape, Weights};
 
 use super::{
     Isa, Prelude, Window,
+    gpu::on_gpu,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -47,6 +50,7 @@ fn convolve(
     let c_out = channels(w, window, input.c)?;
     let output = input.through(window, c_out);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[c_out]))?;
+    on_gpu!(x, gpu => cuda::forward(&gpu, Shape { input: &input, output: &output, window, prelude }, x, w, bias));
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
@@ -71,6 +75,7 @@ pub fn input_gradient(
     let input = Map::of(x.dims())?;
     let output = input.through(window, channels(w, window, input.c)?);
     expect_dims("gradient of a convolution", gy, &output.dims())?;
+    on_gpu!(gy, gpu => cuda::input_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, gy, w, x));
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     for_real!(x, T => {
         let (x, isa) = (Values::of(&x)?, Isa::detect());
@@ -112,6 +117,12 @@ fn gradients(
     window.check()?;
     let output = input.through(window, Map::of(gy.dims())?.c);
     expect_dims("gradient of a convolution", gy, &output.dims())?;
+    on_gpu!(x, gpu => {
+        let gw = cuda::weight_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, x, gy)?;
+        // Without a wanted bias the second is never looked at.
+        let gb = if wanted == cpu::Wanted::Weights { gw.clone() } else { super::bias::gradient(gy)? };
+        Ok((gw, gb))
+    });
     let (x, gy) = (dense(x)?, dense(gy)?);
     let dims = [window.kernel.0, window.kernel.1, input.c, output.c];
     for_real!(x, T => {

@@ -5,6 +5,8 @@
 //! convolution's output exists only piece by piece: both of the convolution's gradients are taken while it is there.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use super::{
     Isa, Prelude, Window,
     batch_norm::{self, Moments},
     conv,
+    gpu::on_gpu,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -67,6 +70,7 @@ pub fn forward_train(
     let output = input.through(window, conv::channels(w, window, input.c)?);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
+    on_gpu!(x, gpu => cuda::forward_train(&gpu, shape, x, (w, bias), scale_shift, eps));
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
@@ -98,6 +102,7 @@ pub fn backward(
     expect_dims("output of a convolution", y, &output.dims())?;
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
+    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale, wanted));
     let (gz, x, dense_w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);

@@ -1,6 +1,8 @@
 //! Depthwise convolution: `y[o, c] = Σ_tap prelude(x[o·stride + tap·dilation − pad, c]) · w[tap, c]`.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +13,7 @@ pub(in crate::kernels) use cpu::{ChannelSums, Inputs, Weights, outputs};
 use super::{
     Isa, Prelude, Window,
     conv::Shape,
+    gpu::on_gpu,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -22,6 +25,7 @@ use super::{
 pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
     let (input, output) = maps(x, window)?;
     expect_dims("weights of a depthwise convolution", w, &[window.kernel.0, window.kernel.1, input.c])?;
+    on_gpu!(x, gpu => cuda::forward(&gpu, Shape { input: &input, output: &output, window, prelude }, x, w));
     let (x, w) = (dense(x)?, dense(w)?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
@@ -44,6 +48,7 @@ pub fn input_gradient(
     let (input, output) = maps(x, window)?;
     expect_dims("weights of a depthwise convolution", w, &[window.kernel.0, window.kernel.1, input.c])?;
     expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
+    on_gpu!(gy, gpu => cuda::input_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, gy, w, x));
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     for_real!(x, T => {
         let (gy, w, x) = (Values::of(&gy)?, Values::of(&w)?, Values::of(&x)?);
@@ -60,6 +65,7 @@ pub fn input_gradient(
 pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
     let (input, output) = maps(x, window)?;
     expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
+    on_gpu!(x, gpu => cuda::weight_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, x, gy));
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);

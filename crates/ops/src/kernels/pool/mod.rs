@@ -1,6 +1,8 @@
 //! Pools: the largest or the mean value of a window, of a part of the map, or of all of it.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +10,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Window,
+    gpu::on_gpu,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -23,6 +26,7 @@ pub fn max(x: &Tensor, window: &Window) -> Result<(Tensor, Tensor)> {
     if window.taps() > 255 {
         bail!("found a maximum over {} taps, expected at most 255", window.taps());
     }
+    on_gpu!(x, gpu => cuda::max(&gpu, x, (&input, &output), window));
     let x = dense(x)?;
     for_real!(x, T => {
         let (y, winners) = cpu::max::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
@@ -38,6 +42,7 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
     let (input, output) = maps(x_dims, window)?;
     expect_dims("gradient of a pool", gy, &output.dims())?;
     expect_dims("winners of a pool", winners, &output.dims())?;
+    on_gpu!(gy, gpu => cuda::max_gradient(&gpu, gy, winners, (&input, &output), window));
     let (gy, winners) = (dense(gy)?, dense(winners)?);
     let winners = Values::<u8>::of(&winners)?;
     if let Some(tap) = winners.iter().find(|&&tap| usize::from(tap) >= window.taps()) {
@@ -55,6 +60,7 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
 /// Shapes or types do not fit, or one of the window's places lies wholly outside of the map.
 pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
     let (input, output) = maps(x.dims(), window)?;
+    on_gpu!(x, gpu => cuda::mean(&gpu, "average_pool", x, (&input, &output), window, &output));
     let x = dense(x)?;
     for_real!(x, T => {
         tensor(cpu::average::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
@@ -68,6 +74,7 @@ pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
 pub fn average_gradient(gy: &Tensor, x_dims: &[usize], window: &Window) -> Result<Tensor> {
     let (input, output) = maps(x_dims, window)?;
     expect_dims("gradient of a pool", gy, &output.dims())?;
+    on_gpu!(gy, gpu => cuda::mean(&gpu, "average_pool_gradient", gy, (&input, &output), window, &input));
     let gy = dense(gy)?;
     for_real!(gy, T => {
         tensor(cpu::average_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
@@ -100,6 +107,7 @@ pub fn global_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor> 
 /// Shapes or types do not fit, or there are no parts.
 pub fn adaptive_average(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
     let (input, output) = parts(x.dims(), out)?;
+    on_gpu!(x, gpu => cuda::mean(&gpu, "adaptive_pool", x, (&input, &output), &Window::same((1, 1), (1, 1), (1, 1)), &output));
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::adaptive_average::<T>(&Values::of(&x)?, &input, &output), &output.dims()))
 }
@@ -112,6 +120,7 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     let given = Map::of(gy.dims())?;
     let (input, output) = parts(x_dims, (given.h, given.w))?;
     expect_dims("gradient of a pool", gy, &output.dims())?;
+    on_gpu!(gy, gpu => cuda::mean(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &Window::same((1, 1), (1, 1), (1, 1)), &input));
     let gy = dense(gy)?;
     for_real!(gy, T => tensor(cpu::adaptive_average_gradient::<T>(&Values::of(&gy)?, &input, &output), x_dims))
 }

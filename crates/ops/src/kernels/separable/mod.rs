@@ -4,6 +4,8 @@
 //! since a depthwise convolution costs less than writing its output and reading it again.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +16,7 @@ use super::{
     batch_norm::{self, Moments},
     conv,
     conv_norm::{Normalized, Wanted},
+    gpu::on_gpu,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -86,6 +89,7 @@ pub fn forward_train(
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
     let Convolutions { d, w, bias, .. } = convolutions;
+    on_gpu!(x, gpu => cuda::forward_train(&gpu, shapes, x, convolutions, scale_shift, eps));
     let (x, d, w, bias) = (dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, d, w) = (Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
@@ -114,6 +118,7 @@ pub fn backward(
     expect_dims("output of a convolution", y, &maps.output.dims())?;
     expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
     let Convolutions { d, w, .. } = convolutions;
+    on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale, wanted));
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);

@@ -1,6 +1,8 @@
 //! Sums and multiples of whole tensors, and their channels side by side.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +10,8 @@ use candle_core::{Result, Tensor, WithDType, bail};
 
 use super::{
     Isa,
+    gpu::on_gpu,
+    later::Later,
     values::{Map, Values, dense, expect_dims, for_real, same_shape, tensor},
 };
 
@@ -17,6 +21,7 @@ use super::{
 /// Shapes or types do not fit.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_shape(a, b)?;
+    on_gpu!(a, gpu => cuda::weighted(&gpu, &[(1.0, a), (1.0, b)]));
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
     for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
@@ -35,6 +40,7 @@ pub fn weighted(parts: &[(f64, &Tensor)]) -> Result<Tensor> {
             Ok((*s, dense(x)?))
         })
         .collect::<Result<Vec<_>>>()?;
+    on_gpu!(first, gpu => cuda::weighted(&gpu, parts));
     for_real!(first, T => {
         let values = dense_parts.iter().map(|(s, x)| Ok((*s, Values::of(x)?)));
         let values = values.collect::<Result<Vec<(f64, Values<'_, T>)>>>()?;
@@ -49,6 +55,7 @@ pub fn weighted(parts: &[(f64, &Tensor)]) -> Result<Tensor> {
 /// Shapes or types do not fit.
 pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
     same_shape(&acc, x)?;
+    on_gpu!(x, gpu => cuda::weighted(&gpu, &[(1.0, &acc), (s, x)]));
     let (a, x) = (dense(&acc)?, dense(x)?);
     for_real!(a, T => tensor(cpu::add_scaled::<T>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
 }
@@ -58,9 +65,20 @@ pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
+    on_gpu!(x, gpu => cuda::weighted(&gpu, &[(s, x)]));
     let dims = x.dims();
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::scale::<T>(Isa::detect(), &Values::of(&x)?, s), dims))
+}
+
+/// [`dot`] without waiting for the device.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn dot_later(a: &Tensor, b: &Tensor) -> Result<Later> {
+    same_shape(a, b)?;
+    on_gpu!(a, gpu => Ok(Later::OnDevice(cuda::dot(&gpu, a, b)?)));
+    Ok(Later::Known(dot(a, b)?))
 }
 
 /// `Σ aᵢ·bᵢ`, accumulated in `f64`.
@@ -69,6 +87,7 @@ pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
 /// Shapes or types do not fit.
 pub fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
     same_shape(a, b)?;
+    on_gpu!(a, gpu => Later::OnDevice(cuda::dot(&gpu, a, b)?).get()); // waits for the device
     let (a, b) = (dense(a)?, dense(b)?);
     for_real!(a, T => Ok(cpu::dot::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?)))
 }
@@ -82,6 +101,7 @@ pub fn scale_samples(x: &Tensor, factors: &[f64]) -> Result<Tensor> {
     if dims.first() != Some(&factors.len()) {
         bail!("found {} factors for shape {dims:?}, expected one per sample", factors.len());
     }
+    on_gpu!(x, gpu => cuda::scale_samples(&gpu, x, factors));
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::scale_samples::<T>(Isa::detect(), &Values::of(&x)?, factors), dims))
 }
@@ -98,6 +118,7 @@ pub fn concat_channels(parts: &[&Tensor]) -> Result<Tensor> {
         expect_dims("channels to join", part, &Map { c, ..map }.dims())?;
     }
     map.c = widths.iter().sum();
+    on_gpu!(first, gpu => cuda::concat(&gpu, parts, &widths, &map));
     let parts = parts.iter().map(|part| dense(part)).collect::<Result<Vec<_>>>()?;
     for_real!(first, T => {
         let parts = parts.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
@@ -115,6 +136,7 @@ pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
     if widths.iter().sum::<usize>() != map.c {
         bail!("found parts of {widths:?} channels, expected {} in all", map.c);
     }
+    on_gpu!(x, gpu => cuda::split(&gpu, x, widths, &map));
     let x = dense(x)?;
     for_real!(x, T => {
         let x = Values::<T>::of(&x)?;
@@ -131,6 +153,8 @@ pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
 /// # Errors
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn is_finite(x: &Tensor) -> Result<bool> {
+    // Zero times each element: the sum is 0 or NaN. (It waits for the device; only diagnoses ask.)
+    on_gpu!(x, gpu => Ok(!cuda::dot(&gpu, x, &x.zeros_like()?)?.to_vec1::<f64>()?.iter().any(|sum| sum.is_nan())));
     let x = dense(x)?;
     for_real!(x, T => Ok(cpu::is_finite::<T>(Isa::detect(), &Values::of(&x)?)))
 }

@@ -1,13 +1,18 @@
 //! Optimizer steps on one weight tensor, as PyTorch defines them.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{Result, Tensor, bail};
 
 use super::{
-    Isa, sum,
+    Isa,
+    gpu::on_gpu,
+    later::Later,
+    sum,
     values::{Values, dense, for_real, same_shape, tensor},
 };
 
@@ -58,6 +63,10 @@ pub fn sgd(w: &Tensor, g: &Tensor, velocity: Option<&Tensor>, step: SgdStep) -> 
     if let Some(v) = velocity {
         same_shape(w, v)?;
     }
+    on_gpu!(w, gpu => {
+        let mut moved = cuda::sgd(&gpu, &[(w, g, velocity)], step, None)?;
+        Ok(moved.swap_remove(0))
+    });
     let dims = w.dims();
     let (w, g, v) = (dense(w)?, dense(g)?, velocity.map(dense).transpose()?);
     for_real!(w, T => {
@@ -91,6 +100,7 @@ pub fn adam(
     for other in [g, m, v] {
         same_shape(w, other)?;
     }
+    on_gpu!(w, gpu => cuda::adam(&gpu, [w, g, m, v], step));
     let dims = w.dims();
     let (w, g, m, v) = (dense(w)?, dense(g)?, dense(m)?, dense(v)?);
     for_real!(w, T => {
@@ -98,6 +108,83 @@ pub fn adam(
         let (w, m, v) = cpu::adam(Isa::detect(), &w, &g, &Values::of(&m)?, &Values::of(&v)?, step);
         Ok((tensor(w, dims)?, tensor(m, dims)?, tensor(v, dims)?))
     })
+}
+
+/// What [`sgd_of_many`] made.
+#[derive(Debug)]
+pub struct Moved {
+    norm_squared: Later,
+    /// `(w', v')` of every tensor; none where the host knows that the norm is not finite.
+    pub moved: Vec<(Tensor, Tensor)>,
+}
+
+impl Moved {
+    /// `Σ gᵢ²` over all gradients, before clipping. Waits for the device.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn norm_squared(&self) -> Result<f64> {
+        self.norm_squared.get()
+    }
+}
+
+/// [`sgd`] of every `(w, g, velocity)`, their gradients shortened together to a norm of at most `clip`:
+/// `grad_scale = min(1, clip / (‖g‖ + 1e-6))`, as in PyTorch. Does not wait for the device.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn sgd_of_many(
+    tensors: &[(&Tensor, &Tensor, Option<&Tensor>)],
+    step: SgdStep,
+    clip: Option<f64>,
+) -> Result<Moved> {
+    for (w, g, v) in tensors {
+        same_shape(w, g)?;
+        v.map_or(Ok(()), |v| same_shape(w, v))?;
+    }
+    if let Some((_first, ..)) = tensors.first() {
+        on_gpu!(_first, gpu => {
+            let gradients: Vec<&Tensor> = tensors.iter().map(|(_, g, _)| *g).collect();
+            let squares = cuda::norm_squared(&gpu, &gradients)?;
+            let moved = cuda::sgd(&gpu, tensors, step, clip.map(|clip| (&squares, clip)))?;
+            Ok(Moved { norm_squared: Later::OnDevice(squares), moved })
+        });
+    }
+    let squares =
+        tensors.iter().try_fold(0.0, |sum, (_, g, _)| Ok::<_, candle_core::Error>(sum + norm_squared(g)?))?;
+    let norm_squared = Later::Known(squares);
+    if !squares.is_finite() {
+        return Ok(Moved { norm_squared, moved: Vec::new() });
+    }
+    let grad_scale = clip.map_or(step.grad_scale, |clip| (clip / (squares.sqrt() + 1e-6)).min(1.0));
+    let step = SgdStep { grad_scale, ..step };
+    let moved = tensors.iter().map(|(w, g, v)| sgd(w, g, *v, step)).collect::<Result<_>>()?;
+    Ok(Moved { norm_squared, moved })
+}
+
+/// `(1 − m)·old + m·new` of every `(old, new, m)`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn blend(tensors: &[(&Tensor, &Tensor, f64)]) -> Result<Vec<Tensor>> {
+    for (old, new, _) in tensors {
+        same_shape(old, new)?;
+    }
+    if let Some((_first, ..)) = tensors.first() {
+        on_gpu!(_first, gpu => cuda::blend(&gpu, tensors));
+    }
+    tensors.iter().map(|(old, new, m)| (*old * (1.0 - m))? + (*new * *m)?).collect()
+}
+
+/// `Σ gᵢ²` over all tensors, accumulated in `f64`. Waits for the device, once.
+///
+/// # Errors
+/// As [`norm_squared`].
+pub fn norm_squared_of_many(tensors: &[&Tensor]) -> Result<f64> {
+    if let Some(_first) = tensors.first() {
+        on_gpu!(_first, gpu => Later::OnDevice(cuda::norm_squared(&gpu, tensors)?).get());
+    }
+    tensors.iter().try_fold(0.0, |sum, g| Ok(sum + norm_squared(g)?))
 }
 
 /// `Σ gᵢ²`, accumulated in `f64`.

@@ -1,0 +1,150 @@
+// Sums over all rows of each channel, and what follows from them. A block sums some channels over a slice of rows, in
+// double precision; a second kernel adds up the slices, one block to a channel.
+
+// Two sums of what `at(row, channel)` gives.
+template <class Values>
+__device__ __forceinline__ void channel_sums(const Values &values, int rows, int c, int slice, double *parts) {
+    __shared__ double sums[2][256];
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    const int first = blockIdx.y * slice, last = least(first + slice, rows);
+    double a = 0, b = 0;
+    if (channel < c) {
+        values.start(channel);
+        for (int row = first + threadIdx.y; row < last; row += blockDim.y) values.add(row * c + channel, a, b);
+    }
+    add_columns(sums, a, b);
+    if (threadIdx.y == 0 && channel < c) {
+        parts[(blockIdx.y * 2) * c + channel] = sums[0][threadIdx.x];
+        parts[(blockIdx.y * 2 + 1) * c + channel] = sums[1][threadIdx.x];
+    }
+}
+
+// Adds up the slices of channel blockIdx.x, with 64 threads; every thread gets the sums.
+__device__ __forceinline__ void add_slices(const double *parts, int slices, int c, double &a, double &b) {
+    __shared__ double sums[2][64];
+    const int t = threadIdx.x, channel = blockIdx.x;
+    a = b = 0;
+    for (int slice = t; slice < slices; slice += 64) {
+        a += parts[slice * 2 * c + channel];
+        b += parts[(slice * 2 + 1) * c + channel];
+    }
+    sums[0][t] = a;
+    sums[1][t] = b;
+    for (int half = 32; half > 0; half /= 2) {
+        __syncthreads();
+        if (t < half) {
+            sums[0][t] += sums[0][t + half];
+            sums[1][t] += sums[1][t + half];
+        }
+    }
+    __syncthreads();
+    a = sums[0][0];
+    b = sums[1][0];
+}
+
+// Sums about the first row's values lose no digits to a large mean.
+struct AboutFirst {
+    const real *x;
+    mutable double pivot;
+    __device__ __forceinline__ void start(int channel) const { pivot = x[channel]; }
+    __device__ __forceinline__ void add(int at, double &a, double &b) const {
+        const double value = (double)x[at] - pivot;
+        a += value;
+        b += value * value;
+    }
+};
+
+struct Correlation {
+    const real *x, *gy, *mean;
+    mutable double about;
+    __device__ __forceinline__ void start(int channel) const { about = mean[channel]; }
+    __device__ __forceinline__ void add(int at, double &a, double &b) const {
+        const double slope = gy[at];
+        a += ((double)x[at] - about) * slope;
+        b += slope;
+    }
+};
+
+struct Plain {
+    const real *x;
+    __device__ __forceinline__ void start(int) const {}
+    __device__ __forceinline__ void add(int at, double &a, double &) const { a += x[at]; }
+};
+
+extern "C" __global__ void moment_sums(const real *x, int rows, int c, int slice, double *parts) {
+    channel_sums(AboutFirst{x, 0}, rows, c, slice, parts);
+}
+
+extern "C" __global__ void correlation_sums(
+    const real *x, const real *gy, const real *mean, int rows, int c, int slice, double *parts) {
+    channel_sums(Correlation{x, gy, mean, 0}, rows, c, slice, parts);
+}
+
+extern "C" __global__ void plain_sums(const real *x, int rows, int c, int slice, double *parts) {
+    channel_sums(Plain{x}, rows, c, slice, parts);
+}
+
+extern "C" __global__ void add_plain_sums(const double *parts, int slices, int c, real *sum) {
+    double a, b;
+    add_slices(parts, slices, c, a, b);
+    if (threadIdx.x == 0) sum[blockIdx.x] = (real)a;
+}
+
+extern "C" __global__ void moments(const real *x, const double *parts, int rows, int slices, int c, double eps,
+                                   real *mean, real *inv_std, real *unbiased) {
+    double sum, squares;
+    add_slices(parts, slices, c, sum, squares);
+    if (threadIdx.x != 0) return;
+    const int channel = blockIdx.x;
+    double apart = squares - sum * sum / rows;
+    if (apart < 0) apart = 0; // not of NaN
+    mean[channel] = (real)((double)x[channel] + sum / rows);
+    inv_std[channel] = (real)(1 / sqrt(apart / rows + eps));
+    unbiased[channel] = (real)(apart / (rows > 1 ? rows - 1 : 1));
+}
+
+extern "C" __global__ void normalize(const real *x, const real *mean, const real *inv_std, const real *scale,
+                                     const real *shift, int len, int c, real *y) {
+    const int at = place();
+    if (at >= len) return;
+    const int channel = at % c;
+    const real factor = scale ? scale[channel] * inv_std[channel] : inv_std[channel];
+    y[at] = (x[at] - mean[channel]) * factor + (shift ? shift[channel] : (real)0);
+}
+
+// `var` in place of `inv_std`; without a mean, 0.
+extern "C" __global__ void normalize_running(const real *x, const real *mean, const real *var, const real *scale,
+                                             const real *shift, double eps, int len, int c, real *y) {
+    const int at = place();
+    if (at >= len) return;
+    const int channel = at % c;
+    const real inv_std = (real)(1 / sqrt((double)var[channel] + eps));
+    const real factor = scale ? scale[channel] * inv_std : inv_std;
+    y[at] = (mean ? x[at] - mean[channel] : x[at]) * factor + (shift ? shift[channel] : (real)0);
+}
+
+// How ∂L/∂y passes through, a·∂L/∂y + (b·(x − mean) + d): a, b and d behind each other in `through`; and the gradients
+// of scale and shift.
+extern "C" __global__ void norm_gradient_through(const double *parts, int rows, int slices, int c, const real *inv_std,
+                                                 const real *scale, real *through, real *of_scale, real *of_shift) {
+    double product, sum;
+    add_slices(parts, slices, c, product, sum);
+    if (threadIdx.x != 0) return;
+    const int channel = blockIdx.x;
+    const double inverse = inv_std[channel], a = scale ? inverse * (double)scale[channel] : inverse;
+    product *= inverse;
+    through[channel] = (real)a;
+    through[c + channel] = (real)(-a * inverse * product / rows);
+    through[2 * c + channel] = (real)(-a * sum / rows);
+    of_scale[channel] = (real)product;
+    of_shift[channel] = (real)sum;
+}
+
+extern "C" __global__ void norm_gradient(const real *x, const real *gy, const real *mean, const real *through, int len,
+                                         int c, real *gx) {
+    const int at = place();
+    if (at >= len) return;
+    const int channel = at % c;
+    gx[at] = through[channel] * gy[at] +
+             (through[c + channel] * (x[at] - mean[channel]) + through[2 * c + channel]);
+}

@@ -1,0 +1,193 @@
+//! Sums over all rows of each channel on a device, and batch norms.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::Moments;
+use crate::kernels::{
+    gpu::{Arg, Gpu, Grid},
+    values::{Map, dense, expect_dims},
+};
+
+/// Blocks that share a map's rows, at most; what they found is added up by one block.
+const SLICES: usize = 256;
+
+/// Rows that a thread adds up, at least, before the map is shared by more blocks.
+const ROWS: usize = 16;
+
+/// How a map's rows are shared by blocks.
+pub(in crate::kernels) struct Shares {
+    /// Threads along the channels.
+    width: usize,
+    /// Rows of one block.
+    slice: usize,
+    pub(in crate::kernels) slices: usize,
+    rows: usize,
+    c: usize,
+}
+
+impl Shares {
+    /// Of `rows` of `c` channels; a function of these alone.
+    pub(in crate::kernels) fn of(rows: usize, c: usize) -> Self {
+        let width = c.next_power_of_two().clamp(8, 32);
+        let least = 256 / width * ROWS;
+        let slice = rows.div_ceil(SLICES).max(least).min(rows.max(1));
+        Self { width, slice, slices: rows.div_ceil(slice), rows, c }
+    }
+
+    fn grid(&self) -> Grid {
+        Grid {
+            blocks: (self.c.div_ceil(self.width), self.slices, 1),
+            threads: (self.width, 256 / self.width),
+        }
+    }
+
+    /// Two sums of each channel and slice, `(slices, 2, c)`, by a kernel that takes `args` first.
+    fn sums(&self, gpu: &Gpu, kernel: &str, real: DType, args: &[Arg<'_>]) -> Result<Tensor> {
+        let parts = gpu.fresh(DType::F64, &[self.slices, 2, self.c])?;
+        let rest = [Arg::Int(self.rows), Arg::Int(self.c), Arg::Int(self.slice), Arg::Out(&parts)];
+        gpu.launch(kernel, real, self.grid(), &[args, &rest].concat())?;
+        parts.tensor()
+    }
+}
+
+/// A block to a channel.
+fn channels(c: usize) -> Grid {
+    Grid { blocks: (c, 1, 1), threads: (64, 1) }
+}
+
+/// `Σ x` of each channel of the last axis.
+pub(in crate::kernels) fn channel_sums(gpu: &Gpu, x: &Tensor, map: &Map) -> Result<Tensor> {
+    let (x, shares) = (dense(x)?, Shares::of(map.len() / map.c, map.c));
+    let parts = shares.sums(gpu, "plain_sums", x.dtype(), &[Arg::In(&x)])?;
+    let sum = gpu.fresh(x.dtype(), &[map.c])?;
+    let args = [Arg::Doubles(Some(&parts)), Arg::Int(shares.slices), Arg::Int(map.c), Arg::Out(&sum)];
+    gpu.launch("add_plain_sums", x.dtype(), channels(map.c), &args)?;
+    sum.tensor()
+}
+
+pub(in crate::kernels) fn forward_train(
+    gpu: &Gpu,
+    x: &Tensor,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<(Tensor, Moments)> {
+    let (map, x) = (Map::of(x.dims())?, dense(x)?);
+    let (real, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
+    let parts = shares.sums(gpu, "moment_sums", real, &[Arg::In(&x)])?;
+    let vector = || gpu.fresh(real, &[map.c]);
+    let (mean, inv_std, unbiased) = (vector()?, vector()?, vector()?);
+    let args = [
+        Arg::In(&x),
+        Arg::Doubles(Some(&parts)),
+        Arg::Int(shares.rows),
+        Arg::Int(shares.slices),
+        Arg::Int(map.c),
+        Arg::Double(eps),
+        Arg::Out(&mean),
+        Arg::Out(&inv_std),
+        Arg::Out(&unbiased),
+    ];
+    gpu.launch("moments", real, channels(map.c), &args)?;
+    let moments =
+        Moments { mean: mean.tensor()?, inv_std: inv_std.tensor()?, var_unbiased: unbiased.tensor()? };
+    let (scale, shift) = affine(scale_shift, map.c)?;
+    let y = gpu.fresh(real, x.dims())?;
+    let args = [
+        Arg::In(&x),
+        Arg::In(&moments.mean),
+        Arg::In(&moments.inv_std),
+        Arg::Maybe(scale.as_ref()),
+        Arg::Maybe(shift.as_ref()),
+        Arg::Int(map.len()),
+        Arg::Int(map.c),
+        Arg::Out(&y),
+    ];
+    gpu.launch("normalize", real, Grid::over(map.len()), &args)?;
+    Ok((y.tensor()?, moments))
+}
+
+/// With running statistics; without a mean, 0, which is the backward.
+pub(super) fn by_running(
+    gpu: &Gpu,
+    x: &Tensor,
+    scale_shift: (Option<&Tensor>, Option<&Tensor>),
+    mean: Option<&Tensor>,
+    var: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let (map, x) = (Map::of(x.dims())?, dense(x)?);
+    let (scale, shift) = scale_shift;
+    let vector = |x: &Tensor| {
+        expect_dims("a value per channel", x, &[map.c])?;
+        dense(x)
+    };
+    let (mean, var) = (mean.map(vector).transpose()?, vector(var)?);
+    let (scale, shift) = (scale.map(vector).transpose()?, shift.map(vector).transpose()?);
+    let y = gpu.fresh(x.dtype(), x.dims())?;
+    let args = [
+        Arg::In(&x),
+        Arg::Maybe(mean.as_ref()),
+        Arg::In(&var),
+        Arg::Maybe(scale.as_ref()),
+        Arg::Maybe(shift.as_ref()),
+        Arg::Double(eps),
+        Arg::Int(map.len()),
+        Arg::Int(map.c),
+        Arg::Out(&y),
+    ];
+    gpu.launch("normalize_running", x.dtype(), Grid::over(map.len()), &args)?;
+    y.tensor()
+}
+
+/// `∂L/∂x`, and the gradients of scale and shift where there is a scale.
+pub(in crate::kernels) fn backward(
+    gpu: &Gpu,
+    x: &Tensor,
+    gy: &Tensor,
+    scale: Option<&Tensor>,
+    moments: &Moments,
+) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+    let (map, x, gy) = (Map::of(x.dims())?, dense(x)?, dense(gy)?);
+    let (real, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
+    let vector = |x: &Tensor| {
+        expect_dims("a value per channel", x, &[map.c])?;
+        dense(x)
+    };
+    let (mean, inv_std) = (vector(&moments.mean)?, vector(&moments.inv_std)?);
+    let scale = scale.map(vector).transpose()?;
+    let parts = shares.sums(gpu, "correlation_sums", real, &[Arg::In(&x), Arg::In(&gy), Arg::In(&mean)])?;
+    let (through, of_scale, of_shift) =
+        (gpu.fresh(real, &[3, map.c])?, gpu.fresh(real, &[map.c])?, gpu.fresh(real, &[map.c])?);
+    let args = [
+        Arg::Doubles(Some(&parts)),
+        Arg::Int(shares.rows),
+        Arg::Int(shares.slices),
+        Arg::Int(map.c),
+        Arg::In(&inv_std),
+        Arg::Maybe(scale.as_ref()),
+        Arg::Out(&through),
+        Arg::Out(&of_scale),
+        Arg::Out(&of_shift),
+    ];
+    gpu.launch("norm_gradient_through", real, channels(map.c), &args)?;
+    let (through, of_scale, of_shift) = (through.tensor()?, of_scale.tensor()?, of_shift.tensor()?);
+    let gx = gpu.fresh(real, x.dims())?;
+    let args = [
+        Arg::In(&x),
+        Arg::In(&gy),
+        Arg::In(&mean),
+        Arg::In(&through),
+        Arg::Int(map.len()),
+        Arg::Int(map.c),
+        Arg::Out(&gx),
+    ];
+    gpu.launch("norm_gradient", real, Grid::over(map.len()), &args)?;
+    Ok((gx.tensor()?, scale.map(|_| (of_scale, of_shift))))
+}
+
+fn affine(scale_shift: Option<(&Tensor, &Tensor)>, c: usize) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let Some((scale, shift)) = scale_shift else { return Ok((None, None)) };
+    expect_dims("a value per channel", scale, &[c])?;
+    expect_dims("a value per channel", shift, &[c])?;
+    Ok((Some(dense(scale)?), Some(dense(shift)?)))
+}

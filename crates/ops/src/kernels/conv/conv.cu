@@ -1,0 +1,208 @@
+// Dense convolution as an implicit matrix product: rows are pixels, columns channels, and what is summed over are the
+// taps' channels, gathered as they are needed. A block of 128 threads makes a tile of BM × BN; each thread keeps
+// TM × TN of it in registers.
+
+#define CONV_THREADS 128
+#define CONV_DEPTH 16
+
+// What lies at one tap's channel.
+struct Tap {
+    int dy, dx, channel;
+    bool inside;
+};
+
+// y[o, co] = Σ prelude(x[o·stride + tap·dilation − pad, ci]) · w[tap, ci, co] + bias[co]
+struct Outputs {
+    static const bool DEPTH_FIRST = false; // weights of one tap's channel lie side by side
+    Geometry g;
+    const real *x, *w, *bias;
+    real *y;
+
+    __device__ __forceinline__ int rows() const { return g.n * g.oh * g.ow; }
+    __device__ __forceinline__ int columns() const { return g.oc; }
+    __device__ __forceinline__ int depth() const { return g.kh * g.kw * g.c; }
+
+    // Where the window of pixel m starts: its image, row and column.
+    __device__ __forceinline__ void window(int m, int &base, int &top, int &left) const {
+        const int image = m / (g.oh * g.ow), pixel = m % (g.oh * g.ow);
+        base = image * g.h * g.w;
+        top = pixel / g.ow * g.sh - g.ph;
+        left = pixel % g.ow * g.sw - g.pw;
+    }
+    __device__ __forceinline__ Tap tap(int k) const {
+        const int at = k / g.c;
+        return Tap{at / g.kw * g.dh, at % g.kw * g.dw, k % g.c, k < depth()};
+    }
+    __device__ __forceinline__ real value(const Tap &tap, int base, int top, int left) const {
+        const int y = top + tap.dy, x = left + tap.dx;
+        if (!tap.inside || y < 0 || y >= g.h || x < 0 || x >= g.w) return 0;
+        const real value = this->x[(base + y * g.w + x) * g.c + tap.channel];
+        return g.relu ? positive(value) : value;
+    }
+    __device__ __forceinline__ real weight(int k, int n) const {
+        return k < depth() && n < g.oc ? w[k * g.oc + n] : (real)0;
+    }
+    __device__ __forceinline__ void store(int m, int n, real sum) const {
+        y[m * g.oc + n] = bias ? sum + bias[n] : sum;
+    }
+};
+
+// gx[i, ci] = Σ gy[o, co] · w[tap, ci, co] over the outputs that read input i: o·stride = i + pad − tap·dilation
+struct Inputs {
+    static const bool DEPTH_FIRST = true;
+    Geometry g;
+    const real *gy, *w, *x;
+    real *gx;
+
+    __device__ __forceinline__ int rows() const { return g.n * g.h * g.w; }
+    __device__ __forceinline__ int columns() const { return g.c; }
+    __device__ __forceinline__ int depth() const { return g.kh * g.kw * g.oc; }
+
+    __device__ __forceinline__ void window(int m, int &base, int &top, int &left) const {
+        const int image = m / (g.h * g.w), pixel = m % (g.h * g.w);
+        base = image * g.oh * g.ow;
+        top = pixel / g.w + g.ph;
+        left = pixel % g.w + g.pw;
+    }
+    __device__ __forceinline__ Tap tap(int k) const {
+        const int at = k / g.oc;
+        return Tap{at / g.kw * g.dh, at % g.kw * g.dw, k % g.oc, k < depth()};
+    }
+    __device__ __forceinline__ real value(const Tap &tap, int base, int top, int left) const {
+        int y = top - tap.dy, x = left - tap.dx;
+        if (!tap.inside || y < 0 || x < 0) return 0;
+        if (g.sh > 1 || g.sw > 1) {
+            if (y % g.sh || x % g.sw) return 0;
+            y /= g.sh;
+            x /= g.sw;
+        }
+        return y < g.oh && x < g.ow ? gy[(base + y * g.ow + x) * g.oc + tap.channel] : (real)0;
+    }
+    __device__ __forceinline__ real weight(int k, int n) const {
+        return k < depth() && n < g.c ? w[(k / g.oc * g.c + n) * g.oc + k % g.oc] : (real)0;
+    }
+    __device__ __forceinline__ void store(int m, int n, real sum) const {
+        const int at = m * g.c + n;
+        gx[at] = g.relu && !(x[at] > (real)0) ? (real)0 : sum;
+    }
+};
+
+template <class Problem, int BM, int BN, int TM, int TN> __device__ __forceinline__ void product(const Problem &p) {
+    __shared__ real a[CONV_DEPTH][BM + 2]; // two more, so that a half-warp's stores meet different banks
+    __shared__ real b[CONV_DEPTH][BN + 2];
+    __shared__ int base[BM], top[BM], left[BM];
+    const int t = threadIdx.x, first_row = blockIdx.x * BM, first_column = blockIdx.y * BN;
+    const int row = t / (BN / TN) * TM, column = t % (BN / TN) * TN;
+    for (int m = t; m < BM; m += CONV_THREADS) p.window(least(first_row + m, p.rows() - 1), base[m], top[m], left[m]);
+    real sum[TM][TN];
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) sum[i][j] = 0;
+    for (int k0 = 0; k0 < p.depth(); k0 += CONV_DEPTH) {
+        __syncthreads();
+        const int k = t % CONV_DEPTH;
+        const Tap tap = p.tap(k0 + k);
+#pragma unroll 4
+        for (int m = t / CONV_DEPTH; m < BM; m += CONV_THREADS / CONV_DEPTH)
+            a[k][m] = p.value(tap, base[m], top[m], left[m]);
+        for (int i = t; i < CONV_DEPTH * BN; i += CONV_THREADS) {
+            const int at = Problem::DEPTH_FIRST ? i % CONV_DEPTH : i / BN;
+            const int n = Problem::DEPTH_FIRST ? i / CONV_DEPTH : i % BN;
+            b[at][n] = p.weight(k0 + at, first_column + n);
+        }
+        __syncthreads();
+#pragma unroll
+        for (int at = 0; at < CONV_DEPTH; at++) {
+            real left_factor[TM], right_factor[TN];
+#pragma unroll
+            for (int i = 0; i < TM; i++) left_factor[i] = a[at][row + i];
+#pragma unroll
+            for (int j = 0; j < TN; j++) right_factor[j] = b[at][column + j];
+#pragma unroll
+            for (int i = 0; i < TM; i++)
+#pragma unroll
+                for (int j = 0; j < TN; j++) sum[i][j] += left_factor[i] * right_factor[j];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) {
+            const int m = first_row + row + i, n = first_column + column + j;
+            if (m < p.rows() && n < p.columns()) p.store(m, n, sum[i][j]);
+        }
+}
+
+// What pixels first … last add to the gradient of the weights: rows are the taps' channels, columns channels.
+template <int BM, int BN, int TM, int TN>
+__device__ __forceinline__ void weight_product(const Outputs &p, const real *gy, int pixels, real *parts) {
+    __shared__ real a[CONV_DEPTH][BM];
+    __shared__ real b[CONV_DEPTH][BN];
+    __shared__ int base[CONV_DEPTH], top[CONV_DEPTH], left[CONV_DEPTH];
+    const int t = threadIdx.x, first_row = blockIdx.x * BM, first_column = blockIdx.y * BN;
+    const int row = t / (BN / TN) * TM, column = t % (BN / TN) * TN;
+    const int first = blockIdx.z * pixels, last = least(first + pixels, p.rows());
+    const Tap tap = p.tap(first_row + t % BM);
+    real sum[TM][TN];
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) sum[i][j] = 0;
+    for (int m0 = first; m0 < last; m0 += CONV_DEPTH) {
+        __syncthreads();
+        if (t < CONV_DEPTH) p.window(least(m0 + t, p.rows() - 1), base[t], top[t], left[t]);
+        __syncthreads();
+#pragma unroll 4
+        for (int m = t / BM; m < CONV_DEPTH; m += CONV_THREADS / BM)
+            a[m][t % BM] = m0 + m < last ? p.value(tap, base[m], top[m], left[m]) : (real)0;
+        for (int i = t; i < CONV_DEPTH * BN; i += CONV_THREADS) {
+            const int m = m0 + i / BN, n = first_column + i % BN;
+            b[i / BN][i % BN] = m < last && n < p.g.oc ? gy[m * p.g.oc + n] : (real)0;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int at = 0; at < CONV_DEPTH; at++) {
+            real left_factor[TM], right_factor[TN];
+#pragma unroll
+            for (int i = 0; i < TM; i++) left_factor[i] = a[at][row + i];
+#pragma unroll
+            for (int j = 0; j < TN; j++) right_factor[j] = b[at][column + j];
+#pragma unroll
+            for (int i = 0; i < TM; i++)
+#pragma unroll
+                for (int j = 0; j < TN; j++) sum[i][j] += left_factor[i] * right_factor[j];
+        }
+    }
+    const int weights = p.depth() * p.g.oc;
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) {
+            const int k = first_row + row + i, n = first_column + column + j;
+            if (k < p.depth() && n < p.g.oc) parts[blockIdx.z * weights + k * p.g.oc + n] = sum[i][j];
+        }
+}
+
+// One kernel for each size of tile: 128 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64.
+#define CONV_KERNELS(BM, BN, TM, TN)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
+        Geometry g, const real *x, const real *w, const real *bias, real *y) {                                         \
+        product<Outputs, BM, BN, TM, TN>(Outputs{g, x, w, bias, y});                                                   \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
+        Geometry g, const real *gy, const real *w, const real *x, real *gx) {                                          \
+        product<Inputs, BM, BN, TM, TN>(Inputs{g, gy, w, x, gx});                                                      \
+    }
+CONV_KERNELS(128, 16, 4, 4)
+CONV_KERNELS(32, 32, 2, 4)
+CONV_KERNELS(64, 32, 4, 4)
+CONV_KERNELS(64, 64, 8, 4)
+
+#define CONV_WEIGHT_KERNELS(BM, BN, TM, TN)                                                                            \
+    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_weight_gradient_##BM##x##BN(                      \
+        Geometry g, const real *x, const real *gy, int pixels, real *parts) {                                          \
+        weight_product<BM, BN, TM, TN>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);                   \
+    }
+CONV_WEIGHT_KERNELS(64, 16, 4, 2)
+CONV_WEIGHT_KERNELS(64, 32, 4, 4)

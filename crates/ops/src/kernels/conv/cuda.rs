@@ -1,0 +1,99 @@
+//! Dense convolution on a device: which tiles, and how many blocks.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::Shape;
+use crate::kernels::{
+    gpu::{Arg, Geometry, Gpu, Grid},
+    sum,
+    values::dense,
+};
+
+/// Threads of a block, as `conv.cu` has them.
+const THREADS: usize = 128;
+
+/// Blocks that are worth having before tiles may be large: about as many as a large device has processors.
+const BLOCKS: usize = 128;
+
+/// Pixels that a block adds up for the weights' gradient, at least.
+const PIXELS: usize = 128;
+
+/// Rows and columns of a block's tile; a function of the product's size alone, so that sums have one order.
+fn tile(rows: usize, columns: usize) -> (usize, usize) {
+    let blocks = |(bm, bn): (usize, usize)| rows.div_ceil(bm) * columns.div_ceil(bn);
+    match columns {
+        0..=16 => (128, 16),
+        33.. if blocks((64, 64)) >= BLOCKS => (64, 64),
+        _ if blocks((64, 32)) >= BLOCKS => (64, 32),
+        _ => (32, 32),
+    }
+}
+
+fn product(
+    gpu: &Gpu,
+    kernel: &str,
+    real: DType,
+    (rows, columns): (usize, usize),
+    args: &[Arg<'_>],
+) -> Result<()> {
+    let (bm, bn) = tile(rows, columns);
+    let grid = Grid { blocks: (rows.div_ceil(bm), columns.div_ceil(bn), 1), threads: (THREADS, 1) };
+    gpu.launch(&format!("{kernel}_{bm}x{bn}"), real, grid, args)
+}
+
+pub(in crate::kernels) fn forward(
+    gpu: &Gpu,
+    shape: Shape<'_>,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let Shape { input, output, window, prelude } = shape;
+    let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
+    let geometry = Geometry::new(input, output, window, prelude)?;
+    let y = gpu.fresh(x.dtype(), &output.dims())?;
+    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&w), Arg::Maybe(bias.as_ref()), Arg::Out(&y)];
+    product(gpu, "conv_forward", x.dtype(), (output.len() / output.c, output.c), &args)?;
+    y.tensor()
+}
+
+pub(in crate::kernels) fn input_gradient(
+    gpu: &Gpu,
+    shape: Shape<'_>,
+    gy: &Tensor,
+    w: &Tensor,
+    x: &Tensor,
+) -> Result<Tensor> {
+    let Shape { input, output, window, prelude } = shape;
+    let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
+    let geometry = Geometry::new(input, output, window, prelude)?;
+    let gx = gpu.fresh(gy.dtype(), &input.dims())?;
+    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::In(&w), Arg::In(&x), Arg::Out(&gx)];
+    product(gpu, "conv_input_gradient", gy.dtype(), (input.len() / input.c, input.c), &args)?;
+    gx.tensor()
+}
+
+/// `(kh, kw, c_in, c_out)`
+pub(in crate::kernels) fn weight_gradient(
+    gpu: &Gpu,
+    shape: Shape<'_>,
+    x: &Tensor,
+    gy: &Tensor,
+) -> Result<Tensor> {
+    let Shape { input, output, window, prelude } = shape;
+    let (x, gy) = (dense(x)?, dense(gy)?);
+    let geometry = Geometry::new(input, output, window, prelude)?;
+    let (rows, pixels) = (window.taps() * input.c, output.len() / output.c);
+    let (bm, bn) = (64, if output.c <= 16 { 16 } else { 32 });
+    let tiles = (rows.div_ceil(bm), output.c.div_ceil(bn));
+    // As many slices of the pixels as make enough blocks, whole steps of 16 pixels each.
+    let slices = (4 * BLOCKS).div_ceil(tiles.0 * tiles.1);
+    let slice = pixels.div_ceil(slices).max(PIXELS).next_multiple_of(16);
+    let slices = pixels.div_ceil(slice);
+    let parts = gpu.fresh(x.dtype(), &[slices, rows * output.c])?;
+    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&gy), Arg::Int(slice), Arg::Out(&parts)];
+    let grid = Grid { blocks: (tiles.0, tiles.1, slices), threads: (THREADS, 1) };
+    gpu.launch(&format!("conv_weight_gradient_{bm}x{bn}"), x.dtype(), grid, &args)?;
+    let (kh, kw) = window.kernel;
+    sum::cuda::add_parts(gpu, &parts.tensor()?, &[kh, kw, input.c, output.c])
+}

@@ -1,0 +1,239 @@
+//! Kernels on the host, one thread at a time, with the mistakes that a device would keep silent about found: elements
+//! outside of a tensor that are written or read, elements that are not written, threads that do not wait.
+//!
+//! The text is that of the device, compiled by the system's C++ compiler with `emulate.h` in front.
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    ffi::{CString, c_char, c_int, c_uint, c_void},
+    fmt::Write,
+    process::Command,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use libloading::Library;
+
+use super::{Arg, Grid, KERNELS, slot::marshal, source};
+
+thread_local! {
+    static ON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with tensors of the host treated as if they were on a device.
+pub fn emulate<R>(f: impl FnOnce() -> R) -> R {
+    let before = ON.replace(true);
+    let result = f();
+    ON.set(before);
+    result
+}
+
+pub(crate) fn is_on() -> bool {
+    ON.get()
+}
+
+/// Why nothing can be emulated here: there is no C++ compiler.
+pub fn unavailable() -> Option<String> {
+    let runs = Command::new("c++").arg("--version").output();
+    runs.err().map(|error| format!("skipped: no C++ compiler `c++` to emulate a device with ({error})"))
+}
+
+/// Words before and behind a tensor that nobody may touch.
+const GUARD: usize = 32;
+
+/// What memory holds that nobody has written; as a float a NaN.
+const UNWRITTEN: u64 = 0xffff_a5a5_ffff_a5a5;
+
+/// Kernels with the mistakes that the emulation is there to find.
+const FAULTY: &str = "
+extern \"C\" __global__ void forgets_to_wait(real *y) {
+    __shared__ real all[64];
+    all[threadIdx.x] = threadIdx.x;
+    y[threadIdx.x] = all[63 - threadIdx.x];
+}
+extern \"C\" __global__ void waits_for_the_dead(real *y) {
+    y[threadIdx.x] = 0;
+    if (threadIdx.x > 7) __syncthreads();
+}
+extern \"C\" __global__ void writes_outside(real *y) { y[threadIdx.x + 1] = y[threadIdx.x] = 0; }
+extern \"C\" __global__ void leaves_one_out(real *y) {
+    if (threadIdx.x) y[threadIdx.x] = 0;
+}
+";
+pub(super) const MISTAKES: [&str; 4] =
+    ["forgets_to_wait", "waits_for_the_dead", "writes_outside", "leaves_one_out"];
+
+/// Memory between two guards.
+pub(super) struct Memory {
+    dtype: DType,
+    len: usize,
+    words: Vec<UnsafeCell<u64>>,
+}
+
+impl Memory {
+    pub(super) fn new(dtype: DType, len: usize) -> Self {
+        let words = (len * dtype.size_in_bytes()).div_ceil(8) + 2 * GUARD;
+        Self { dtype, len, words: (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect() }
+    }
+
+    /// What a contiguous tensor holds.
+    fn copy_of(x: &Tensor) -> Result<Self> {
+        let memory = Self::new(x.dtype(), x.elem_count());
+        let (from, len) = (address(x)? as *const u8, memory.len * memory.dtype.size_in_bytes());
+        // SAFETY: the tensor has as many bytes, the new memory is as large, and nobody else knows it.
+        unsafe { (memory.address() as *mut u8).copy_from_nonoverlapping(from, len) };
+        Ok(memory)
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.words[GUARD].get() as u64
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let len = self.len * self.dtype.size_in_bytes();
+        // SAFETY: the memory has as many bytes, all of them set, and nobody writes it now.
+        unsafe { std::slice::from_raw_parts(self.address() as *const u8, len) }.to_vec()
+    }
+
+    fn check(&self) -> Result<()> {
+        let value = |cell: &UnsafeCell<u64>| {
+            // SAFETY: nobody writes it now.
+            unsafe { *cell.get() }
+        };
+        let guards = self.words[..GUARD].iter().chain(&self.words[self.words.len() - GUARD..]);
+        if guards.map(value).any(|word| word != UNWRITTEN) {
+            bail!("a kernel wrote outside of a tensor of {} {:?}", self.len, self.dtype);
+        }
+        let unwritten = UNWRITTEN.to_ne_bytes();
+        let size = self.dtype.size_in_bytes();
+        let bytes = self.bytes();
+        if size > 1 && bytes.chunks_exact(size).any(|element| element == &unwritten[..size]) {
+            bail!("a kernel left elements of a tensor of {} {:?} unwritten", self.len, self.dtype);
+        }
+        Ok(())
+    }
+
+    pub(super) fn tensor(self, dims: &[usize]) -> Result<Tensor> {
+        self.check()?;
+        Tensor::from_raw_buffer(&self.bytes(), self.dtype, dims, &Device::Cpu)
+    }
+}
+
+pub(super) fn address(x: &Tensor) -> Result<u64> {
+    let (storage, layout) = x.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("found strided values, expected contiguous ones")
+    };
+    let Storage::Cpu(values) = &*storage else { bail!("found values elsewhere, expected all on the host") };
+    let first = match values {
+        CpuStorage::F32(values) => values.as_ptr() as u64,
+        CpuStorage::F64(values) => values.as_ptr() as u64,
+        CpuStorage::U8(values) => values.as_ptr() as u64,
+        CpuStorage::U32(values) => values.as_ptr() as u64,
+        CpuStorage::I64(values) => values.as_ptr() as u64,
+        _ => bail!("kernels read no elements of type {:?}", x.dtype()),
+    };
+    Ok(first + (start * x.dtype().size_in_bytes()) as u64)
+}
+
+/// Runs a kernel twice, the threads of each block in order and backwards, which must make no difference.
+pub(super) fn launch(kernel: &str, real: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
+    let emulation = emulation(real).as_ref().map_err(candle_core::Error::msg)?;
+    let mut copies = Vec::new();
+    let mut slots = marshal(real, args, |x| {
+        copies.push(Memory::copy_of(x)?);
+        Ok(copies[copies.len() - 1].address())
+    })?;
+    let mut pointers: Vec<*mut c_void> = slots.iter_mut().map(|slot| slot.pointer()).collect();
+    let mut run = |backwards: bool| -> Result<Vec<Vec<u8>>> {
+        emulation.run(kernel, grid, &mut pointers, backwards)?;
+        let outputs = args.iter().filter_map(|arg| match arg {
+            Arg::Out(super::Fresh { memory: super::Memory::Emulated(memory), .. }) => Some(memory.bytes()),
+            _ => None,
+        });
+        Ok(outputs.collect())
+    };
+    if run(false)? != run(true)? {
+        bail!("kernel {kernel}: found other values where a block's threads run backwards: some do not wait");
+    }
+    Ok(())
+}
+
+type Entry =
+    unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mut *mut c_void, c_int) -> c_int;
+
+/// All kernels for one element type, as a library of the host.
+struct Emulation {
+    library: Library,
+    /// Blocks share their static memory with all others: one kernel runs at a time.
+    turn: Mutex<()>,
+    /// Where the library's file lies while it is used.
+    _folder: tempfile::TempDir,
+}
+
+fn emulation(real: DType) -> &'static std::result::Result<Emulation, String> {
+    static F32: OnceLock<std::result::Result<Emulation, String>> = OnceLock::new();
+    static F64: OnceLock<std::result::Result<Emulation, String>> = OnceLock::new();
+    let cell = if real == DType::F64 { &F64 } else { &F32 };
+    cell.get_or_init(|| Emulation::build(real))
+}
+
+impl Emulation {
+    fn build(real: DType) -> std::result::Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let (text, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+        let source = source(real).map_err(|error| error.to_string())?;
+        let mut code = format!("{}\n{source}\n{FAULTY}\n", include_str!("emulate.h"));
+        code += "extern \"C\" __attribute__((visibility(\"default\"))) int strait_launch(const char *kernel, const unsigned *blocks, const unsigned *threads, \
+                 void **args, int backwards) {\n";
+        for kernel in KERNELS.iter().chain(&MISTAKES) {
+            writeln!(
+                code,
+                "if (!std::strcmp(kernel, \"{kernel}\")) return emulate::launch({kernel}, blocks, threads, args, backwards) ? 0 : 2;"
+            )
+            .expect("a string takes text");
+        }
+        code += "return 1;\n}\n";
+        std::fs::write(&text, code).map_err(|error| error.to_string())?;
+        // Hidden: statics of templates would else be shared by the libraries of both element types.
+        let output = Command::new("c++")
+            .args([
+                "-std=c++17",
+                "-O1",
+                "-fPIC",
+                "-shared",
+                "-ffp-contract=off",
+                "-fvisibility=hidden",
+                "-w",
+                "-o",
+            ])
+            .args([&library, &text])
+            .output()
+            .map_err(|error| format!("no C++ compiler `c++` runs here: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("the kernels do not compile:\n{}", String::from_utf8_lossy(&output.stderr)));
+        }
+        // SAFETY: the library was made from our own text, and loading it runs only C++'s own start.
+        let library = unsafe { Library::new(&library) }.map_err(|error| error.to_string())?;
+        Ok(Self { library, turn: Mutex::new(()), _folder: folder })
+    }
+
+    fn run(&self, kernel: &str, grid: Grid, args: &mut [*mut c_void], backwards: bool) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = CString::new(kernel).map_err(candle_core::Error::wrap)?;
+        let (x, y, z) = grid.blocks;
+        let blocks = [x, y, z].map(|n| n as c_uint);
+        let threads = [grid.threads.0, grid.threads.1].map(|n| n as c_uint);
+        // SAFETY: the function has this type, and a kernel is given what its parameters say, as on a device.
+        let status = unsafe {
+            let entry: libloading::Symbol<'_, Entry> =
+                self.library.get(b"strait_launch\0").map_err(candle_core::Error::wrap)?;
+            entry(name.as_ptr(), blocks.as_ptr(), threads.as_ptr(), args.as_mut_ptr(), c_int::from(backwards))
+        };
+        match status {
+            0 => Ok(()),
+            1 => bail!("no kernel is named {kernel}"),
+            _ => bail!("kernel {kernel}: some threads wait for others that have ended"),
+        }
+    }
+}

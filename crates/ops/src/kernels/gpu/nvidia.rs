@@ -1,0 +1,207 @@
+//! Launches on NVIDIA devices: on candle's stream, from candle's allocator.
+
+use std::path::Path;
+
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
+    cuda_backend::{
+        CudaDType,
+        cudarc::{
+            driver::{CudaContext, DevicePtr, DeviceRepr, result, sys::CUdevice_attribute},
+            nvrtc,
+        },
+    },
+    op::BackpropOp,
+};
+use sha2::{Digest, Sha256};
+
+use super::{Arg, Grid, Opened, slot::marshal, source};
+
+pub(super) fn open(index: usize, cache: Option<&Path>) -> Result<Opened> {
+    let n = count()?;
+    if index >= n {
+        bail!("found no device cuda:{index}; there are {n}, from cuda:0 on");
+    }
+    let opened = look(index)?;
+    prepare(opened.device.as_cuda_device()?, DType::F32, cache)?;
+    Ok(opened)
+}
+
+pub(super) fn devices() -> Result<Vec<Opened>> {
+    (0..count()?).map(look).collect()
+}
+
+/// How many devices there are, at least one.
+fn count() -> Result<usize> {
+    match CudaContext::device_count().map(usize::try_from) {
+        Ok(Ok(n)) if n > 0 => Ok(n),
+        Ok(_) => bail!("the NVIDIA driver finds no device"),
+        Err(error) => bail!("the NVIDIA driver finds no device: {error}"),
+    }
+}
+
+fn look(index: usize) -> Result<Opened> {
+    let device = Device::new_cuda_with_stream(index)?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: everything that runs on this device runs on its one stream, in the order of the calls; candle's frees are
+    // ordered by the same stream.
+    unsafe { cuda.disable_event_tracking() };
+    let stream = cuda.cuda_stream();
+    let context = stream.context();
+    let bytes = context.mem_get_info().map_err(candle_core::Error::wrap)?;
+    let name = context.name().map_err(candle_core::Error::wrap)?;
+    let capability = capability(cuda)?;
+    Ok(Opened { device, name, capability, bytes })
+}
+
+/// The kernels for elements `real` as PTX for devices of the compute capability and above.
+///
+/// # Errors
+/// NVRTC does not accept them; its messages are in the error.
+pub(super) fn compile(real: DType, (major, minor): (usize, usize)) -> Result<String> {
+    let options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()];
+    let options = nvrtc::CompileOptions { options, ..Default::default() };
+    match nvrtc::compile_ptx_with_opts(source(real)?, options) {
+        Ok(ptx) => Ok(ptx.to_src()),
+        Err(nvrtc::CompileError::CompileError { log, .. }) => {
+            bail!("NVRTC refuses the kernels:\n{}", log.to_string_lossy())
+        }
+        Err(error) => bail!("NVRTC: {error}"),
+    }
+}
+
+fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
+    let of = |attribute| {
+        let value = device.cuda_stream().context().attribute(attribute).map_err(candle_core::Error::wrap)?;
+        usize::try_from(value).map_err(candle_core::Error::wrap)
+    };
+    Ok((
+        of(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        of(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    ))
+}
+
+fn module(real: DType) -> String {
+    format!("strait_{real:?}")
+}
+
+/// Loads the kernels, from the cache where they are there.
+fn prepare(device: &CudaDevice, real: DType, cache: Option<&Path>) -> Result<()> {
+    let capability = capability(device)?;
+    let load = |ptx: &str| device.get_or_load_custom_func("add_all", &module(real), ptx).map(drop);
+    let kept =
+        cache.map(|folder| Ok::<_, candle_core::Error>(folder.join(key(real, capability)?))).transpose()?;
+    if let Some(ptx) = kept.as_deref().and_then(|path| std::fs::read_to_string(path).ok())
+        && load(&ptx).is_ok()
+    {
+        return Ok(());
+    }
+    let ptx = compile(real, capability)?;
+    if let Some(path) = kept {
+        // What cannot be kept is compiled anew the next time.
+        let temporary = path.with_extension(format!("{}", std::process::id()));
+        let _ = path.parent().map(std::fs::create_dir_all);
+        let _ = std::fs::write(&temporary, &ptx).and_then(|()| std::fs::rename(&temporary, &path));
+    }
+    load(&ptx)
+}
+
+/// A name that changes with the kernels' text, the compiler and the device.
+fn key(real: DType, (major, minor): (usize, usize)) -> Result<String> {
+    let (mut first, mut second) = (0, 0);
+    // SAFETY: both places are written before the function returns.
+    unsafe { nvrtc::sys::nvrtcVersion(&raw mut first, &raw mut second) }
+        .result()
+        .map_err(candle_core::Error::wrap)?;
+    let digest = Sha256::digest(format!("{first}.{second} {major}.{minor}\n{}", source(real)?));
+    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("kernels-{digest}.ptx"))
+}
+
+pub(super) struct Memory {
+    storage: CudaStorage,
+    address: u64,
+}
+
+impl Memory {
+    pub(super) fn new(device: &CudaDevice, dtype: DType, len: usize) -> Result<Self> {
+        match dtype {
+            DType::F32 => Self::of::<f32>(device, len),
+            DType::F64 => Self::of::<f64>(device, len),
+            DType::U8 => Self::of::<u8>(device, len),
+            other => bail!("kernels write no elements of type {other:?}"),
+        }
+    }
+
+    fn of<T: CudaDType + DeviceRepr>(device: &CudaDevice, len: usize) -> Result<Self> {
+        // SAFETY: a kernel writes every element before anybody reads one.
+        let slice = unsafe { device.alloc::<T>(len) }?;
+        let address = slice.device_ptr(&device.cuda_stream()).0;
+        Ok(Self { storage: CudaStorage::wrap_cuda_slice(slice, device.clone()), address })
+    }
+
+    pub(super) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(super) fn tensor(self, dims: &[usize]) -> Tensor {
+        Tensor::from_storage(Storage::Cuda(self.storage), dims, BackpropOp::none(), false)
+    }
+}
+
+/// Where the elements of a contiguous tensor lie.
+pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
+    let (storage, layout) = x.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("found strided values, expected contiguous ones")
+    };
+    let Storage::Cuda(storage) = &*storage else {
+        bail!("found values on {:?}, expected all on one device", x.device().location())
+    };
+    let stream = device.cuda_stream();
+    let first = match x.dtype() {
+        DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
+        DType::F64 => storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
+        DType::U8 => storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0,
+        DType::U32 => storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0,
+        DType::I64 => storage.as_cuda_slice::<i64>()?.device_ptr(&stream).0,
+        other => bail!("kernels read no elements of type {other:?}"),
+    };
+    Ok(first + (start * x.dtype().size_in_bytes()) as u64)
+}
+
+pub(super) fn launch(
+    device: &CudaDevice,
+    kernel: &str,
+    real: DType,
+    grid: Grid,
+    args: &[Arg<'_>],
+) -> Result<()> {
+    // A device that was not opened here has no kernels yet.
+    let function = match device.get_or_load_custom_func(kernel, &module(real), "") {
+        Ok(function) => function,
+        Err(_) => {
+            prepare(device, real, None)?;
+            device.get_or_load_custom_func(kernel, &module(real), "")?
+        }
+    };
+    let mut slots = marshal(real, args, |x| address(device, x))?;
+    let mut pointers: Vec<_> = slots.iter_mut().map(|slot| slot.pointer()).collect();
+    let ((x, y, z), (tx, ty)) = (grid.blocks, grid.threads);
+    let blocks = (x as u32, y as u32, z as u32);
+    let stream = device.cuda_stream();
+    stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+    // SAFETY: `cuda.rs` beside each kernel hands it what its parameters say, in number, type and size; tests run every
+    // such call. What it reads and writes stays allocated until it has run, since frees are ordered by the same stream.
+    unsafe {
+        result::launch_kernel(
+            function.cu_function(),
+            blocks,
+            (tx as u32, ty as u32, 1),
+            0,
+            stream.cu_stream(),
+            &mut pointers,
+        )
+    }
+    .map_err(|error| candle_core::Error::msg(format!("kernel {kernel}: {error}")))
+}

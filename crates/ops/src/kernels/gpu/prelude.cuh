@@ -1,0 +1,36 @@
+// What all kernels share. `real` is float or double: a line in front of this file says which.
+//
+// Maps are channels last. Every sum has one order, which depends on the shapes alone: no atomics, no shuffles.
+// Indices are 32 bits wide; whoever launches sees to it that no map has more elements than that.
+
+// The maps around a sliding window: (n, h, w, c) before it, (n, oh, ow, oc) behind it.
+struct Geometry {
+    int n, h, w, c;
+    int oh, ow, oc;
+    int kh, kw, sh, sw, dh, dw, ph, pw;
+    int relu; // whether max(x, 0) is applied to what the window reads
+};
+
+// max(x, 0), of NaN NaN.
+__device__ __forceinline__ real positive(real x) { return x < (real)0 ? (real)0 : x; }
+
+__device__ __forceinline__ int least(int a, int b) { return a < b ? a : b; }
+
+// The place of this thread among all.
+__device__ __forceinline__ int place() { return blockIdx.x * blockDim.x + threadIdx.x; }
+
+// Adds up what the threads of a column of a block hold, two numbers each; the sums are in `sums[·][threadIdx.x]`.
+// Blocks have 256 threads, a power of two of them along y.
+__device__ __forceinline__ void add_columns(double (&sums)[2][256], double a, double b) {
+    const int t = threadIdx.y * blockDim.x + threadIdx.x;
+    sums[0][t] = a;
+    sums[1][t] = b;
+    for (int half = blockDim.y / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if ((int)threadIdx.y < half) {
+            sums[0][t] += sums[0][t + half * blockDim.x];
+            sums[1][t] += sums[1][t + half * blockDim.x];
+        }
+    }
+    __syncthreads();
+}

@@ -1,0 +1,386 @@
+//! What the kernels of a device compute, emulated here, is what those of the CPU compute.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::{
+    Arg, Gpu, Grid, KERNELS, emulate,
+    emulated::{MISTAKES, unavailable},
+};
+use crate::kernels::{
+    Prelude, Window, activation, batch_norm, bias, conv, conv_norm, depthwise, linear, loss, pool, separable,
+    sum,
+    testing::{assert_tensors_close, maps, random, windows},
+    update::{self, AdamStep, SgdStep},
+    values::Map,
+};
+
+const PRELUDES: [Prelude; 2] = [Prelude::Identity, Prelude::Relu];
+
+/// Compares what `f` makes of `inputs` here and on an emulated device, in both precisions. Where the machine has no
+/// compiler for the kernels it says so.
+#[track_caller]
+fn agrees(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<()> {
+    for (real, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        let cast = |x: &Tensor| if x.dtype().is_float() { x.to_dtype(real) } else { Ok(x.clone()) };
+        let inputs = inputs.iter().map(cast).collect::<Result<Vec<_>>>()?;
+        let wide = |x: &Tensor| if x.dtype().is_float() { x.to_dtype(DType::F64) } else { Ok(x.clone()) };
+        let expected = f(&inputs.iter().map(wide).collect::<Result<Vec<_>>>()?)?;
+        let found = emulate(|| f(&inputs))?;
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.dtype().is_float(), expected.dtype().is_float());
+            assert_tensors_close(found, expected, tolerance)?;
+        }
+    }
+    Ok(())
+}
+
+/// NVRTC needs no device: all kernels become PTX for the oldest devices that this CUDA knows, and for those of today.
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_accepts_every_kernel() -> Result<()> {
+    for (real, capability) in [(DType::F32, (8, 0)), (DType::F32, (9, 0)), (DType::F64, (9, 0))] {
+        let ptx = super::nvidia::compile(real, capability)?;
+        for kernel in KERNELS {
+            assert!(ptx.contains(&format!(".entry {kernel}(")), "{kernel} is missing");
+        }
+    }
+    Ok(())
+}
+
+/// Leaves a test that nothing can be emulated for.
+macro_rules! needs_a_compiler {
+    () => {
+        if let Some(reason) = unavailable() {
+            eprintln!("{reason}");
+            return Ok(());
+        }
+    };
+}
+
+/// Batches of odd shapes, and one with more pixels and channels than a tile has.
+fn all_maps() -> Vec<Map> {
+    let mut maps = maps();
+    maps.push(Map { n: 2, h: 13, w: 11, c: 37, rank: 4 });
+    maps
+}
+
+fn pixels(map: &Map, window: &Window, c: usize) -> Vec<usize> {
+    map.through(window, c).dims()
+}
+
+#[test]
+fn elements_agree() -> Result<()> {
+    needs_a_compiler!();
+    for dims in [vec![1], vec![3, 7], vec![2, 5, 3, 17]] {
+        let (x, gy) = ((random(&dims, 1)? * 9.0)?, random(&dims, 2)?);
+        agrees(&[x, gy], |of| {
+            Ok(vec![
+                activation::relu(&of[0])?,
+                activation::relu6(&of[0])?,
+                activation::relu_gradient(&of[0], &of[1])?,
+                activation::relu6_gradient(&of[0], &of[1])?,
+            ])
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn convolutions_agree() -> Result<()> {
+    needs_a_compiler!();
+    for (map, c_out) in all_maps().into_iter().zip([2, 5, 19, 40, 67]) {
+        let few = if map.c > 30 { 2 } else { windows().len() }; // an emulated product takes its time
+        for (window, prelude) in windows().into_iter().take(few).zip(PRELUDES.into_iter().cycle()) {
+            let (kh, kw) = window.kernel;
+            let inputs = [
+                random(&map.dims(), 1)?,
+                random(&[kh, kw, map.c, c_out], 2)?,
+                random(&[c_out], 3)?,
+                random(&pixels(&map, &window, c_out), 4)?,
+            ];
+            agrees(&inputs, |of| {
+                let (gw, gb) = conv::weight_and_bias_gradients(&of[0], &of[3], &window, prelude)?;
+                Ok(vec![
+                    conv::forward(&of[0], &of[1], &window, prelude)?,
+                    conv::forward_biased(&of[0], &of[1], &of[2], &window, prelude)?,
+                    conv::input_gradient(&of[3], &of[1], &of[0], &window, prelude)?,
+                    conv::weight_gradient(&of[0], &of[3], &window, prelude)?,
+                    gw,
+                    gb,
+                ])
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// As large as makes several slices of pixels and every size of tile: 64 × 64 from 33 channels and 8,192 pixels on.
+#[test]
+fn large_convolutions_agree() -> Result<()> {
+    needs_a_compiler!();
+    for (dims, c_out, kernel) in [([3, 31, 31, 3], 16, 3), ([9, 31, 31, 2], 20, 1), ([9, 31, 31, 2], 34, 1)] {
+        let window = Window::same((kernel, kernel), (1, 1), (1, 1));
+        let [n, h, w, c] = dims;
+        let inputs =
+            [random(&dims, 1)?, random(&[kernel, kernel, c, c_out], 2)?, random(&[n, h, w, c_out], 3)?];
+        agrees(&inputs, |of| {
+            Ok(vec![
+                conv::forward(&of[0], &of[1], &window, Prelude::Relu)?,
+                conv::input_gradient(&of[2], &of[1], &of[0], &window, Prelude::Relu)?,
+                conv::weight_gradient(&of[0], &of[2], &window, Prelude::Relu)?,
+            ])
+        })?;
+        // The gradient at the inputs has the tiles of its own columns.
+        let inputs =
+            [random(&[n, h, w, c_out], 1)?, random(&[1, 1, c_out, c], 2)?, random(&[n, h, w, c], 3)?];
+        let point = Window::same((1, 1), (1, 1), (1, 1));
+        agrees(&inputs, |of| {
+            Ok(vec![conv::input_gradient(&of[2], &of[1], &of[0], &point, Prelude::Identity)?])
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn linear_layers_agree() -> Result<()> {
+    needs_a_compiler!();
+    let inputs = [random(&[7, 33], 1)?, random(&[33, 10], 2)?, random(&[10], 3)?, random(&[7, 10], 4)?];
+    agrees(&inputs, |of| {
+        let (gw, gb) = linear::weight_gradient(&of[0], &of[3])?;
+        let y = linear::forward(&of[0], &of[1], &of[2])?;
+        Ok(vec![y, linear::input_gradient(&of[3], &of[1])?, gw, gb])
+    })
+}
+
+#[test]
+fn depthwise_convolutions_agree() -> Result<()> {
+    needs_a_compiler!();
+    for map in all_maps() {
+        for (window, prelude) in windows().into_iter().zip(PRELUDES.into_iter().cycle()) {
+            let (kh, kw) = window.kernel;
+            let inputs = [
+                random(&map.dims(), 1)?,
+                random(&[kh, kw, map.c], 2)?,
+                random(&pixels(&map, &window, map.c), 3)?,
+            ];
+            agrees(&inputs, |of| {
+                Ok(vec![
+                    depthwise::forward(&of[0], &of[1], &window, prelude)?,
+                    depthwise::input_gradient(&of[2], &of[1], &of[0], &window, prelude)?,
+                    depthwise::weight_gradient(&of[0], &of[2], &window, prelude)?,
+                ])
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn batch_norms_agree() -> Result<()> {
+    needs_a_compiler!();
+    let large = Map { n: 33, h: 16, w: 16, c: 3, rank: 4 }; // whose rows several blocks share
+    for map in all_maps().into_iter().chain([large]) {
+        let c = map.c;
+        let inputs = [
+            (random(&map.dims(), 1)? + 5.0)?,
+            random(&map.dims(), 2)?,
+            random(&[c], 3)?,
+            random(&[c], 4)?,
+            (random(&[c], 5)?.sqr()? + 0.5)?,
+        ];
+        agrees(&inputs, |of| {
+            let [x, gy, scale, shift, var] = of else { unreachable!("five inputs") };
+            let mut all = vec![bias::gradient(gy)?];
+            for affine in [None, Some((scale, shift))] {
+                let (y, moments) = batch_norm::forward_train(x, affine, 1e-5)?;
+                let (gx, of_affine) = batch_norm::backward(x, gy, affine.map(|(scale, _)| scale), &moments)?;
+                all.extend([y, gx, moments.mean, moments.var_unbiased]);
+                all.extend(of_affine.into_iter().flat_map(|(scale, shift)| [scale, shift]));
+                all.push(batch_norm::forward_eval(x, affine, shift, var, 1e-5)?);
+                all.push(batch_norm::backward_eval(gy, affine.map(|(scale, _)| scale), var, 1e-5)?);
+            }
+            // One row has no spread: its inverse root is large, and so is every error of its mean.
+            Ok(if map.len() == c { all.split_off(1) } else { all })
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pools_agree() -> Result<()> {
+    needs_a_compiler!();
+    for map in all_maps() {
+        for window in windows() {
+            let x = (random(&map.dims(), 1)? * 3.0)?.round()?; // with ties
+            let inputs = [x, random(&pixels(&map, &window, map.c), 2)?];
+            if pool::max(&inputs[0], &window).is_err() {
+                continue; // a window wholly outside of the map
+            }
+            agrees(&inputs, |of| {
+                let (y, winners) = pool::max(&of[0], &window)?;
+                let gx = pool::max_gradient(&of[1], &winners, &map.dims(), &window)?;
+                let mean = pool::average(&of[0], &window)?;
+                Ok(vec![y, winners, gx, mean, pool::average_gradient(&of[1], &map.dims(), &window)?])
+            })?;
+        }
+        for parts in [(1, 1), (2, 2), (1, 3)] {
+            let inputs = [random(&map.dims(), 1)?, random(&[map.n, parts.0, parts.1, map.c], 2)?];
+            agrees(&inputs, |of| {
+                let y = pool::adaptive_average(&of[0], parts)?;
+                Ok(vec![y, pool::adaptive_average_gradient(&of[1], &map.dims())?])
+            })?;
+        }
+        let inputs = [random(&map.dims(), 1)?, random(&[map.n, map.c], 2)?];
+        agrees(&inputs, |of| {
+            Ok(vec![pool::global_average(&of[0])?, pool::global_average_gradient(&of[1], &map.dims())?])
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn composed_kernels_agree() -> Result<()> {
+    needs_a_compiler!();
+    let map = Map { n: 3, h: 6, w: 5, c: 9, rank: 4 };
+    let across = Window::same((3, 3), (2, 2), (1, 1));
+    let point = Window::same((1, 1), (1, 1), (1, 1));
+    let between = map.through(&across, 9);
+    let inputs = [
+        random(&map.dims(), 1)?,
+        random(&[3, 3, 9], 2)?,
+        random(&[1, 1, 9, 7], 3)?,
+        random(&[7], 4)?,
+        random(&between.through(&point, 7).dims(), 5)?,
+        random(&[3, 3, 9, 7], 6)?,
+    ];
+    agrees(&inputs, |of| {
+        let [x, d, w, vector, gz, dense] = of else { unreachable!("six inputs") };
+        let affine = Some((vector, vector));
+        let convolutions = separable::Convolutions {
+            d,
+            across: &across,
+            prelude: Prelude::Relu,
+            w,
+            bias: Some(vector),
+            window: &point,
+        };
+        let made = separable::forward_train(x, convolutions, affine, 1e-3)?;
+        let of = (&made.y, &made.moments);
+        let found = separable::backward(gz, x, convolutions, of, Some(vector), conv_norm::Wanted::Both)?;
+        let (gd, gw) = found.weights.expect("both are wanted");
+        let mut all = vec![made.y.clone(), made.z, found.x.expect("both are wanted"), gd, gw];
+        let made = conv_norm::forward_train(x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?;
+        let found = conv_norm::backward(
+            gz,
+            x,
+            dense,
+            &made.y,
+            Some(vector),
+            &made.moments,
+            &across,
+            Prelude::Relu,
+            conv_norm::Wanted::Both,
+        )?;
+        all.extend([made.z, found.x.expect("both are wanted"), found.w.expect("both are wanted")]);
+        let (of_scale, of_shift) = found.scale_shift.expect("there is a scale");
+        all.extend([of_scale, of_shift]);
+        Ok(all)
+    })
+}
+
+#[test]
+fn sums_agree() -> Result<()> {
+    needs_a_compiler!();
+    let dims = [3, 5, 4, 6];
+    let inputs = (1..=6).map(|seed| random(&dims, seed)).collect::<Result<Vec<_>>>()?;
+    agrees(&inputs, |of| {
+        let weighted: Vec<(f64, &Tensor)> = of.iter().enumerate().map(|(i, x)| (i as f64 - 1.5, x)).collect();
+        let all: Vec<&Tensor> = of.iter().collect();
+        let mut made = vec![
+            sum::add(&of[0], &of[1])?,
+            sum::weighted(&weighted[..1])?,
+            sum::weighted(&weighted)?,
+            sum::add_scaled(of[0].clone(), -0.3, &of[1])?,
+            sum::scale(&of[0], 0.7)?,
+            sum::scale_samples(&of[0], &[0.0, 2.0, -1.0])?,
+            sum::concat_channels(&all[..2])?,
+            sum::concat_channels(&all)?,
+            Tensor::new(&[sum::dot(&of[0], &of[1])?], &Device::Cpu)?,
+            Tensor::new(&[f64::from(u8::from(sum::is_finite(&of[0])?))], &Device::Cpu)?,
+        ];
+        made.extend(sum::split_channels(&of[0], &[1, 3, 2])?);
+        Ok(made)
+    })?;
+    let bad = Tensor::new(&[1.0, f64::INFINITY], &Device::Cpu)?;
+    assert!(!emulate(|| sum::is_finite(&bad))?);
+    let long = [random(&[530_001], 1)?, random(&[530_001], 2)?]; // more than 128 slices of 4,096
+    agrees(&long, |of| Tensor::new(&[sum::dot(&of[0], &of[1])?], &Device::Cpu).map(|dot| vec![dot]))
+}
+
+#[test]
+fn losses_agree() -> Result<()> {
+    needs_a_compiler!();
+    let labels: Vec<u32> = (0..37).map(|n| n % 5).collect();
+    agrees(&[(random(&[37, 5], 1)? * 20.0)?], |of| {
+        let head = loss::cross_entropy(&of[0], &labels, 0.1)?;
+        Ok(vec![head.grad, Tensor::new(&[head.loss, head.correct as f64], &Device::Cpu)?])
+    })
+}
+
+#[test]
+fn optimizers_agree() -> Result<()> {
+    needs_a_compiler!();
+    let dims = [5_000]; // two pieces
+    let inputs =
+        [random(&dims, 1)?, random(&dims, 2)?, random(&dims, 3)?, random(&dims, 4)?.sqr()?, random(&[7], 5)?];
+    let step = SgdStep { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.01, grad_scale: 0.5 };
+    let adam = AdamStep { lr: 0.1, beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 3 };
+    agrees(&inputs, |of| {
+        let [w, g, m, v, small] = of else { unreachable!("five inputs") };
+        let mut made = Vec::new();
+        for (velocity, nesterov) in [(None, false), (Some(m), true)] {
+            let (w, v) = update::sgd(w, g, velocity, SgdStep { nesterov, ..step })?;
+            made.extend([w, v]);
+        }
+        let (w_new, m_new, v_new) = update::adam(w, g, m, v, adam)?;
+        made.extend([w_new, m_new, v_new]);
+        for clip in [None, Some(0.25), Some(1e9)] {
+            let triples = [(w, g, Some(m)), (small, small, None)];
+            let moved = update::sgd_of_many(&triples, SgdStep { grad_scale: 1.0, ..step }, clip)?;
+            made.push(Tensor::new(&[moved.norm_squared()?], &Device::Cpu)?);
+            made.extend(moved.moved.into_iter().flat_map(|(w, v)| [w, v]));
+        }
+        made.extend(update::blend(&[(w, g, 0.1), (small, small, 0.5)])?);
+        Ok(made)
+    })
+}
+
+/// The emulation is worth something only if it notices what it is for.
+#[test]
+fn mistakes_are_noticed() -> Result<()> {
+    needs_a_compiler!();
+    let (gpu, grid) = (Gpu::Emulated, Grid { blocks: (1, 1, 1), threads: (64, 1) });
+    for kernel in MISTAKES {
+        let y = gpu.fresh(DType::F32, &[64])?;
+        let launched = gpu.launch(kernel, DType::F32, grid, &[Arg::Out(&y)]);
+        assert!(launched.and_then(|()| y.tensor()).is_err(), "{kernel}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kernel_of_the_cpu_gets_no_values_of_a_device() -> Result<()> {
+    let x = random(&[3], 1)?;
+    let refused = emulate(|| crate::kernels::values::Values::<f64>::of(&x).is_err());
+    assert!(refused);
+    Ok(())
+}
+
+#[test]
+fn every_kernel_is_named_once() {
+    let mut names = KERNELS.to_vec();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), KERNELS.len());
+}

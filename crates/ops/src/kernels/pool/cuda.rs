@@ -1,0 +1,57 @@
+//! Pools on a device.
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::kernels::{
+    Prelude, Window,
+    gpu::{Arg, Geometry, Gpu, Grid},
+    values::{Map, dense},
+};
+
+pub(super) fn max(
+    gpu: &Gpu,
+    x: &Tensor,
+    (input, output): (&Map, &Map),
+    window: &Window,
+) -> Result<(Tensor, Tensor)> {
+    let (x, geometry) = (dense(x)?, Geometry::new(input, output, window, Prelude::Identity)?);
+    let (y, winners) = (gpu.fresh(x.dtype(), &output.dims())?, gpu.fresh(DType::U8, &output.dims())?);
+    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::Out(&y), Arg::Out(&winners)];
+    gpu.launch("max_pool", x.dtype(), Grid::over(output.len()), &args)?;
+    Ok((y.tensor()?, winners.tensor()?))
+}
+
+/// Winners beyond the window's taps, which only a caller could make, match no tap and add nothing.
+pub(super) fn max_gradient(
+    gpu: &Gpu,
+    gy: &Tensor,
+    winners: &Tensor,
+    (input, output): (&Map, &Map),
+    window: &Window,
+) -> Result<Tensor> {
+    let (gy, winners) = (dense(gy)?, dense(winners)?);
+    if winners.dtype() != DType::U8 {
+        candle_core::bail!("winners of a pool: found elements of type {:?}, expected u8", winners.dtype());
+    }
+    let geometry = Geometry::new(input, output, window, Prelude::Identity)?;
+    let gx = gpu.fresh(gy.dtype(), &input.dims())?;
+    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::In(&winners), Arg::Out(&gx)];
+    gpu.launch("max_pool_gradient", gy.dtype(), Grid::over(input.len()), &args)?;
+    gx.tensor()
+}
+
+/// A pool of one input: the output of `kernel` over the elements of `to`.
+pub(super) fn mean(
+    gpu: &Gpu,
+    kernel: &str,
+    x: &Tensor,
+    (input, output): (&Map, &Map),
+    window: &Window,
+    to: &Map,
+) -> Result<Tensor> {
+    let (x, geometry) = (dense(x)?, Geometry::new(input, output, window, Prelude::Identity)?);
+    let y = gpu.fresh(x.dtype(), &to.dims())?;
+    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::Out(&y)];
+    gpu.launch(kernel, x.dtype(), Grid::over(to.len()), &args)?;
+    y.tensor()
+}
