@@ -2,6 +2,7 @@
 
 mod commands;
 mod exports;
+mod refusals;
 mod runs;
 mod search_spaces;
 mod tidy;

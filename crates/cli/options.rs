@@ -1,6 +1,7 @@
 //! Options that several commands share.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -123,10 +124,20 @@ pub(crate) fn quoted(text: impl AsRef<str>) -> String {
     serde_json::to_string(text.as_ref()).expect("a string has a JSON form")
 }
 
+/// The longest text that a person would write by hand, with room to spare.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// The text of a file that a person named.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .map_err(|error| Failure::misuse(format!("{}: cannot be read: {error}", path.display())))
+    let refuse = |why: String| Failure::misuse(format!("{}: {why}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let read = file.take(MOST_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(refuse(format!("too long; expected at most {} KiB", MOST_BYTES / 1024)));
+    }
+    Ok(text)
 }
 
 /// The space in a file, or the shipped one of that name.
