@@ -1,6 +1,7 @@
 #!/bin/sh
-# Planted truth, whole: 20 searches per estimator, each with its own seed, on data that one candidate alone explains;
-# the same with logits that do not learn; and the opposite plant. CI runs 3 seeds of each.
+# Planted truth, whole: 20 searches per estimator and plant, each with its own seed, on data that one candidate alone
+# explains (products of pixels, stripes beside a border); the same with logits that do not learn; and the opposite plant.
+# CI runs 3 seeds of each.
 #
 #   tests/planted.sh [SEEDS]
 set -eu
