@@ -113,6 +113,26 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
     refuses(&["bench", "step", "--estimator", "reinforce"], "expected one of gumbel-st");
 }
 
+/// Where no draw can be lucky, what the process held is what was estimated: one candidate an edge, or all of them.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_what_was_estimated() {
+    let wide = TOY.replace("channels: 4", "channels: 16").replace("cell: cell}", "cell: cell, repeats: 4}");
+    let with = |candidates: &str| {
+        wide.replace("none, skip_connect, nor_conv_3x3", candidates)
+            .replace("skip_connect, nor_conv_3x3", candidates)
+    };
+    let (alone, both) = (with("nor_conv_3x3"), with("nor_conv_1x1, nor_conv_3x3"));
+    for (name, space, estimator) in [("alone.yaml", alone, "gumbel-st"), ("both.yaml", both, "darts")] {
+        fs::write(bench().path().join(name), space).expect("writable");
+        let step = ["bench", "step", "--steps", "2", "--threads", "2", "--json", "--batch", "64"];
+        let found = json(&[&step[..], &["--space", name, "--estimator", estimator]].concat());
+        let [held, estimated] =
+            ["peak_rss_mb", "peak_mb_estimated"].map(|key| found[key].as_f64().expect("a number"));
+        assert!((estimated / held - 1.0).abs() < 0.15, "{name}: {held} MB held, {estimated} estimated");
+    }
+}
+
 #[test]
 fn operations_are_measured_where_a_supernet_runs_them() {
     let found = json(&["bench", "ops", "--space", "toy.yaml", "--batch", "2", "--tries", "1", "--json"]);

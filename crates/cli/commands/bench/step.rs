@@ -11,6 +11,7 @@ use strait::ops::Catalog;
 use strait::space::{Layout, LayoutRequest, Phase, Space};
 use strait::trainer::{Order, Progress, Search, SearchConfig};
 
+use super::super::check;
 use super::noise::Noise;
 use super::roofline::Roofline;
 use super::schedule::{Observed, Schedule, Seen, whole_cycles};
@@ -153,9 +154,10 @@ impl Step {
         let Roofline { gflops: peak, gbs } = Roofline::measure();
         let Times { mut cycles, mean, fastest } = Times::of(&millis, cycle);
         let gflops = gflop / mean * 1e3;
-        let kept = super::super::check::paths_kept(demand);
+        let kept = check::paths_kept(demand);
         let report = Report {
-            peak_mb_estimated: layout.peak_bytes(&catalog, config.batch, kept, 1)? as f64 / 1e6,
+            peak_mb_estimated: check::resident(layout.peak_bytes(&catalog, config.batch, kept, 1)?) as f64
+                / 1e6,
             params: layout.cost(&catalog)?.params,
             space: layout.space.clone(),
             estimator: config.estimator.clone(),
