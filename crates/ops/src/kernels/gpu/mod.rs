@@ -7,6 +7,12 @@
 //!
 //! A kernel writes each of its outputs whole, and none of its inputs.
 
+// Without a kind of device there is no `Gpu`, and nothing here is reached.
+#![cfg_attr(
+    not(any(feature = "cuda", feature = "emulate")),
+    allow(dead_code, unreachable_code, unused_variables, unused_imports, unused_macros)
+)]
+
 #[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
@@ -243,9 +249,9 @@ impl Gpu {
     pub(crate) fn fresh(&self, dtype: DType, dims: &[usize]) -> Result<Fresh> {
         let len = dims.iter().product::<usize>();
         int(len)?;
-        let memory = match self {
+        let memory = match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(device) => Memory::Nvidia(nvidia::Memory::new(device, dtype, len)?),
+            Self::Nvidia(ref device) => Memory::Nvidia(nvidia::Memory::new(device, dtype, len)?),
             #[cfg(feature = "emulate")]
             Self::Emulated => Memory::Emulated(emulated::Memory::new(dtype, len)),
         };
@@ -258,9 +264,9 @@ impl Gpu {
     /// The device has no room.
     pub(crate) fn upload<T: WithDType>(&self, values: Vec<T>) -> Result<Tensor> {
         let len = values.len();
-        match self {
+        match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(device) => Tensor::from_vec(values, len, &Device::Cuda(device.clone())),
+            Self::Nvidia(ref device) => Tensor::from_vec(values, len, &Device::Cuda(device.clone())),
             #[cfg(feature = "emulate")]
             Self::Emulated => Tensor::from_vec(values, len, &Device::Cpu),
         }
@@ -271,9 +277,9 @@ impl Gpu {
     /// # Errors
     /// It is strided, or elsewhere.
     pub(crate) fn address(&self, x: &Tensor) -> Result<u64> {
-        match self {
+        match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(device) => nvidia::address(device, x),
+            Self::Nvidia(ref device) => nvidia::address(device, x),
             #[cfg(feature = "emulate")]
             Self::Emulated => emulated::address(x),
         }
@@ -288,9 +294,9 @@ impl Gpu {
         if x * y * z == 0 {
             return Ok(()); // of nothing
         }
-        match self {
+        match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(device) => nvidia::launch(device, kernel, real, grid, args),
+            Self::Nvidia(ref device) => nvidia::launch(device, kernel, real, grid, args),
             #[cfg(feature = "emulate")]
             Self::Emulated => emulated::launch(kernel, real, grid, args),
         }
@@ -311,11 +317,11 @@ impl Fresh {
 
     /// Where its elements will lie.
     pub(crate) fn address(&self) -> u64 {
-        match &self.memory {
+        match self.memory {
             #[cfg(feature = "cuda")]
-            Memory::Nvidia(memory) => memory.address(),
+            Memory::Nvidia(ref memory) => memory.address(),
             #[cfg(feature = "emulate")]
-            Memory::Emulated(memory) => memory.address(),
+            Memory::Emulated(ref memory) => memory.address(),
         }
     }
 }
