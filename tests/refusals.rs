@@ -163,3 +163,11 @@ fn what_is_missing_is_asked_for() {
     refuses(&["derive", "nowhere"], "no run here");
     refuses(&["eval", "nowhere"], "no run here");
 }
+
+/// `strait data digits --examples digits/` leaves such a folder behind.
+#[test]
+fn a_folder_of_its_name_does_not_hide_a_shipped_space() {
+    fs::create_dir_all(bench().path().join("mlp")).expect("writable");
+    strait(bench().path()).args(["check", "mlp"]).assert().success();
+    refuses(&["check", "."], "no file and no shipped space is called `.`");
+}

@@ -143,7 +143,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
 /// The space in a file, or the shipped one of that name.
 pub(crate) fn space(name: &str, catalog: &Catalog) -> Result<Space, Failure> {
     let path = Path::new(name);
-    if path.exists() {
+    if path.exists() && !path.is_dir() {
         return Ok(Space::load(path, catalog)?);
     }
     let shipped = Space::shipped(name.strip_suffix(".yaml").unwrap_or(name), catalog);
