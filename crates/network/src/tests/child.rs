@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use controller::Paths;
 use ops::{Backward, Catalog, Forward, Gradients, Mode, Statistics};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use search_space::{CellGenotype, Chosen, Genotype, Layout};
+use search_space::{CellGenotype, Chosen, Extent, Genotype, Layout, LayoutRequest, Phase, Shape, Space};
 
 use super::rig::{Rig, draw, layout, space};
 use crate::{Error, Network, Purpose, inherit};
@@ -89,5 +89,110 @@ fn drop_path_drops_an_edge_for_single_examples() -> Result<(), Error> {
     assert_eq!(logits(0.0, 1)?, logits(0.0, 2)?, "without it nothing is drawn");
     assert_eq!(logits(0.5, 1)?, logits(0.5, 1)?, "the same step draws the same numbers");
     assert_ne!(logits(0.5, 1)?, logits(0.5, 2)?, "another step draws others");
+    Ok(())
+}
+
+/// One channel of ones: a mean of ones is 1, and the identity beside it is never dropped, so that the features are
+/// `1 + f` with the factor `f` of the edge that may be.
+const DROPS: &str = "\
+version: 1
+name: drops
+rank: image
+cells:
+  - name: cell
+    nodes: 2
+    edges:
+      - {from: 0, to: 1, candidates: [avg_pool_3x3]}
+      - {from: 0, to: 2, candidates: [skip_connect]}
+      - {from: 1, to: 2, candidates: [skip_connect]}
+network:
+  channels: 1
+  stages: [{cell: cell}]
+";
+
+/// A child of a space with one candidate an edge, in `f64`, on images of `side` × `side` × 1.
+fn only_child(yaml: &str, side: usize, phase: Phase) -> Result<(Network, ops::ParamStore), Error> {
+    let space = Space::parse(yaml, "space", &Catalog::standard()).expect("it is valid");
+    let input = Shape { extent: Extent::Image { height: side, width: side }, channels: 1 };
+    let request = LayoutRequest { input, classes: 2, phase, channels: None, cells: None };
+    let layout = space.layout(&request, &Catalog::standard()).expect("it fits");
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    Network::new(layout, &Catalog::standard(), DType::F64, &Device::Cpu, &mut rng)
+}
+
+/// Liu et al., 2019, `utils.py`: `x.div_(keep_prob); x.mul_(mask)`, one draw an example, identities left out.
+#[test]
+fn what_drop_path_keeps_is_divided_by_the_chance_of_keeping() -> Result<(), Error> {
+    let (net, mut params) = only_child(DROPS, 2, Phase::Train)?;
+    params.load("head.fc.weight", &Tensor::new(&[[1.0, 10.0]], &Device::Cpu)?)?;
+    params.load("head.fc.bias", &Tensor::zeros(2, DType::F64, &Device::Cpu)?)?;
+    let (n, statistics) = (10_000, &mut Statistics::default());
+    let x = Tensor::ones((n, 2, 2, 1), DType::F64, &Device::Cpu)?;
+    let mut pass = Forward { params: &params, mode: Mode::Train, statistics, draw: draw() };
+    let logits = net.forward(&x, 0.25, Purpose::Weights, &mut pass)?.0.main.to_vec2::<f64>()?;
+    let is = |row: &[f64], feature: f64| {
+        (row[0] - feature).abs() < 1e-12 && (row[1] - 10.0 * feature).abs() < 1e-12
+    };
+    let dropped = logits.iter().filter(|row| is(row, 1.0)).count();
+    let kept = logits.iter().filter(|row| is(row, 1.0 + 4.0 / 3.0)).count();
+    assert_eq!(dropped + kept, n, "nothing between");
+    assert!((dropped as f64 / n as f64 - 0.25).abs() < 4.0 * (0.25 * 0.75 / n as f64).sqrt(), "{dropped}");
+    Ok(())
+}
+
+/// A stem in front, so that gradients have to pass the cell, from both heads.
+const WITH_STEM: &str = "\
+version: 1
+name: with-stem
+rank: image
+cells:
+  - name: cell
+    inputs: 2
+    nodes: 1
+    edges:
+      - {from: 0, to: 2, candidates: [sep_conv_3x3]}
+      - {from: 1, to: 2, candidates: [avg_pool_3x3]}
+    output: all
+    preprocess: nor_conv_1x1
+network:
+  channels: 2
+  stem: {block: {op: conv_norm, kernel: 3}}
+  stages: [{cell: cell}]
+  auxiliary: {stage: 0, weight: 0.4}
+";
+
+/// Finite differences of `Σ main + 0.4 Σ auxiliary` under a fixed draw of drop path.
+#[test]
+fn gradients_pass_what_was_kept_and_come_from_both_heads() -> Result<(), Error> {
+    let (net, params) = only_child(WITH_STEM, 6, Phase::Train)?;
+    let x: Vec<f64> = (0..6 * 36).map(|i| ((i * 37 % 101) as f64 / 17.0).sin()).collect();
+    let x = Tensor::from_vec(x, (6, 6, 6, 1), &Device::Cpu)?;
+    let run = |params: &ops::ParamStore| -> Result<_, Error> {
+        let statistics = &mut Statistics::default();
+        let mut pass = Forward { params, mode: Mode::Train, statistics, draw: draw() };
+        let (logits, trace) = net.forward(&x, 0.5, Purpose::Weights, &mut pass)?;
+        let side = logits.auxiliary.expect("a weight step runs it");
+        // Squares, or batch norms would make the sums constant.
+        let loss = |y: &Tensor| y.sqr()?.sum_all()?.to_scalar::<f64>();
+        Ok((loss(&logits.main)? + 0.4 * loss(&side)?, logits.main, side, trace))
+    };
+    let (_, main, side, trace) = run(&params)?;
+    let mut gradients = Gradients::new(&params);
+    let mut back = Backward { params: &params, gradients: Some(&mut gradients) };
+    net.backward(trace, &(main * 2.0)?, Some(&(side * 0.8)?), &mut back)?;
+    for name in ["stem.conv.weight", "auxiliary.fc.bias", "head.fc.weight"] {
+        let id = params.find(name).expect("it exists");
+        let found = gradients.get(id).expect("it took part").flatten_all()?.to_vec1::<f64>()?[0];
+        let at = |step: f64| -> Result<f64, Error> {
+            let mut moved = params.clone();
+            let mut values = moved.weight(id).flatten_all()?.to_vec1::<f64>()?;
+            values[0] += step;
+            moved.set_weight(id, Tensor::from_vec(values, moved.weight(id).shape(), &Device::Cpu)?)?;
+            Ok(run(&moved)?.0)
+        };
+        let expected = (at(1e-5)? - at(-1e-5)?) / 2e-5;
+        assert!(expected.abs() > 1e-3, "{name}: a gradient of {expected} says nothing");
+        assert!((found - expected).abs() < 1e-6 * expected.abs().max(1.0), "{name}: {found}, not {expected}");
+    }
     Ok(())
 }

@@ -41,3 +41,48 @@ impl Candidate for Auxiliary {
         Ok(Box::new(auxiliary_head(params, site)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use search_space::Norm;
+
+    use super::*;
+    use crate::{Draw, Forward, Mode, ParamStore, Statistics};
+
+    /// A tensor of zeros but for some places, counted row by row.
+    fn sparse(dims: &[usize], places: &[(usize, f64)]) -> Result<Tensor> {
+        let mut values = vec![0.0; dims.iter().product()];
+        places.iter().for_each(|&(place, value)| values[place] = value);
+        Tensor::from_vec(values, dims, &Device::Cpu)
+    }
+
+    /// Of each convolution one filter alone; what comes out was computed on paper, and by DARTS's `AuxiliaryHeadCIFAR`
+    /// in PyTorch with the same weights.
+    #[test]
+    fn a_head_computes_what_was_computed_by_hand() -> Result<()> {
+        let extent = Extent::Image { height: 8, width: 8 };
+        let site = Site { extent, c_in: 1, c_out: 2, stride: 1, norm: Norm::default() };
+        let mut params = ParamStore::new(DType::F64, &Device::Cpu);
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let head = Auxiliary.build(&site, &mut ParamBuilder::new(&mut params, &mut rng))?;
+        let taps = [1.0, 2.0, 3.0, 4.0].iter().enumerate().map(|(tap, &value)| (tap * 128 * 768, value));
+        let taps: Vec<(usize, f64)> = taps.collect();
+        params.load("a.conv.weight", &sparse(&[1, 1, 1, 128], &[(0, 1.0)])?)?;
+        params.load("b.conv.weight", &sparse(&[2, 2, 128, 768], &taps)?)?;
+        params.load("fc.weight", &sparse(&[768, 2], &[(0, 1.0), (1, -1.0)])?)?;
+        params.load("fc.bias", &sparse(&[2], &[(1, 0.5)])?)?;
+        let x = (Tensor::arange(0.0, 64.0, &Device::Cpu)? - 40.0)?.reshape((1, 8, 8, 1))?; // above 0 from row 5 on
+        let statistics = &mut Statistics::default();
+        let mut pass = Forward { params: &params, mode: Mode::Eval, statistics, draw: Draw::default() };
+        let logits = head.forward(&x, &mut pass)?.0.to_vec2::<f64>()?;
+        // The corners' means are 0, 0, 150/25 and 195/25; 3 · 6 + 4 · 7.8 = 49.2, through two norms of variance 1 + 1e-5.
+        let through = 49.2 / (1.0 + 1e-5);
+        for (found, expected) in logits[0].iter().zip([through, 0.5 - through]) {
+            assert!((found - expected).abs() < 1e-9, "{found} instead of {expected}");
+        }
+        Ok(())
+    }
+}

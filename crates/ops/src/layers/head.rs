@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use search_space::Site;
 
-use super::{Activation, AdaptivePool, ConvNorm, GlobalPool, Linear, always_affine, axes, conv_norm};
+use super::{Activation, ConvNorm, CornerPool, GlobalPool, Linear, always_affine, axes, conv_norm};
 use crate::{
     Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Sketch,
     kernels::{Prelude, Window},
@@ -15,7 +15,7 @@ pub type Classifier = (GlobalPool, (Dropout, Linear));
 
 /// ReLU, pool to 2×2, 1×1 convolution to 128 channels, batch norm, ReLU, 2×2 convolution to 768, batch norm, ReLU, linear.
 pub type AuxiliaryHead =
-    (Activation, (AdaptivePool, (ConvNorm, (ConvNorm, (Activation, (GlobalPool, Linear))))));
+    (Activation, (CornerPool, (ConvNorm, (ConvNorm, (Activation, (GlobalPool, Linear))))));
 
 /// Channels of the auxiliary head's two convolutions.
 pub(crate) const AUXILIARY: [usize; 2] = [128, 768];
@@ -36,7 +36,8 @@ pub fn classifier(
 
 /// DARTS's auxiliary head at `site`, whose `c_out` is the number of classes. Named `a`, `b` and `fc`.
 ///
-/// The original averages 5×5 windows with stride 3, made for 8×8 maps; bins give the same there and 2×2 from any size.
+/// The original averages 5×5 windows with stride 3, made for 8×8 maps; [`CornerPool`] does so there, and gives 2×2 from
+/// any size.
 ///
 /// # Errors
 /// A name is taken.
@@ -49,7 +50,7 @@ pub fn auxiliary_head(params: &mut ParamBuilder<'_>, site: &Site) -> Result<Auxi
     let a = conv_norm(&mut params.scope("a"), (site.c_in, narrow), point, Prelude::Identity, &norm)?;
     let b = conv_norm(&mut params.scope("b"), (narrow, wide), whole, Prelude::Relu, &norm)?;
     let fc = Linear::new(&mut params.scope("fc"), wide, site.c_out)?;
-    Ok((Activation::Relu, (AdaptivePool(bins), (a, (b, (Activation::Relu, (GlobalPool, fc)))))))
+    Ok((Activation::Relu, (CornerPool, (a, (b, (Activation::Relu, (GlobalPool, fc)))))))
 }
 
 /// In training, sets features to zero with a probability and divides the others by the chance of staying.

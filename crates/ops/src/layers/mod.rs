@@ -27,7 +27,7 @@ pub use factorized_reduce::{Concat, factorized_reduce};
 pub(crate) use head::AUXILIARY;
 pub use head::{AuxiliaryHead, Classifier, Dropout, auxiliary_head, classifier};
 pub use linear::Linear;
-pub use pool::{AdaptivePool, AveragePool, GlobalPool, MaxPool};
+pub use pool::{AveragePool, CornerPool, GlobalPool, MaxPool};
 pub use separable::{Separable, SeparableSaved};
 
 use crate::{
