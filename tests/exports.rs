@@ -6,16 +6,17 @@ use candle_core::{DType, Device, Tensor};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use strait::data::{DataOptions, DataSpec, Part};
 use strait::export::{
-    ModelCard, Trained,
+    Format, ModelCard, Trained,
     onnx::{self, BatchNorms},
-    pytorch, rust,
+    pytorch, rust, write,
 };
 use strait::network::{Network, Purpose};
 use strait::ops::{Draw, Forward, Mode, Statistics};
 use strait::space::{Block, CellGenotype, Chosen, Extent, LayoutRequest, Phase, Shape};
 use strait::trainer::Seed;
 use strait::{Catalog, Genotype, Layout, ParamStore, Space, open};
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, tvec};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, IntoTValue, SymbolValues, tvec};
+use tract_onnx::tract_core::ops::Cost;
 
 /// Examples that are compared.
 const N: usize = 16;
@@ -156,6 +157,25 @@ impl Child {
     }
 }
 
+/// What others count in an ONNX model: the weights among its initializers, and the multiply-accumulates for one example
+/// that tract finds in convolutions and products of matrices.
+pub(crate) fn counted(onnx: &[u8]) -> (u64, u64) {
+    let proto = tract_onnx::onnx().proto_model_for_read(&mut Cursor::new(onnx)).expect("a model");
+    let initializers = proto.graph.expect("it has a graph").initializer.into_iter();
+    let learned = initializers.filter(|one| one.name.ends_with(".weight") || one.name.ends_with(".bias"));
+    let params = learned.map(|one| one.dims.iter().product::<i64>() as u64).sum();
+    let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(onnx)).expect("tract reads it");
+    let model = model.into_typed().expect("its types are known");
+    let single = SymbolValues::default().with(&model.symbols.sym("batch"), 1);
+    let arithmetic = model.nodes.iter().filter(|node| ["Conv", "EinSum"].contains(&&*node.op.name()));
+    let macs = arithmetic.flat_map(|node| {
+        let inputs = model.node_input_facts(node.id).expect("facts");
+        node.op.cost(&inputs).expect("a cost")
+    });
+    let macs = macs.filter(|(cost, _)| matches!(cost, Cost::FMA(_)));
+    (params, macs.map(|(_, n)| n.eval_to_i64(&single).expect("a number") as u64).sum())
+}
+
 /// `(N, H, W, C)` as `(N, C, H, W)`, and its kin.
 pub(crate) fn channels_first(x: &Tensor) -> Tensor {
     let last = x.rank() - 1;
@@ -179,6 +199,19 @@ fn every_shipped_space_runs_in_an_independent_runtime() {
             let off = difference(&ours, &child.in_tract(norms, N));
             assert!(off < 1e-4, "{name}, {norms:?}: {off}");
         }
+    }
+}
+
+/// What `strait check` adds up from words is what an independent runtime counts in the exported network.
+#[test]
+fn costs_are_what_an_independent_runtime_counts() {
+    for name in Space::shipped_names() {
+        let child = Child::new(name, 1);
+        let mut bytes = Vec::new();
+        onnx::write(&child.genotype, &ModelCard::default(), &child.trained(), BatchNorms::Kept, &mut bytes)
+            .expect("written");
+        let cost = child.network.layout().cost(&Catalog::standard()).expect("known words");
+        assert_eq!((cost.params, cost.macs), counted(&bytes), "{name}");
     }
 }
 
@@ -269,6 +302,31 @@ fn odd_sizes_and_unreached_nodes_run_in_an_independent_runtime() {
 )]
 mod exported {
     include!("fixtures/exported.rs");
+}
+
+/// S4's `noise` draws anew in every pass: nothing else can be told what it computes, but its weights can leave.
+#[test]
+fn noise_is_refused_with_its_place_and_its_reason() {
+    let catalog = Catalog::standard();
+    let space = Space::shipped("darts-s4", &catalog).expect("it is shipped").expect("it is valid");
+    let layout = laid_out(&space, input(&space));
+    let mut genotype = turns(&layout, 0);
+    genotype.cells[0].edges[0].op = "noise".into();
+    let layout = layout.child(&genotype).expect("the genotype is of the space");
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let (network, params) =
+        Network::new(layout, &catalog, DType::F32, &Device::Cpu, &mut rng).expect("it can be built");
+    let why = network.blueprint(&params).expect_err("noise was sketched").to_string();
+    let values = params.tensors().map(|(name, value)| (name, value.clone())).collect();
+    let trained = Trained::untold(network.layout().clone(), why, values).expect("names differ");
+    let card = ModelCard::default();
+    for format in [Format::Onnx, Format::Pytorch, Format::Rust] {
+        let refused = write(format, &genotype, &card, Some(&trained), &mut Vec::new());
+        let said = refused.expect_err("noise was exported").to_string();
+        assert!(said.starts_with("cell 0 (normal), edge 0→2, noise: "), "{said}");
+        assert!(said.contains("draws anew in every pass") && said.contains("safetensors"), "{said}");
+    }
+    write(Format::Safetensors, &genotype, &card, Some(&trained), &mut Vec::new()).expect("weights can leave");
 }
 
 #[test]

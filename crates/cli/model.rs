@@ -8,7 +8,7 @@ use serde_json::Value;
 use strait::data::{Normalize, TrainData, fingerprint};
 use strait::export::safetensors::Model;
 use strait::export::{Build, ModelCard, Trained, shapes};
-use strait::network::{Network, Purpose};
+use strait::network::{self, Network, Purpose};
 use strait::ops::{Catalog, Draw, Forward, Mode, ParamStore, Statistics};
 use strait::space::{Genotype, Space};
 use strait::trainer::{Retraining, RunDir, TrainConfig};
@@ -69,7 +69,12 @@ impl Loaded {
     /// The network in the words of exports.
     pub(crate) fn trained(&self) -> Result<Trained, Failure> {
         let values = self.params.tensors().map(|(name, value)| (name, value.clone())).collect();
-        Ok(Trained::new(self.network.blueprint(&self.params)?, values)?)
+        match self.network.blueprint(&self.params) {
+            Err(error @ network::Error::NotToldOf(_)) => {
+                Ok(Trained::untold(self.network.layout().clone(), error.to_string(), values)?)
+            }
+            blueprint => Ok(Trained::new(blueprint?, values)?),
+        }
     }
 
     /// What examples are normalized with.

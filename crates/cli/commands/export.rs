@@ -122,14 +122,20 @@ impl Export {
         let Some(dir) = &self.output else {
             return Err(Failure::misuse("several files are to be written").hint("name a directory with -o"));
         };
-        // Of all formats, a notation that cannot say this genotype is left out.
-        let says =
-            |format: &Format| format.holds_weights() || bytes(*format, genotype, card, None).is_ok() || !all;
-        let formats: Vec<Format> = formats.iter().copied().filter(says).collect();
+        // Of all formats, those that cannot say this network are left out.
+        let (mut said, mut told) = (Vec::new(), String::new());
+        for &format in formats {
+            match bytes(format, genotype, card, trained.as_ref()) {
+                Err(failure) if all => {
+                    told += &format!("left out {}: {}\n", format.name(), failure.lines().join("; "));
+                }
+                _ => said.push(format),
+            }
+        }
+        let formats = said;
         let files = folder::files(&formats, genotype, card, trained.as_ref(), self.norms())?;
         fs::create_dir_all(dir)
             .map_err(|error| Failure::new(format!("cannot make {}", dir.display()), error))?;
-        let mut told = String::new();
         for (name, bytes) in files {
             let path = dir.join(name);
             write(&path, &bytes)?;

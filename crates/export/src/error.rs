@@ -30,6 +30,9 @@ pub enum Error {
     /// A file of weights was asked for where there are none.
     #[error("no weights; expected a trained network")]
     NoWeights,
+    /// An operation of the network runs in strait only.
+    #[error("{0}; expected a network without it, or safetensors, which strait itself runs")]
+    Untold(String),
     /// A tensor that the network computes with is not among its values.
     #[error("tensor `{0}`: missing; expected every value of the network")]
     Missing(String),

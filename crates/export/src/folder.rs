@@ -55,7 +55,7 @@ fn readme(formats: &[Format], genotype: &Genotype, card: &ModelCard, trained: Op
 }
 
 fn facts(card: &ModelCard, trained: &Trained) -> String {
-    let layout = &trained.blueprint().layout;
+    let layout = trained.layout();
     let (axes, shape) = match layout.input.extent {
         Extent::Flat => ("(N, C)", format!("(N, {})", layout.input.channels)),
         Extent::Series { length } => ("(N, C, L)", format!("(N, {}, {length})", layout.input.channels)),
@@ -82,7 +82,7 @@ fn facts(card: &ModelCard, trained: &Trained) -> String {
 
 fn section(format: Format, trained: Option<&Trained>) -> String {
     let dims = trained.map_or_else(String::new, |trained| {
-        let mut dims = trained.blueprint().layout.input.batch_dims(1);
+        let mut dims = trained.layout().input.batch_dims(1);
         let channels = dims.pop().unwrap_or(1);
         dims.insert(1, channels);
         dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -22,7 +22,7 @@ pub(crate) struct Named {
 impl Named {
     /// Walks the blueprint in its order and names every value.
     pub(crate) fn of(trained: &Trained) -> Result<Self, Error> {
-        let (blueprint, mut named) = (trained.blueprint(), Self::default());
+        let (blueprint, mut named) = (trained.blueprint()?, Self::default());
         let mut extent = blueprint.layout.input.extent;
         if let Some(stem) = &blueprint.stem {
             extent = named.sketch(trained, stem, extent, "stem", "stem")?;

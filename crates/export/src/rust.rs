@@ -36,7 +36,7 @@ pub fn write(
 ) -> Result<(), Error> {
     let named = Named::of(trained)?;
     let mut functions = Functions { named: &named, text: String::new() };
-    let (blueprint, mut forward) = (trained.blueprint(), String::new());
+    let (blueprint, mut forward) = (trained.blueprint()?, String::new());
     let layout = &blueprint.layout;
     let unsqueezed = match layout.input.extent {
         Extent::Series { .. } => "x.unsqueeze(2)?", // one row
@@ -78,7 +78,7 @@ pub fn write(
 /// The comment at the top.
 fn header(genotype: &Genotype, trained: &Trained) -> String {
     let clean = |text: &str| text.replace(char::is_control, " ");
-    let space = clean(&trained.blueprint().layout.space);
+    let space = clean(&trained.layout().space);
     let mut text =
         format!("// A network of the space `{space}`, written by strait {}.\n", env!("CARGO_PKG_VERSION"));
     for line in genotype.to_string().lines() {

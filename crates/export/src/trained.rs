@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use network::Blueprint;
 use ops::kernels::Window;
-use search_space::{Extent, Rank};
+use search_space::{Extent, Layout, Rank};
 
 use crate::Error;
 
 /// What a network computes and with which values: a [`Blueprint`], and the tensors it names.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    blueprint: Blueprint,
+    layout: Layout,
+    /// What it computes, or why that cannot be told.
+    blueprint: Result<Blueprint, String>,
     values: Vec<(String, Tensor)>,
     index: BTreeMap<String, usize>,
 }
@@ -42,19 +44,43 @@ impl Trained {
     /// # Errors
     /// Two tensors have one name.
     pub fn new(blueprint: Blueprint, values: Vec<(String, Tensor)>) -> Result<Self, Error> {
+        Self::of(blueprint.layout.clone(), Ok(blueprint), values)
+    }
+
+    /// A network of which only its values can leave: `why` says which operation cannot be told to others.
+    ///
+    /// # Errors
+    /// As [`Trained::new`].
+    pub fn untold(layout: Layout, why: String, values: Vec<(String, Tensor)>) -> Result<Self, Error> {
+        Self::of(layout, Err(why), values)
+    }
+
+    fn of(
+        layout: Layout,
+        blueprint: Result<Blueprint, String>,
+        values: Vec<(String, Tensor)>,
+    ) -> Result<Self, Error> {
         let mut index = BTreeMap::new();
         for (at, (name, _)) in values.iter().enumerate() {
             if index.insert(name.clone(), at).is_some() {
                 return Err(Error::Twice(name.clone()));
             }
         }
-        Ok(Self { blueprint, values, index })
+        Ok(Self { layout, blueprint, values, index })
     }
 
     /// What it computes.
+    ///
+    /// # Errors
+    /// [`Error::Untold`].
+    pub fn blueprint(&self) -> Result<&Blueprint, Error> {
+        self.blueprint.as_ref().map_err(|why| Error::Untold(why.clone()))
+    }
+
+    /// The plan it was built from.
     #[must_use]
-    pub fn blueprint(&self) -> &Blueprint {
-        &self.blueprint
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Every tensor by its name, in the order in which they were given.

@@ -37,7 +37,9 @@ pub enum Error {
     #[error("{0}: the output is not finite")]
     NotFinite(Place),
     /// An operation that can be run here only was to be told of.
-    #[error("{0}: cannot be exported; expected an operation that sketches itself (`Op::sketch`)")]
+    #[error(
+        "{0}: no other program can be told what it computes; `noise` draws anew in every pass, and an operation of one's own needs `Op::sketch`"
+    )]
     NotToldOf(Place),
     /// A tensor operation failed.
     #[error(transparent)]

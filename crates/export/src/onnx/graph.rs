@@ -50,7 +50,7 @@ impl<'a> Emitter<'a> {
 
     /// Every operator, from the input to the logits.
     pub(super) fn network(&mut self) -> Result<(), Error> {
-        let blueprint = self.trained.blueprint();
+        let blueprint = self.trained.blueprint()?;
         let mut last = Value { name: INPUT.to_owned(), extent: blueprint.layout.input.extent };
         if let Some(stem) = &blueprint.stem {
             last = self.sketch(stem, last, "stem")?;

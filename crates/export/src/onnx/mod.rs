@@ -51,7 +51,7 @@ fn model(
     trained: &Trained,
     norms: BatchNorms,
 ) -> Result<Model, Error> {
-    let layout = &trained.blueprint().layout;
+    let layout = trained.layout();
     let mut emitter = Emitter::new(trained, norms);
     emitter.network()?;
     let (sizes, axes) = match layout.input.extent {

@@ -102,7 +102,7 @@ fn every_name_is_given_once_and_before_it_is_used() {
 fn a_missing_value_is_named() {
     let (trained, genotype, _) = trained("nas-bench-201", CELL, 8);
     let values = trained.values().iter().filter(|(name, _)| name != "head.fc.bias").cloned().collect();
-    let torn = Trained::new(trained.blueprint().clone(), values).expect("names differ");
+    let torn = Trained::new(trained.blueprint().expect("it is told").clone(), values).expect("names differ");
     let error =
         model(&genotype, &ModelCard::default(), &torn, BatchNorms::Kept).expect_err("a value is missing");
     assert_eq!(error.to_string(), "tensor `head.fc.bias`: missing; expected every value of the network");

@@ -26,7 +26,7 @@ pub fn write(
     out: &mut dyn Write,
 ) -> Result<(), Error> {
     let mut functions = Functions::new(trained);
-    let blueprint = trained.blueprint();
+    let blueprint = trained.blueprint()?;
     let layout = &blueprint.layout;
     let stem = match (&layout.stem, &blueprint.stem) {
         (Some((op, site)), Some(sketch)) => functions.call(op, site, sketch, "stem")?,
@@ -76,7 +76,7 @@ fn write_header(
     trained: &Trained,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let layout = &trained.blueprint().layout;
+    let layout = trained.layout();
     let input = shape(layout.input.channels, layout.input.extent);
     writeln!(
         out,
