@@ -675,6 +675,58 @@ fn a_child_may_start_from_its_supernet() {
     refuses(&["train", "run", "--epochs", "1", "--inherit", "data", "--out", "no"], "no run here");
 }
 
+/// The child with a convolution on every edge: the dearest that `check` counts, as trained, as shown, as exported.
+#[test]
+fn check_report_and_onnx_count_alike() {
+    let dearest = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|";
+    let args = ["train", dearest, "--space", "toy.yaml", "--data", "idx:data", "--epochs", "1"];
+    run(&[&args[..], &["--out", "dearest"]].concat()).success();
+    let checked = json(&["check", "toy.yaml", "--data", "idx:data", "--json"]);
+    run(&["report", "dearest", "-o", "dearest.html"]).success();
+    let page = fs::read_to_string(bench().path().join("dearest.html")).expect("text");
+    let data = page.split_once("id=\"data\">").and_then(|(_, rest)| rest.split_once("</script>"));
+    let shown: Value = serde_json::from_str(data.expect("the data stand there").0).expect("JSON");
+    run(&["export", "dearest", "--format", "onnx", "-o", "dearest.onnx"]).success();
+    let onnx = fs::read(bench().path().join("dearest.onnx")).expect("written");
+    let (params, macs) = crate::exports::counted(&onnx);
+    for (name, exported) in [("params", params), ("macs", macs)] {
+        assert_eq!(checked[name]["max"], exported, "{name}: check and ONNX");
+        assert_eq!(shown["runs"][0]["result"][name], exported, "{name}: report and ONNX");
+    }
+}
+
+#[test]
+fn events_are_written_as_epochs_end() {
+    let toy = ["search", "toy.yaml", "--data", "idx:data", "--epochs", "100000", "--save-every", "0"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .current_dir(bench().path())
+        .args([&toy[..], &["--out", "told", "--tensorboard", "-q"]].concat())
+        .spawn()
+        .expect("the binary starts");
+    let dir = bench().path().join("told/tensorboard");
+    let size = || -> u64 {
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+    };
+    let begun = std::time::Instant::now();
+    let mut grown = [0, 0];
+    for grown in &mut grown {
+        let before = size();
+        while size() <= before.max(40) {
+            assert!(begun.elapsed().as_secs() < 60, "no event after a minute");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        *grown = size();
+    }
+    assert!(child.try_wait().expect("it can be asked").is_none(), "the search was over");
+    assert!(grown[1] > grown[0], "{grown:?}");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let other = [&toy[..3], &["idx:data", "--epochs", "1", "--out", "told", "--force"]].concat();
+    run(&other).success();
+    assert_eq!(size(), 0, "events of a run that was replaced");
+}
+
 #[test]
 fn a_report_is_one_file_that_asks_for_nothing() {
     run(&["report", "run", "-o", "report.html"])

@@ -7,7 +7,9 @@
 mod answer;
 mod commands;
 mod console;
+mod events;
 mod failure;
+mod host;
 mod interrupt;
 mod live;
 mod log;

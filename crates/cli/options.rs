@@ -14,6 +14,7 @@ use strait::space::{Genotype, Notation, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
 
+use crate::events;
 use crate::failure::Failure;
 
 /// What the numbers are computed on; changes the time, never the bytes of a result.
@@ -167,11 +168,13 @@ pub(crate) fn space_of(run: &RunDir, catalog: &Catalog) -> Result<Space, Failure
 /// A directory for a new run; with `force`, in place of another run.
 pub(crate) fn create_run(path: &Path, force: bool) -> Result<RunDir, Failure> {
     let overwrite = if force { Overwrite::Force } else { Overwrite::Refuse };
-    RunDir::create(path, overwrite).map_err(|error| {
+    let run = RunDir::create(path, overwrite).map_err(|error| {
         let ways =
             "name another directory with --out, replace the run with --force, or go on with it with --resume";
         Failure::from(error).hint(ways)
-    })
+    })?;
+    events::clear(path)?;
+    Ok(run)
 }
 
 /// The data that a configuration names.

@@ -9,7 +9,7 @@ use strait::trainer::{
     self, EpochSummary, Progress, Retraining, RunDir, Score, Search, StepReport, TrainSummary,
 };
 
-use crate::{console::Console, failure::Failure, interrupt::Watch};
+use crate::{console::Console, events::Events, failure::Failure, interrupt::Watch};
 
 const BAR: &str = "{prefix} {bar:30.cyan/dim} {pos}/{len} {eta:>4} left  {msg}";
 
@@ -21,8 +21,8 @@ pub(crate) trait Learner {
     fn step(&mut self) -> Result<Progress<Self::Summary>, trainer::Error>;
     /// Writes the state to the run.
     fn save(&self, run: &RunDir) -> Result<(), trainer::Error>;
-    /// Writes an epoch's line to the run.
-    fn record(&self, run: &RunDir, summary: &Self::Summary) -> Result<(), trainer::Error>;
+    /// Writes an epoch's line to the run, and its event.
+    fn record(&self, drive: &Drive<'_>, summary: &Self::Summary) -> Result<(), trainer::Error>;
 }
 
 /// A search and its data.
@@ -41,6 +41,8 @@ pub(crate) struct Drive<'a> {
     pub(crate) minutes: f64,
     /// How to go on after an interruption.
     pub(crate) again: String,
+    /// TensorBoard's file, where one is written.
+    pub(crate) events: Option<Events>,
 }
 
 impl Drive<'_> {
@@ -58,7 +60,7 @@ impl Drive<'_> {
                 Progress::Step(report) => meter.step(&report),
                 Progress::Measuring { passes } => meter.measuring(passes),
                 Progress::Epoch(summary) => {
-                    learner.record(self.run, &summary)?;
+                    learner.record(self, &summary)?;
                     learner.save(self.run)?;
                     saved = Instant::now();
                     meter.epoch(&summary);
@@ -92,10 +94,12 @@ impl Learner for Searching<'_, '_> {
         self.0.save(run)
     }
 
-    fn record(&self, run: &RunDir, summary: &EpochSummary) -> Result<(), trainer::Error> {
+    fn record(&self, drive: &Drive<'_>, summary: &EpochSummary) -> Result<(), trainer::Error> {
         let EpochSummary { epoch, weights: Score { loss, accuracy }, tau, entropy, genotype, .. } = summary;
         tracing::info!(epoch, loss, accuracy, tau, entropy, genotype, "epoch searched");
-        run.record(summary)
+        drive.run.record(summary)?;
+        drive.events.iter().for_each(|events| events.searched(summary));
+        Ok(())
     }
 }
 
@@ -110,10 +114,12 @@ impl Learner for Training<'_> {
         self.0.save(run)
     }
 
-    fn record(&self, run: &RunDir, summary: &TrainSummary) -> Result<(), trainer::Error> {
+    fn record(&self, drive: &Drive<'_>, summary: &TrainSummary) -> Result<(), trainer::Error> {
         let Score { loss, accuracy } = summary.score;
         tracing::info!(epoch = summary.epoch, loss, accuracy, "epoch trained");
-        run.record_training(summary)
+        drive.run.record_training(summary)?;
+        drive.events.iter().for_each(|events| events.trained(summary));
+        Ok(())
     }
 }
 

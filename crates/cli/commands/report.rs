@@ -62,7 +62,7 @@ impl Report {
 }
 
 /// One event file for each run, in a folder of its name.
-pub(crate) fn write_events(paths: &[&Path], dir: &Path) -> Result<(), Failure> {
+fn write_events(paths: &[&Path], dir: &Path) -> Result<(), Failure> {
     let report = report::Report::read(paths, &Catalog::standard())?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     for run in &report.runs {

@@ -18,8 +18,9 @@ use strait::trainer::{
 use super::check::grouped;
 use super::derive::disconnected;
 use super::export::bytes;
-use super::report::write_events;
 use super::train::{Child, child_layout};
+use crate::events::Events;
+use crate::host::{host, peak_bytes};
 use crate::live;
 use crate::model::card;
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
@@ -76,7 +77,7 @@ pub(crate) struct Search {
     /// Show the search while it runs, on a page of this machine only: http://127.0.0.1:PORT [default port: 8080]
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8080")]
     live: Option<u16>,
-    /// Write TensorBoard's event files to the directory `tensorboard` of the run, once it is done
+    /// Write TensorBoard's events to the directory `tensorboard` of the run, as epochs end
     #[arg(long)]
     tensorboard: bool,
     /// Save inside an epoch every so many minutes
@@ -133,7 +134,7 @@ impl Search {
         let mut search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &device)?;
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
-        let machine = Machine::new(self.machine.threads(), &[("run", run.path().display().to_string())]);
+        let machine = Machine::new(host(self.machine.threads(), run.path()));
         run.write_machine(&machine)?;
         if let Some(port) = self.live {
             console.note(&format!("live: http://{}", live::serve(run.path(), port)?));
@@ -142,7 +143,8 @@ impl Search {
             search.resume(&run)?;
         }
         let again = format!("go on with: strait search --resume {}", run.path().display());
-        let drive = Drive { run: &run, console, minutes: self.save_every, again };
+        let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
+        let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
         let last = drive.to_the_end(Searching(&mut search, &split))?;
         let decision = search.derive(search.rule(), &split)?;
         if self.json && !decision.disconnected.is_empty() {
@@ -161,10 +163,7 @@ impl Search {
             outcome.test_accuracy = Some(score.score.accuracy);
         }
         run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;
-        run.write_machine(&machine.finish())?;
-        if self.tensorboard {
-            write_events(&[run.path()], &run.path().join("tensorboard"))?;
-        }
+        run.write_machine(&machine.finish(peak_bytes()))?;
         outcome.answer(self.json, &plan, run.path(), begun.elapsed().as_secs_f64())
     }
 

@@ -13,6 +13,8 @@ use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
 use strait::trainer::{Exam, Layer, Machine, Retraining, RunDir, Score, SearchConfig, TrainConfig};
 
 use super::check::grouped;
+use crate::events::Events;
+use crate::host::{host, peak_bytes};
 use crate::options::{self, Finished, Settings, Subject, create_run, data_flag, dataset, quoted};
 use crate::progress::{Drive, Training};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
@@ -79,6 +81,9 @@ pub(crate) struct Train {
     /// Replace a run that is in the way
     #[arg(long)]
     force: bool,
+    /// Write TensorBoard's events to the directory `tensorboard` of the run, as epochs end
+    #[arg(long)]
+    tensorboard: bool,
     /// Save inside an epoch every so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, value_parser = options::minutes)]
     save_every: f64,
@@ -166,10 +171,11 @@ impl Train {
         config.inherit.as_deref().map(RunDir::view).transpose()?; // before a directory is made
         let run = reopened.map_or_else(|| self.create(space, genotype, &config), Ok)?;
         log.begin(run.path())?;
-        let machine = Machine::new(self.machine.threads(), &[("run", run.path().display().to_string())]);
+        let machine = Machine::new(host(self.machine.threads(), run.path()));
         run.write_machine(&machine)?;
         let again = format!("go on with: strait train --resume {}", run.path().display());
-        let drive = Drive { run: &run, console, minutes: self.save_every, again };
+        let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
+        let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
         let (epochs, seed) = (config.epochs, config.seed);
         let classes = data.info().classes.clone();
         let child = Child { space, genotype, data, catalog: &catalog };
@@ -181,7 +187,7 @@ impl Train {
             "confusion": exam.confusion,
         });
         run.write("result.json", format!("{told:#}\n").as_bytes())?;
-        run.write_machine(&machine.finish())?;
+        run.write_machine(&machine.finish(peak_bytes()))?;
         told["seconds"] = json!(begun.elapsed().as_secs_f64());
         told["run"] = json!(run.path().display().to_string());
         Ok(told)
@@ -251,6 +257,7 @@ impl Child<'_> {
                 .note(&format!("{found} of {all} tensors start from the supernet in {}", parent.display()));
             training.save(drive.run)?; // or a run that is killed at once would forget them
         }
+        drive.events.iter().for_each(|events| events.go_on_training(drive.run.path()));
         drive.to_the_end(Training(&mut training, &train))?;
         Ok(training.examine(&test)?)
     }

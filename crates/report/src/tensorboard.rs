@@ -9,66 +9,79 @@
 use prost::Message;
 use serde_json::Value;
 
-/// The events of one run of a [`crate::Report`]: scalars, a histogram of every group's logits, and the genotype as
-/// text, one step an epoch. `wall_time` is the time of all of them, in seconds from 1970.
+/// The events of one run of a [`crate::Report`]: [`opening`], then [`searched`] and [`trained`] for every epoch.
+/// `wall_time` is the time of all of them, in seconds from 1970.
 #[must_use]
 pub fn events(run: &Value, wall_time: f64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let version = Event { wall_time, file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
-    record(&version, &mut bytes);
     let lines = |key: &str| run[key].as_array().cloned().unwrap_or_default();
-    for line in lines("epochs") {
-        let scalars = [
-            ("search/weights/loss", &line["weights"]["loss"]),
-            ("search/weights/accuracy", &line["weights"]["accuracy"]),
-            ("search/architecture/loss", &line["architecture"]["loss"]),
-            ("search/architecture/accuracy", &line["architecture"]["accuracy"]),
-            ("search/tau", &line["tau"]),
-            ("search/entropy", &line["entropy"]),
-            ("search/learning_rate", &line["lr"]),
-            ("search/parameter_free", &line["parameter_free"]),
-            ("gap/mixture", &line["gap"]["mixture"]["accuracy"]),
-            ("gap/argmax", &line["gap"]["argmax"]["accuracy"]),
-            ("gap/derived", &line["gap"]["derived"]["accuracy"]),
-        ];
-        let mut values: Vec<Summarized> = scalars.into_iter().filter_map(scalar).collect();
-        for group in line["groups"].as_array().into_iter().flatten() {
-            let numbers = group["logits"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .flat_map(|row| row.as_array().into_iter().flatten());
-            let numbers: Vec<f64> = numbers.filter_map(Value::as_f64).collect();
-            values
-                .push(histogram(&format!("logits/{}", group["name"].as_str().unwrap_or_default()), &numbers));
-        }
-        values.push(text("genotype", line["genotype"].as_str().unwrap_or_default()));
-        push(&line, values, wall_time, &mut bytes);
-    }
-    for line in lines("training") {
-        let scalars = [
-            ("training/loss", &line["score"]["loss"]),
-            ("training/accuracy", &line["score"]["accuracy"]),
-            ("training/learning_rate", &line["lr"]),
-        ];
-        push(&line, scalars.into_iter().filter_map(scalar).collect(), wall_time, &mut bytes);
-    }
+    let mut bytes = opening(wall_time);
+    lines("epochs").iter().for_each(|line| bytes.extend(searched(line, wall_time)));
+    lines("training").iter().for_each(|line| bytes.extend(trained(line, wall_time)));
     bytes
 }
 
-fn push(line: &Value, value: Vec<Summarized>, wall_time: f64, bytes: &mut Vec<u8>) {
+/// What every file begins with.
+#[must_use]
+pub fn opening(wall_time: f64) -> Vec<u8> {
+    record(&Event { wall_time, file_version: Some("brain.Event:2".to_owned()), ..Event::default() })
+}
+
+/// One epoch of a search, a line of `epochs.jsonl`: scalars, a histogram of every group's logits, and the genotype as
+/// text. Steps are epochs, from 0.
+#[must_use]
+pub fn searched(line: &Value, wall_time: f64) -> Vec<u8> {
+    let scalars = [
+        ("search/weights/loss", &line["weights"]["loss"]),
+        ("search/weights/accuracy", &line["weights"]["accuracy"]),
+        ("search/architecture/loss", &line["architecture"]["loss"]),
+        ("search/architecture/accuracy", &line["architecture"]["accuracy"]),
+        ("search/tau", &line["tau"]),
+        ("search/entropy", &line["entropy"]),
+        ("search/learning_rate", &line["lr"]),
+        ("search/parameter_free", &line["parameter_free"]),
+        ("gap/mixture", &line["gap"]["mixture"]["accuracy"]),
+        ("gap/sampled", &line["gap"]["sampled"]["accuracy"]),
+        ("gap/argmax", &line["gap"]["argmax"]["accuracy"]),
+        ("gap/derived", &line["gap"]["derived"]["accuracy"]),
+        ("gradient/norm", &line["noise"]["norm"]),
+        ("gradient/variance", &line["noise"]["variance"]),
+        ("gradient/noise_to_signal", &line["noise"]["noise_to_signal"]),
+        ("gradient/cosine", &line["noise"]["cosine"]),
+        ("collapse/sharpness", &line["collapse"]["sharpness"]),
+    ];
+    let mut values: Vec<Summarized> = scalars.into_iter().filter_map(scalar).collect();
+    for group in line["groups"].as_array().into_iter().flatten() {
+        let rows = group["logits"].as_array().into_iter().flatten();
+        let numbers = rows.flat_map(|row| row.as_array().into_iter().flatten());
+        let numbers: Vec<f64> = numbers.filter_map(Value::as_f64).collect();
+        values.push(histogram(&format!("logits/{}", group["name"].as_str().unwrap_or_default()), &numbers));
+    }
+    values.push(text("genotype", line["genotype"].as_str().unwrap_or_default()));
+    event(line, values, wall_time)
+}
+
+/// One epoch of a training, a line of `train.jsonl`: scalars.
+#[must_use]
+pub fn trained(line: &Value, wall_time: f64) -> Vec<u8> {
+    let scalars = [
+        ("training/loss", &line["score"]["loss"]),
+        ("training/accuracy", &line["score"]["accuracy"]),
+        ("training/learning_rate", &line["lr"]),
+    ];
+    event(line, scalars.into_iter().filter_map(scalar).collect(), wall_time)
+}
+
+fn event(line: &Value, value: Vec<Summarized>, wall_time: f64) -> Vec<u8> {
     let step = line["epoch"].as_i64().unwrap_or_default();
-    record(&Event { wall_time, step, file_version: None, summary: Some(Summary { value }) }, bytes);
+    record(&Event { wall_time, step, file_version: None, summary: Some(Summary { value }) })
 }
 
 /// One frame.
-fn record(event: &Event, bytes: &mut Vec<u8>) {
+fn record(event: &Event) -> Vec<u8> {
     let message = event.encode_to_vec();
     let length = (message.len() as u64).to_le_bytes();
-    bytes.extend(length);
-    bytes.extend(masked(&length).to_le_bytes());
-    bytes.extend(&message);
-    bytes.extend(masked(&message).to_le_bytes());
+    let sums = [masked(&length), masked(&message)].map(u32::to_le_bytes);
+    [&length[..], &sums[0], &message, &sums[1]].concat()
 }
 
 /// Rotated and shifted, so that a checksum of bytes that hold checksums is none itself.

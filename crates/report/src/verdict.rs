@@ -67,7 +67,11 @@ fn tested(result: &Value) -> String {
 }
 
 fn warnings(last: &Value, undecided: f64) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let told = last["warnings"].as_array().into_iter().flatten();
+    let mut warnings: Vec<String> = told.filter_map(|one| Some(one.as_str()?.to_owned())).collect();
+    if last["stopped"] == true {
+        warnings.insert(0, "The search ended before its time, on the sign of collapse that it was told to stop on; the choices are those from before it.".to_owned());
+    }
     match last["parameter_free"].as_f64() {
         Some(share) if share >= 1.0 => warnings.push(
             "Collapse: on every edge the likeliest candidate has no weights. Let the weights train longer before the logits move (`--set warmup_epochs=…`).".to_owned(),

@@ -44,7 +44,7 @@ pub use derive::Decision;
 pub use error::{Error, FileError};
 pub use evaluate::Gap;
 pub use exam::Exam;
-pub use machine::Machine;
+pub use machine::{Host, Machine};
 pub use retrain::Retraining;
 pub use run_dir::{Overwrite, RunDir};
 pub use schedule::{Schedule, Shape};

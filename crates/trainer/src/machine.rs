@@ -1,6 +1,7 @@
 //! What may differ between runs that are otherwise equal.
 
 use std::{
+    collections::BTreeMap,
     env::consts::{ARCH, OS},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,37 +17,51 @@ pub struct Machine {
     pub strait: &'static str,
     /// Operating system and processor family.
     pub platform: String,
-    /// Threads that computed.
-    pub threads: usize,
-    /// Paths as the person gave them, by their meaning.
-    pub paths: Vec<(String, String)>,
+    /// What the program told.
+    #[serde(flatten)]
+    pub host: Host,
     /// Seconds from 1970 to the start.
     pub started: u64,
     /// Seconds of this process, once it is done.
     pub seconds: Option<f64>,
+    /// The most memory that this process held, in bytes, once it is done and where the system says.
+    pub peak_bytes: Option<u64>,
     #[serde(skip)]
     clock: Instant,
+}
+
+/// What only a program knows of where it runs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Host {
+    /// Threads that compute.
+    pub threads: usize,
+    /// The processor's name, where the system says.
+    pub processor: Option<String>,
+    /// Versions of the libraries that compute.
+    pub libraries: BTreeMap<String, String>,
+    /// Paths as the person gave them, by their meaning.
+    pub paths: BTreeMap<String, String>,
 }
 
 impl Machine {
     /// This machine, from now on.
     #[must_use]
-    pub fn new(threads: usize, paths: &[(&str, String)]) -> Self {
+    pub fn new(host: Host) -> Self {
         Self {
             version: 1,
             strait: env!("CARGO_PKG_VERSION"),
             platform: format!("{OS}-{ARCH}"),
-            threads,
-            paths: paths.iter().map(|(what, path)| ((*what).to_owned(), path.clone())).collect(),
+            host,
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             seconds: None,
+            peak_bytes: None,
             clock: Instant::now(),
         }
     }
 
-    /// Notes the time that has gone by.
+    /// Notes the time that has gone by and the most memory that was held.
     #[must_use]
-    pub fn finish(self) -> Self {
-        Self { seconds: Some(self.clock.elapsed().as_secs_f64()), ..self }
+    pub fn finish(self, peak_bytes: Option<u64>) -> Self {
+        Self { seconds: Some(self.clock.elapsed().as_secs_f64()), peak_bytes, ..self }
     }
 }

@@ -15,6 +15,7 @@ use super::super::check;
 use super::noise::Noise;
 use super::roofline::Roofline;
 use super::schedule::{Observed, Schedule, Seen, whole_cycles};
+use crate::host;
 use crate::options::{Machine, Settings, estimator_name, quoted, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
@@ -146,7 +147,7 @@ impl Step {
                 millis.push(clock.elapsed().as_secs_f64() * 1e3);
             }
         }
-        let peak_rss_mb = peak_rss_mb();
+        let peak_rss_mb = host::peak_bytes().map(|bytes| bytes as f64 / 1e6);
         let paths: Vec<Paths> = seen.take().split_off(WARMUP * 2 * groups);
         let macs = macs(&layout, &catalog, &paths, demand)? / steps as f64;
         let gflop = 2.0 * macs * config.batch as f64 / 1e9;
@@ -255,13 +256,6 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
     let at = q * (values.len() - 1) as f64;
     let (low, high) = (values[at.floor() as usize], values[at.ceil() as usize]);
     low + (high - low) * at.fract()
-}
-
-/// The high-water mark of resident memory, from Linux's `/proc`.
-fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0 / 1e6)
 }
 
 impl std::fmt::Display for Report {

@@ -38,8 +38,10 @@
     return list;
   };
 
-  /** series: [{name, points: [[x, y]...], color, dash, thin}], band: {points: [[x, low, high]...], color} */
-  const chart = (title, series, band) => {
+  /** series: [{name, points: [[x, y]...], color, dash, thin}], band: {points: [[x, low, high]...], color}; with `log`, y
+      is a decimal logarithm. */
+  const chart = (title, series, band, log) => {
+    const said = (v) => (log ? (10 ** v).toPrecision(3) : number(v));
     const drawn = series.filter((one) => one.points.length > 0);
     if (drawn.length === 0) return null;
     const width = 460, height = 240, left = 46, right = 10, top = 8, bottom = 26;
@@ -53,11 +55,11 @@
     const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);
     const y = (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - top - bottom);
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-    const last = drawn.map((one) => `${one.name} ${number(one.points[one.points.length - 1][1])}`).join(", ");
+    const last = drawn.map((one) => `${one.name} ${said(one.points[one.points.length - 1][1])}`).join(", ");
     picture.append(svg("title", {}, `${title}; at the end: ${last}`));
-    for (const v of ticks(y0, y1)) {
+    for (const v of log && y1 - y0 > 1 ? ticks(y0, y1).filter(Number.isInteger) : ticks(y0, y1)) {
       picture.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }));
-      picture.append(svg("text", { class: "tick", x: left - 5, y: y(v) + 4, "text-anchor": "end" }, String(+v.toPrecision(4))));
+      picture.append(svg("text", { class: "tick", x: left - 5, y: y(v) + 4, "text-anchor": "end" }, log ? (+(10 ** v).toPrecision(2)).toExponential(0) : String(+v.toPrecision(4))));
     }
     for (const v of ticks(x0, x1).filter(Number.isInteger)) {
       picture.append(svg("text", { class: "tick", x: x(v), y: height - 8, "text-anchor": "middle" }, v));
@@ -79,7 +81,7 @@
     for (const one of drawn.filter((one) => !one.silent)) {
       const key = svg("svg", { viewBox: "0 0 26 12", "aria-hidden": "true" });
       key.append(svg("line", { x1: 0, x2: 26, y1: 6, y2: 6, stroke: one.color, "stroke-width": one.thin ? 1 : 3, "stroke-dasharray": one.dash || "none" }));
-      legend.append(html("span", {}, key, ` ${one.name} ${number(one.points[one.points.length - 1][1])}`));
+      legend.append(html("span", {}, key, ` ${one.name} ${said(one.points[one.points.length - 1][1])}`));
     }
     const figure = html("figure", {}, html("figcaption", {}, title), picture, legend);
     figure.point = (epoch) => {
@@ -92,12 +94,13 @@
   };
 
   /** One measure of every run: thin lines, and where runs are several their mean and standard deviation. */
-  const overlay = (title, measures, list) => {
+  const overlay = (title, measures, list, log) => {
+    const value = (y) => (!log ? y : y > 0 ? Math.log10(y) : null);
     const several = data.runs.length > 1;
     const series = [];
     let band = null;
     measures.forEach(({ name, of }, m) => {
-      const lines = data.runs.map((run) => list(run).map((line) => [line.epoch + 1, of(line)]).filter((p) => typeof p[1] === "number"));
+      const lines = data.runs.map((run) => list(run).map((line) => [line.epoch + 1, value(of(line))]).filter((p) => typeof p[1] === "number"));
       if (!several) { series.push({ name, points: lines[0], color: color(m), dash: DASHES[m % DASHES.length] }); return; }
       lines.forEach((points, r) => series.push({ name: data.runs[r].name, points, color: color(r + 1), dash: DASHES[m % DASHES.length], thin: true, silent: m > 0 }));
       const byEpoch = new Map();
@@ -110,7 +113,7 @@
       series.push({ name: `${name}, mean ± deviation`, points: stats.map(([x, mean]) => [x, mean]), color: color(0), dash: DASHES[m % DASHES.length] });
       if (m === 0) band = { points: stats.map(([x, mean, sd]) => [x, mean - sd, mean + sd]), color: color(0) };
     });
-    return chart(title, series, band);
+    return chart(title, series, band, log);
   };
 
   // ---- choices -----------------------------------------------------------------------------------------------------
@@ -138,13 +141,15 @@
     return { kind, cell: cell === undefined ? null : +cell, edges };
   });
 
+  const lineOf = (epoch, group, index) => epoch.groups.find((g) => g.name === group.name) || epoch.groups[index];
+
   const probability = (run, epoch, cell, edge) => {
     const index = run.groups.findIndex((g) => g.kind === cell.kind && (g.cell === null || g.cell === cell.cell)
       && g.edges.some(([a, b]) => a === edge.from && b === edge.to) && g.candidates.includes(edge.op));
     if (index < 0) return null;
     const group = run.groups[index];
     const row = group.edges.findIndex(([a, b]) => a === edge.from && b === edge.to);
-    const line = epoch.groups.find((g) => g.name === group.name) || epoch.groups[index];
+    const line = lineOf(epoch, group, index);
     return softmax(line.logits[row])[group.candidates.indexOf(edge.op)];
   };
 
@@ -182,8 +187,41 @@
     return html("figure", {}, html("figcaption", {}, cell.cell === null ? cell.kind : `${cell.kind}, cell ${cell.cell}`), html("div", { class: "scroll" }, picture));
   };
 
-  const heatMap = (group, line) => {
-    const head = html("tr", {}, html("th", { scope: "col" }, "edge"), ...group.candidates.map((c) => html("th", { scope: "col" }, c)), html("th", { scope: "col" }, "entropy"));
+  /** A network that is a chain of cells of one choice each: a box a layer, in the color of its operation, the bolder the surer. */
+  const drawChain = (run, epoch, cells) => {
+    const boxes = cells.map((cell, at) => {
+      const edge = cell.edges[0];
+      if (!edge || edge.op === "none") return html("li", { class: "skipped" }, html("b", {}, String(at + 1)), " skipped");
+      const p = probability(run, epoch, cell, edge);
+      const box = html("li", {}, html("b", {}, String(at + 1)), ` ${edge.op}${p === null ? "" : ` ${(p * 100).toFixed(0)} %`}`);
+      const sure = p === null ? 0.5 : p;
+      box.style.borderColor = color(run.families.indexOf(edge.op));
+      box.style.borderWidth = `${(1 + 4 * sure).toFixed(1)}px`;
+      return box;
+    });
+    return html("figure", {}, html("figcaption", {}, "layer after layer; the bolder its frame, the surer a choice"), html("ol", { class: "chain" }, ...boxes));
+  };
+
+  /** Every edge over all epochs: a strip a candidate, the darker the likelier. `--at` marks the epoch that is shown. */
+  const strips = (run, group, index) => {
+    const lines = run.epochs.map((epoch) => lineOf(epoch, group, index));
+    const percent = (t) => `${((100 * t) / lines.length).toFixed(2)}%`;
+    const block = ([from, to], row) => {
+      const p = lines.map((line) => softmax(line.logits[row]));
+      const strip = (name, k) => {
+        const stops = p.map((one, t) => `rgba(var(--heat),${(0.05 + 0.95 * one[k]).toFixed(2)}) ${percent(t)} ${percent(t + 1)}`);
+        const bar = html("div", { class: "strip", role: "img", "aria-label": `${name}: from ${p[0][k].toFixed(2)} to ${p[p.length - 1][k].toFixed(2)}` });
+        bar.style.background = `linear-gradient(to right,${stops.join(",")})`;
+        return [html("span", {}, name), bar];
+      };
+      return html("div", { class: "edge" }, html("b", {}, `${from} → ${to}`), html("span"), ...group.candidates.flatMap(strip));
+    };
+    return html("div", {}, html("p", { class: "dim" }, group.name), html("div", { class: "strips" }, ...group.edges.map(block)));
+  };
+
+  const heatMap = (group, line, noise) => {
+    const measured = noise ? ["‖mean gradient‖", "variance", "noise to signal"] : [];
+    const head = html("tr", {}, ...["edge", ...group.candidates, "entropy", ...measured].map((text) => html("th", { scope: "col" }, text)));
     const rows = group.edges.map(([from, to], row) => {
       const p = softmax(line.logits[row]);
       const best = p.indexOf(Math.max(...p));
@@ -192,7 +230,8 @@
         cell.style.background = `rgba(var(--heat),${(0.75 * value).toFixed(3)})`;
         return cell;
       });
-      return html("tr", {}, html("th", { scope: "row" }, `${from} → ${to}`), ...cells, html("td", {}, number(line.entropy[row], 2)));
+      const numbers = noise ? [noise.norm[row].toExponential(1), noise.variance[row].toExponential(1), (Math.sqrt(noise.variance[row]) / noise.norm[row]).toFixed(2)] : [];
+      return html("tr", {}, html("th", { scope: "row" }, `${from} → ${to}`), ...cells, html("td", {}, number(line.entropy[row], 2)), ...numbers.map((text) => html("td", {}, text)));
     });
     return html("div", { class: "scroll" }, html("table", {}, html("caption", { class: "dim" }, `${group.name}: softmax(α), the likeliest framed`), html("thead", {}, head), html("tbody", {}, ...rows)));
   };
@@ -247,9 +286,20 @@
       overlay("Share of edges whose likeliest candidate has no weights", [{ name: "share", of: (e) => e.parameter_free }], epochs),
     ].filter(Boolean);
     section("Search", charts.length ? html("div", { class: "charts" }, ...charts) : null);
+    const kinds = (name) => (e) => e.collapse && e.collapse.kinds.reduce((sum, kind) => sum + kind[name], 0);
+    const watched = [
+      overlay("Noise to signal of the architecture's gradient", [{ name: "√variance / ‖mean‖", of: (e) => e.noise && e.noise.noise_to_signal }], epochs),
+      overlay("Variance of the architecture's gradient", [{ name: "Σ variance", of: (e) => e.noise && e.noise.variance }, { name: "‖mean‖²", of: (e) => e.noise && e.noise.norm ** 2 }], epochs, true),
+      overlay("Cosine to the reference gradient", [{ name: "cosine", of: (e) => e.noise && e.noise.cosine }], epochs),
+      overlay("Signs of collapse: edges", [{ name: "skip connections", of: kinds("skips") }, { name: "none", of: kinds("nones") }], epochs),
+      overlay("Sharpness: largest eigenvalue of the curvature in α", [{ name: "eigenvalue", of: (e) => e.collapse && e.collapse.sharpness }], epochs),
+    ].filter(Boolean);
+    section("The architecture's gradient", watched.length ? html("div", { class: "charts" }, ...watched) : null);
+    charts.push(...watched);
 
     if (runs.some((run) => run.epochs.length)) {
       const chosen = html("div", { id: "choices" });
+      const history = html("div", { id: "history" });
       const slider = html("input", { type: "range", min: 1, step: 1, id: "epoch", "aria-label": "epoch" });
       const said = html("output", { for: "epoch" });
       const play = html("button", { type: "button", id: "play" }, "play");
@@ -266,12 +316,17 @@
         slider.setAttribute("aria-valuetext", said.textContent);
         charts.forEach((figure) => figure.point(line.epoch));
         const cells = parseGenotype(line.genotype);
-        const few = cells.length > 6;
-        chosen.append(html("h3", {}, "The cell that would be derived"));
-        chosen.append(...(few ? [html("pre", {}, line.genotype)] : cells.map((cell) => drawCell(run, line, cell))));
+        const isChain = cells.length > 2 && cells.every((cell) => cell.edges.length < 2);
+        chosen.append(html("h3", {}, isChain ? "The network that would be derived" : "The cell that would be derived"));
+        chosen.append(...(isChain ? [drawChain(run, line, cells)] : cells.map((cell) => drawCell(run, line, cell))));
         chosen.append(html("h3", {}, "Probability of every candidate"));
-        const maps = run.groups.map((group, i) => heatMap(group, line.groups.find((g) => g.name === group.name) || line.groups[i]));
-        chosen.append(...maps);
+        const noise = (group) => line.noise && line.noise.groups.find((g) => g.name === group.name);
+        chosen.append(...run.groups.map((group, i) => heatMap(group, lineOf(line, group, i), noise(group))));
+        if (history.dataset.run !== String(state.run)) {
+          history.dataset.run = state.run;
+          history.replaceChildren(html("h3", {}, "Probability of every candidate, over all epochs"), ...run.groups.map((group, i) => strips(run, group, i)));
+        }
+        history.style.setProperty("--at", `${(100 * (at - 0.5)) / last}%`);
       };
       const stop = () => { clearInterval(state.timer); state.timer = null; play.textContent = "play"; };
       slider.addEventListener("input", () => { state.epoch = +slider.value === runs[state.run].epochs.length ? null : +slider.value; show(); });
@@ -288,7 +343,7 @@
       });
       if (state.timer) play.textContent = "pause";
       picker.value = state.run;
-      section("Choices, epoch by epoch", html("div", { class: "controls" }, runs.length > 1 ? picker : null, play, slider, said), chosen);
+      section("Choices, epoch by epoch", html("div", { class: "controls" }, runs.length > 1 ? picker : null, play, slider, said), chosen, history);
       show();
     }
 
@@ -301,9 +356,9 @@
 
     const results = runs.filter((run) => run.result && typeof run.result === "object");
     section("Results and costs", results.length ? table(
-      ["run", "test accuracy", "top-5", "derived, shared weights", "parameters", "MACs", "seed", "seconds", "threads"],
+      ["run", "test accuracy", "top-5", "derived, shared weights", "parameters", "MACs", "seed", "seconds", "memory", "threads"],
       results.map(({ name, result, machine }) => [name, number(result.test_accuracy), number(result.test_top5), number(result.derived_accuracy),
-        grouped(result.params), grouped(result.macs), result.seed === undefined ? "–" : String(result.seed), machine && machine.seconds ? number(machine.seconds, 0) : "–", machine && machine.threads ? String(machine.threads) : "–"])) : null,
+        grouped(result.params), grouped(result.macs), result.seed === undefined ? "–" : String(result.seed), machine && machine.seconds ? number(machine.seconds, 0) : "–", machine && machine.peak_bytes ? `${number(machine.peak_bytes / 1e6, 0)} MB` : "–", machine && machine.threads ? String(machine.threads) : "–"])) : null,
       ...results.map((run) => confusion(run.result)));
 
     for (const run of runs) {
