@@ -104,12 +104,15 @@ impl<T: Real> Pool<T> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Runs `work` on `len` elements: zeros at first, then whatever the last user of the same memory left.
+    /// Runs `work` on `len` elements: zeros at first, then what the last user of exactly as many left. A piece of another
+    /// size lays its memory out otherwise, and would leave numbers where this one counts on margins of zeros.
     fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut memory = kept().pop().unwrap_or_default();
-        memory.resize(memory.len().max(len), T::ZERO);
-        let result = work(&mut memory[..len]);
+        let same = |kept: &mut Vec<Vec<T>>| {
+            kept.iter().position(|memory| memory.len() == len).map(|at| kept.swap_remove(at))
+        };
+        let mut memory = same(&mut kept()).unwrap_or_else(|| vec![T::ZERO; len]);
+        let result = work(&mut memory);
         kept().push(memory);
         result
     }
@@ -523,5 +526,35 @@ vectorized! {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::noise;
+
+    /// Threads take pieces in any order, the last and smallest of a batch among them.
+    #[test]
+    fn a_smaller_piece_leaves_nothing_to_a_larger_one() {
+        let map = Map::of(&[3, 5, 6, 8]).expect("four axes");
+        let window = Window::same((3, 3), (1, 1), (1, 1));
+        let shape = Shape { input: &map, output: &map, window: &window, prelude: Prelude::Identity };
+        let single = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        let (x, w) = (single(noise(map.len(), 1)), single(noise(9 * 64, 2)));
+        let isa = Isa::detect();
+        let filter = Filter::new(isa, shape, &w, Direction::Forward);
+        let outputs = |x: &[f32]| {
+            let mut y = vec![0.0; x.len()];
+            filter.write(x, Prelude::Identity, &mut y, None);
+            y
+        };
+        let first = outputs(&x);
+        outputs(&x[..map.image()]);
+        assert_eq!(outputs(&x), first);
+        let correlation = Correlation::new(isa, shape);
+        let first = correlation.part(shape, &x, &x);
+        correlation.part(shape, &x[..map.image()], &x[..map.image()]);
+        assert_eq!(correlation.part(shape, &x, &x), first);
     }
 }
