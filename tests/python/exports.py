@@ -6,7 +6,8 @@
 
 For each space: a small child is trained for one epoch, exported in all formats, and the logits that `strait predict`
 gives for test digits are compared with those of `model.py` (to 1e-5 of the largest logit), of the ONNX model as it is
-and with folded batch norms (1e-4). Parameter counts of all of them must agree. Ends with code 1 if anything differs.
+and with folded batch norms (1e-4). Parameter counts of all of them must agree, and multiply-accumulates with those that
+follow from onnx's own shapes. Ends with code 1 if anything differs.
 """
 
 import importlib.util
@@ -77,7 +78,21 @@ def load_module(path):
     return module
 
 
-def run_onnx(path, x, params):
+def macs_of(model):
+    """Multiply-accumulates for one example, by the shapes that onnx infers."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    sizes = {one.name: [axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in [*graph.value_info, *graph.output]}
+    weights = {one.name: list(one.dims) for one in graph.initializer}
+    macs = 0
+    for node in graph.node:
+        if node.op_type == "Conv":
+            macs += int(np.prod(sizes[node.output[0]][1:])) * int(np.prod(weights[node.input[1]][1:]))
+        elif node.op_type in ("Gemm", "MatMul"):
+            macs += int(np.prod(weights[node.input[1]]))
+    return macs
+
+
+def run_onnx(path, x, params, macs):
     """Checks a model and gives its logits, for a batch and for one example alone."""
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
@@ -87,7 +102,7 @@ def run_onnx(path, x, params):
     whole = session.run(["logits"], {"input": x})[0]
     alone = session.run(["logits"], {"input": x[:1]})[0]
     assert np.abs(whole[:1] - alone).max() < 1e-4, "a batch of one differs"
-    return whole, counted - params
+    return whole, [counted - params, macs_of(model) - macs]
 
 
 def compare(work, images, name, genotype, settings):
@@ -103,7 +118,8 @@ def compare(work, images, name, genotype, settings):
            "--out", run, "--force", "-q", *settings)
     strait("export", run, "--format", "all", "-o", work / "all")
     strait("export", run, "--format", "onnx", "--fold-batch-norm", "-o", work / "folded.onnx")
-    params = json.loads(strait("verify", work / "all/network.safetensors", "--json"))["params"]
+    told = json.loads(strait("verify", work / "all/network.safetensors", "--json"))
+    params, macs = told["params"], told["macs"]
 
     # Images are (8, 8); series have columns as time and rows as channels, so that their rows are the transpose.
     examples = np.stack([image.T if name == "series-1d" else image for image in images]).astype(np.float32)
@@ -128,14 +144,14 @@ def compare(work, images, name, genotype, settings):
     with torch.no_grad():
         of_torch = model(torch.from_numpy(x)).numpy()
     surplus = [sum(p.numel() for p in model.parameters()) - params]
-    of_onnx, more = run_onnx(str(work / "all/network.onnx"), x, params)
-    surplus.append(more)
-    of_folded, _ = run_onnx(str(work / "folded.onnx"), x, params)
+    of_onnx, more = run_onnx(str(work / "all/network.onnx"), x, params, macs)
+    surplus += more
+    of_folded, _ = run_onnx(str(work / "folded.onnx"), x, params, macs)
 
     scale = np.abs(ours).max()
     off = [float(np.abs(ours - theirs).max()) for theirs in (of_torch, of_onnx, of_folded)]
-    ok = off[0] <= 1e-5 * max(scale, 1) and max(off[1:]) <= 1e-4 * max(scale, 1) and surplus == [0, 0]
-    print(f"{name:<14} {params:>9,} weights  torch {off[0]:.1e}  onnx {off[1]:.1e}  folded {off[2]:.1e}  "
+    ok = off[0] <= 1e-5 * max(scale, 1) and max(off[1:]) <= 1e-4 * max(scale, 1) and surplus == [0, 0, 0]
+    print(f"{name:<14} {params:>9,} weights {macs:>11,} MACs  torch {off[0]:.1e}  onnx {off[1]:.1e}  folded {off[2]:.1e}  "
           f"{'ok' if ok else f'DIFFERS {surplus}'}", flush=True)
     return ok
 
