@@ -105,3 +105,25 @@ fn events_are_framed_and_typed() {
     let second = u64::from_le_bytes(bytes[40..48].try_into().expect("eight bytes")) as usize;
     assert_eq!(bytes.len(), 40 + 12 + second + 4);
 }
+
+/// DARTS's two cells of 14 edges among 8 candidates, fifty epochs, every number with all its digits.
+#[test]
+fn fifty_epochs_of_darts_stay_below_a_megabyte() {
+    let numbers = |n: usize| (0..n).map(|i| 1.0 / (i as f64 + 3.0)).collect::<Vec<f64>>();
+    let rows = |n: usize, k: usize| (0..n).map(|_| numbers(k)).collect::<Vec<_>>();
+    let group = |name: &str| json!({ "name": name, "entropy": numbers(14), "margin": numbers(14), "tau": numbers(14), "logits": rows(14, 8) });
+    let noise = |name: &str| json!({ "name": name, "norm": numbers(14), "variance": numbers(14) });
+    let epochs: Vec<Value> = (0..50)
+        .map(|_| {
+            let mut line = epoch(0.1, 0.0, 0.89);
+            line["groups"] = json!([group("normal"), group("reduce")]);
+            line["noise"] = json!({ "draws": 4, "norm": 1.0, "variance": 1.0, "noise_to_signal": 1.0,
+                "groups": [noise("normal"), noise("reduce")] });
+            line["genotype"] =
+                json!("normal: 2 = sep_conv_3x3(0) + sep_conv_3x3(1); output 2, 3, 4, 5\n".repeat(8));
+            line
+        })
+        .collect();
+    let html = page(&report(vec![json!({ "name": "darts", "epochs": epochs })]));
+    assert!(html.len() > 300_000 && html.len() < 1_000_000, "{}", html.len());
+}
