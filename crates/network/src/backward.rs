@@ -1,7 +1,10 @@
 //! The walk back: blocks, nodes and edges in the reverse of the forward's order.
 
 use candle_core::Tensor;
-use ops::{Backward, Forward, Op, Saved, Statistics, kernels::sum};
+use ops::{
+    Backward, Forward, Op, Saved, Statistics,
+    kernels::{Later, sum},
+};
 use search_space::{Block, Cell, Layout};
 
 use crate::{
@@ -14,18 +17,28 @@ use crate::{
 /// A walk back under way.
 pub(crate) struct WalkBack<'w, 'p> {
     pub(crate) pass: &'w mut Backward<'p>,
-    /// `∂L/∂gate` per group, row and candidate, summed over cells.
-    pub(crate) gates: Vec<Vec<Vec<f64>>>,
+    /// What adds to `∂L/∂gate`, in the order of the walk: group, row, candidate, and a number that a device may still be
+    /// computing.
+    slopes: Vec<((usize, usize, usize), Later)>,
 }
 
 /// Which block outputs need their gradient: 0 is the stem's, `i + 1` that of block `i`.
 pub(crate) struct Wanted(pub(crate) Vec<bool>);
 
 impl<'w, 'p> WalkBack<'w, 'p> {
-    pub(crate) fn new(layout: &Layout, pass: &'w mut Backward<'p>) -> Self {
-        let gates =
+    pub(crate) fn new(pass: &'w mut Backward<'p>) -> Self {
+        Self { pass, slopes: Vec::new() }
+    }
+
+    /// `∂L/∂gate` per group, row and candidate, summed over cells. Waits for a device, once.
+    pub(crate) fn gates(self, layout: &Layout) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+        let mut gates: Vec<_> =
             layout.groups.iter().map(|g| vec![vec![0.0; g.candidates.len()]; g.edges.len()]).collect();
-        Self { pass, gates }
+        let (places, slopes): (Vec<_>, Vec<_>) = self.slopes.into_iter().unzip();
+        for ((group, row, k), slope) in places.into_iter().zip(Later::all(&slopes)?) {
+            gates[group][row][k] += slope;
+        }
+        Ok(gates)
     }
 
     /// Walks from the logits' gradients to the first block whose gradient anybody needs.
@@ -189,14 +202,14 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 draw: frame.draw,
             };
             let (y, _) = op.forward(x, &mut pass)?;
-            self.gates[group][row][k] += sum::dot(grad, &y)?;
+            self.slopes.push(((group, row, k), sum::dot_later(grad, &y)?));
         }
         Ok(())
     }
 
     fn weigh(&mut self, group: usize, row: usize, k: usize, ran: &Ran, grad: &Tensor) -> Result<(), Error> {
         if let Some(output) = &ran.output {
-            self.gates[group][row][k] += sum::dot(grad, output)?;
+            self.slopes.push(((group, row, k), sum::dot_later(grad, output)?));
         }
         Ok(())
     }

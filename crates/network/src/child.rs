@@ -73,7 +73,7 @@ impl Network {
         auxiliary: Option<&Tensor>,
         pass: &mut Backward<'_>,
     ) -> Result<(), Error> {
-        WalkBack::new(&self.graph.layout, pass).run(&self.graph, trace, main, auxiliary)
+        WalkBack::new(pass).run(&self.graph, trace, main, auxiliary)
     }
 
     /// The first operation whose output is not finite, found by one more forward pass.

@@ -66,12 +66,14 @@ impl Supernet {
         pass: &mut Backward<'_>,
     ) -> Result<Vec<Tensor>, Error> {
         let purpose = trace.purpose;
-        let mut walk = WalkBack::new(&self.0.layout, pass);
+        let mut walk = WalkBack::new(pass);
         walk.run(&self.0, trace, grad, None)?;
         match purpose {
-            Purpose::Architecture(_) | Purpose::Joint => {
-                walk.gates.into_iter().map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?)).collect()
-            }
+            Purpose::Architecture(_) | Purpose::Joint => walk
+                .gates(&self.0.layout)?
+                .into_iter()
+                .map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?))
+                .collect(),
             Purpose::Weights | Purpose::Evaluate => Ok(Vec::new()),
         }
     }

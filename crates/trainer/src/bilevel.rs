@@ -6,7 +6,10 @@ use data::Batch;
 use network::{Purpose, Supernet, Trace};
 use ops::{
     Backward, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
-    kernels::{loss, sum, update},
+    kernels::{
+        loss::{self, PendingLoss},
+        sum, update,
+    },
 };
 use rand_chacha::ChaCha8Rng;
 
@@ -78,12 +81,18 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The loss, `∂L/∂w` of the weights that took part, and the moments that the batch norms saw.
-    pub(crate) fn weights(&self, params: &ParamStore) -> Result<(Tally, Gradients, Statistics), Error> {
+    /// The loss, which a device may still be computing, `∂L/∂w` of the weights that took part, and the moments that the
+    /// batch norms saw.
+    pub(crate) fn weights(&self, params: &ParamStore) -> Result<(PendingLoss, Gradients, Statistics), Error> {
         let mut gradients = Gradients::new(params);
         let mut statistics = Statistics::default();
-        let (tally, _) = self.run(params, Purpose::Weights, &mut statistics, Some(&mut gradients))?;
-        Ok((tally, gradients, statistics))
+        let (loss, _) = self.run(params, Purpose::Weights, &mut statistics, Some(&mut gradients))?;
+        Ok((loss, gradients, statistics))
+    }
+
+    /// The loss of one of this task's passes with `params`, once it is there.
+    pub(crate) fn settle(&self, params: &ParamStore, loss: &PendingLoss) -> Result<Tally, Error> {
+        self.settled(params, self.relaxed[0].paths(), loss)
     }
 
     /// The loss, `∂L/∂α` of every group, `(E, K)`, and behind them `∂L/∂τ` of every group; no gradient of a weight is
@@ -101,8 +110,8 @@ impl Task<'_> {
             demand => demand,
         };
         let purpose = Purpose::Architecture(demand);
-        let (tally, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
-        Ok((tally, self.relaxed[0].pull(arch, &answers)?))
+        let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
+        Ok((self.settle(params, &loss)?, self.relaxed[0].pull(arch, &answers)?))
     }
 
     /// [`Task::weights`] and [`Task::logits`] of one pass.
@@ -113,7 +122,8 @@ impl Task<'_> {
     ) -> Result<(Tally, Gradients, Statistics, Vec<Tensor>), Error> {
         let mut gradients = Gradients::new(params);
         let mut statistics = Statistics::default();
-        let (tally, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
+        let (loss, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
+        let tally = self.settle(params, &loss)?;
         Ok((tally, gradients, statistics, self.relaxed[0].pull(arch, &answers)?))
     }
 
@@ -123,7 +133,8 @@ impl Task<'_> {
     }
 
     fn loss(&self, params: &ParamStore, paths: &[Paths]) -> Result<Tally, Error> {
-        Ok(self.forward(params, paths, Purpose::Evaluate, &mut Statistics::default())?.0)
+        let (loss, _) = self.forward(params, paths, Purpose::Evaluate, &mut Statistics::default())?;
+        self.settled(params, paths, &loss)
     }
 
     /// Every sample's score, weighted by the credit of its loss.
@@ -179,10 +190,10 @@ impl Task<'_> {
         purpose: Purpose,
         statistics: &mut Statistics,
         gradients: Option<&mut Gradients>,
-    ) -> Result<(Tally, Vec<Tensor>), Error> {
-        let (tally, trace, grad) = self.forward(params, self.relaxed[0].paths(), purpose, statistics)?;
-        let answers = self.supernet.backward(trace, &grad, &mut Backward { params, gradients })?;
-        Ok((tally, answers))
+    ) -> Result<(PendingLoss, Vec<Tensor>), Error> {
+        let (loss, trace) = self.forward(params, self.relaxed[0].paths(), purpose, statistics)?;
+        let answers = self.supernet.backward(trace, &loss.grad, &mut Backward { params, gradients })?;
+        Ok((loss, answers))
     }
 
     fn forward(
@@ -191,17 +202,25 @@ impl Task<'_> {
         paths: &[Paths],
         purpose: Purpose,
         statistics: &mut Statistics,
-    ) -> Result<(Tally, Trace, Tensor), Error> {
+    ) -> Result<(PendingLoss, Trace), Error> {
         let Batch { x, y, .. } = self.batch;
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
         let (logits, trace) = self.supernet.forward(x, paths, purpose, &mut pass)?;
-        let head = loss::cross_entropy(&logits, y, 0.0)?;
-        if !head.loss.is_finite() {
+        let loss = loss::cross_entropy_later(&logits, y, 0.0)?;
+        if loss.known().is_some_and(|loss| !loss.is_finite()) {
+            return Err(self.diverged(params, paths)?);
+        }
+        Ok((loss, trace))
+    }
+
+    fn settled(&self, params: &ParamStore, paths: &[Paths], loss: &PendingLoss) -> Result<Tally, Error> {
+        let (loss, correct) = loss.wait()?;
+        if !loss.is_finite() {
             return Err(self.diverged(params, paths)?);
         }
         let mut tally = Tally::default();
-        tally.add(head.loss, head.correct, y.len());
-        Ok((tally, trace, head.grad))
+        tally.add(loss, correct, self.batch.y.len());
+        Ok(tally)
     }
 
     fn diverged(&self, params: &ParamStore, paths: &[Paths]) -> Result<Error, Error> {
@@ -246,7 +265,7 @@ pub(crate) fn unrolled(
 ) -> Result<Vec<Tensor>, Error> {
     let ahead = sgd.look_ahead(w, &problem.train_weights(w)?, lr)?;
     let (direct, v) = problem.validation(&ahead)?;
-    let squared = v.iter().map(|(_, v)| update::norm_squared(v)).sum::<TensorResult<f64>>()?;
+    let squared = update::norm_squared_of_many(&v.iter().map(|(_, v)| v).collect::<Vec<_>>())?;
     if squared == 0.0 {
         return Ok(direct);
     }
@@ -278,7 +297,9 @@ pub(crate) struct Losses<'a> {
 
 impl Bilevel for Losses<'_> {
     fn train_weights(&self, w: &ParamStore) -> Result<Gradients, Error> {
-        Ok(self.train.weights(w)?.1)
+        let (loss, gradients, _) = self.train.weights(w)?;
+        self.train.settle(w, &loss)?;
+        Ok(gradients)
     }
 
     fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error> {
@@ -287,7 +308,9 @@ impl Bilevel for Losses<'_> {
 
     fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error> {
         let (_, logits) = self.validation.logits(w, self.arch, self.estimator)?;
-        Ok((logits, self.validation.weights(w)?.1))
+        let (loss, gradients, _) = self.validation.weights(w)?;
+        self.validation.settle(w, &loss)?;
+        Ok((logits, gradients))
     }
 }
 

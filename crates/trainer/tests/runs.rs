@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use candle_core::Device;
 use data::{Examples, InMemory, SearchData, Split, TestData, TrainData, Values};
-use ops::Catalog;
+use ops::{
+    Catalog,
+    kernels::gpu::{self, emulate, unavailable},
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use search_space::{Extent, Rule, Shape, Space};
@@ -512,5 +515,55 @@ fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
     assert!(lives > 2);
     assert_eq!(score, expected);
     assert_eq!(fs::read_to_string(directory.path().join("train.jsonl"))?.lines().count(), 4);
+    Ok(())
+}
+
+/// A whole search: its genotype, and the losses of weights and logits epoch by epoch.
+fn searched(sets: &[(&str, &str)], device: &Device) -> Result<(String, Vec<f64>), Error> {
+    let (catalog, data) = (Catalog::standard(), halves());
+    let mut search = Search::new(&space(&catalog), &catalog, &data, config(sets), device)?;
+    let (mut genotype, mut losses) = (String::new(), Vec::new());
+    while let Some(epoch) = search.next_epoch(&data)? {
+        losses.push(epoch.weights.loss);
+        losses.extend(epoch.architecture.map(|score| score.loss));
+        genotype = epoch.genotype;
+    }
+    Ok((genotype, losses))
+}
+
+/// The same noise, the same batches and, but for rounding, the same numbers: on a device that is emulated, and on a
+/// real one where there is one; there the same bytes twice.
+#[test]
+fn a_device_searches_as_the_cpu_does() -> Outcome {
+    let near = |found: &[f64], expected: &[f64]| {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-3, "found {found}, expected {expected}");
+        }
+    };
+    let device = gpu::open(0, None);
+    if let Err(reason) = &device {
+        let reason = reason.to_string(); // behind its first line perhaps a backtrace
+        eprintln!("skipped: no NVIDIA device to search on ({})", reason.lines().next().unwrap_or_default());
+    }
+    for estimator in ["gumbel-st", "darts"] {
+        let sets = [("estimator", estimator)];
+        let (genotype, losses) = searched(&sets, &Device::Cpu)?;
+        match unavailable() {
+            Some(reason) => eprintln!("{reason}"),
+            None if estimator == "darts" => {} // mixtures are emulated too slowly for every day
+            None => {
+                let found = emulate(|| searched(&sets, &Device::Cpu))?;
+                near(&found.1, &losses);
+                assert_eq!(found.0, genotype, "{estimator}");
+            }
+        }
+        if let Ok(opened) = &device {
+            let found = searched(&sets, &opened.device)?;
+            near(&found.1, &losses);
+            assert_eq!(found.0, genotype, "{estimator}");
+            assert_eq!(searched(&sets, &opened.device)?, found, "{estimator}, again");
+        }
+    }
     Ok(())
 }

@@ -85,10 +85,10 @@ fn walk(
     let mut gradients = Gradients::new(params);
     let weights = (purpose == Purpose::Weights).then_some(&mut gradients);
     let mut pass = Backward { params, gradients: weights };
-    let mut back = WalkBack::new(&graph.layout, &mut pass);
+    let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
     let gx = back.cell(cell, preprocess, edges, kept, gy, frame, &[true])?.remove(0);
-    let gates = back.gates[0][0].clone();
+    let gates = back.gates(&graph.layout)?[0][0].clone();
     Ok(Walked { y, gx, gates, gradients })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Result, Tensor};
 use ops::{
     Gradients, ParamStore, WeightId,
-    kernels::update::{self, SgdStep},
+    kernels::update::{self, Moved, SgdStep},
 };
 
 use crate::config::WeightsConfig;
@@ -54,23 +54,35 @@ impl Sgd {
         gradients: &Gradients,
         lr: f64,
     ) -> Result<std::result::Result<f64, NotFinite>> {
-        let mut squared = 0.0;
-        for (id, gradient) in gradients.iter() {
-            squared += update::norm_squared(gradient)?;
-            if !squared.is_finite() {
-                return Ok(Err(NotFinite { weight: name(params, id).to_owned() }));
-            }
-        }
-        let norm = squared.sqrt();
+        let moved = self.prepare(params, gradients, lr)?;
+        self.commit(moved, params, gradients)
+    }
+
+    /// Computes a step, or has a device begin to, and moves nothing yet.
+    pub(crate) fn prepare(&self, params: &ParamStore, gradients: &Gradients, lr: f64) -> Result<Moved> {
         let WeightsConfig { momentum, nesterov, weight_decay, clip, .. } = self.settings;
-        let grad_scale = clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
-        let step = SgdStep { lr, momentum, nesterov, weight_decay, grad_scale };
-        for (id, gradient) in gradients.iter() {
-            let (weight, velocity) = update::sgd(params.weight(id), gradient, self.velocity(id), step)?;
+        let step = SgdStep { lr, momentum, nesterov, weight_decay, grad_scale: 1.0 };
+        let triples: Vec<_> =
+            gradients.iter().map(|(id, g)| (params.weight(id), g, self.velocity(id))).collect();
+        update::sgd_of_many(&triples, step, clip)
+    }
+
+    /// Makes the step that [`Sgd::prepare`] has computed from these very gradients. Waits for the device.
+    pub(crate) fn commit(
+        &mut self,
+        moved: Moved,
+        params: &mut ParamStore,
+        gradients: &Gradients,
+    ) -> Result<std::result::Result<f64, NotFinite>> {
+        let squared = moved.norm_squared()?;
+        if !squared.is_finite() {
+            return Ok(Err(culprit(params, gradients)?));
+        }
+        for ((id, _), (weight, velocity)) in gradients.iter().zip(moved.moved) {
             self.velocity.insert(id, velocity);
             params.set_weight(id, weight)?;
         }
-        Ok(Ok(norm))
+        Ok(Ok(squared.sqrt()))
     }
 
     /// The velocity of a weight; `None` before its first step.
@@ -99,6 +111,18 @@ impl Sgd {
         }
         Ok(ahead)
     }
+}
+
+/// The weight up to which the sum of the squares was finite.
+fn culprit(params: &ParamStore, gradients: &Gradients) -> Result<NotFinite> {
+    let mut squared = 0.0;
+    for (id, gradient) in gradients.iter() {
+        squared += update::norm_squared(gradient)?;
+        if !squared.is_finite() {
+            return Ok(NotFinite { weight: name(params, id).to_owned() });
+        }
+    }
+    Ok(NotFinite { weight: String::new() })
 }
 
 fn name(params: &ParamStore, id: WeightId) -> &str {

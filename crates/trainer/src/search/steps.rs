@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use controller::{Estimator, Paths, Tau, estimators::Proxyless};
 use data::{Batch, SearchData};
-use ops::{Draw, Gradients, Statistics};
+use ops::{Draw, Gradients, Statistics, kernels::update::Moved};
 
 use super::{Position, Search};
 use crate::{
@@ -19,8 +19,10 @@ impl Search<'_> {
         let step = self.at.weight_steps;
         let relaxed = self.relaxed(Stream::WeightNoise, step)?;
         let task = self.task(batch, &relaxed, Stream::WeightPass, step, "weight");
-        let (tally, gradients, statistics) = task.weights(&self.params)?;
-        self.move_weights(tally, &gradients, &statistics)
+        let (loss, gradients, statistics) = task.weights(&self.params)?;
+        let moved = self.sgd.prepare(&self.params, &gradients, self.lr())?;
+        let tally = task.settle(&self.params, &loss)?; // where the step waits for a device
+        self.move_weights(tally, moved, &gradients, &statistics)
     }
 
     pub(super) fn arch_step(&mut self, data: &SearchData, train: &Batch) -> Result<(), Error> {
@@ -46,7 +48,8 @@ impl Search<'_> {
         let relaxed = self.relaxed(Stream::WeightNoise, step)?;
         let task = self.task(batch, &relaxed, Stream::WeightPass, step, "joint");
         let (tally, gradients, statistics, slopes) = task.joint(&self.params, &self.arch)?;
-        let norm = self.move_weights(tally, &gradients, &statistics)?;
+        let moved = self.sgd.prepare(&self.params, &gradients, self.lr())?;
+        let norm = self.move_weights(tally, moved, &gradients, &statistics)?;
         self.move_logits(tally, &slopes, relaxed[0].paths())?;
         Ok(norm)
     }
@@ -54,12 +57,12 @@ impl Search<'_> {
     fn move_weights(
         &mut self,
         tally: Tally,
+        moved: Moved,
         gradients: &Gradients,
         statistics: &Statistics,
     ) -> Result<f64, Error> {
-        let lr = self.lr();
-        let norm =
-            self.sgd.step(&mut self.params, gradients, lr)?.map_err(|error| self.diverged(&error.weight))?;
+        let norm = self.sgd.commit(moved, &mut self.params, gradients)?;
+        let norm = norm.map_err(|error| self.diverged(&error.weight))?;
         self.params.absorb(statistics)?;
         self.weights.merge(tally);
         self.at.weight_steps += 1;

@@ -112,8 +112,9 @@ impl Net {
     fn step(mut self) -> Result<(), Error> {
         let weights = WeightsConfig::default(); // 0.025, Nesterov 0.9, weight decay 5e-4, norm clipped at 5
         let (batch, relaxed) = (self.batch("train")?, self.relaxed('w')?);
-        let (tally, gradients, _) = self.task(&batch, &relaxed).weights(&self.params)?;
-        self.check_loss("step.train_loss", tally)?;
+        let task = self.task(&batch, &relaxed);
+        let (loss, gradients, _) = task.weights(&self.params)?;
+        self.check_loss("step.train_loss", task.settle(&self.params, &loss)?)?;
         let mut params = self.params.clone();
         Sgd::new(weights).step(&mut params, &gradients, weights.lr)?.expect("finite");
         for (_, name, value) in params.weights() {
