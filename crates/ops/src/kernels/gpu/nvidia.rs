@@ -7,7 +7,10 @@ use candle_core::{
     cuda_backend::{
         CudaDType,
         cudarc::{
-            driver::{CudaContext, DevicePtr, DeviceRepr, result, sys::CUdevice_attribute},
+            driver::{
+                CudaContext, DevicePtr, DeviceRepr, result,
+                sys::{self, CUdevice_attribute, CUmemPool_attribute},
+            },
             nvrtc,
         },
     },
@@ -48,10 +51,26 @@ fn look(index: usize) -> Result<Opened> {
     unsafe { cuda.disable_event_tracking() };
     let stream = cuda.cuda_stream();
     let context = stream.context();
+    keep_memory(context)?;
     let bytes = context.mem_get_info().map_err(candle_core::Error::wrap)?;
     let name = context.name().map_err(candle_core::Error::wrap)?;
     let capability = capability(cuda)?;
     Ok(Opened { device, name, capability, bytes })
+}
+
+/// Keeps freed memory for the next step; the driver's pool would give it back whenever the host waits.
+fn keep_memory(context: &CudaContext) -> Result<()> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let (mut pool, mut threshold) = (std::ptr::null_mut(), u64::MAX);
+    // SAFETY: the pool is written before it is read, and this attribute is 64 bits wide.
+    unsafe {
+        let found = sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()).result();
+        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        found.and_then(|()| sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result())
+    }
+    .map_err(candle_core::Error::wrap)
 }
 
 /// The kernels for elements `real` as PTX for devices of the compute capability and above.
