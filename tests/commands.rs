@@ -36,11 +36,22 @@ fn accuracy(value: &Value) -> f64 {
 fn every_sub_command_explains_itself() {
     for command in [
         "search", "check", "new", "derive", "train", "eval", "export", "convert", "verify", "predict",
-        "report", "data", "lab", "list", "bench",
+        "report", "data", "lab", "list", "doctor", "bench",
     ] {
         run(&[command, "--help"]).success().stdout(contains("Usage: strait"));
         run(&["--help"]).success().stdout(contains(format!("\n  {command}")));
     }
+}
+
+#[test]
+fn the_doctor_looks_for_every_library_and_says_what_to_do() {
+    let libraries = ["libcuda.so", "libcudart.so", "libcublas.so", "libcurand.so", "libnvrtc.so"];
+    for library in libraries {
+        run(&["doctor"]).success().stdout(contains(library).and(contains("\nto do ")));
+    }
+    let found = json(&["doctor", "--json"]);
+    assert_eq!(found["built_with_cuda"], cfg!(feature = "cuda"));
+    assert!(found["advice"].as_array().is_some_and(|advice| !advice.is_empty()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod log;
 mod model;
 mod options;
 mod progress;
+mod room;
 
 use std::process::ExitCode;
 

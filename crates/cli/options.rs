@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use strait::controller::estimators::{self, UnknownEstimator};
 use strait::data::{self, DataSpec, Dataset, SearchData};
-use strait::ops::Catalog;
+use strait::ops::{Catalog, kernels::gpu};
 use strait::space::{Genotype, Notation, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
@@ -17,7 +17,8 @@ use strait::{Device, cuda_is_available};
 use crate::events;
 use crate::failure::Failure;
 
-/// What the numbers are computed on; changes the time, never the bytes of a result.
+/// What the numbers are computed on. The number of threads changes the time, never the bytes of a result; a GPU rounds
+/// differently.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Machine")]
 pub(crate) struct Machine {
@@ -38,17 +39,34 @@ impl Machine {
         match self.device {
             DeviceName::Cpu => Ok(Device::Cpu),
             DeviceName::Cuda(_) if !cuda_is_available() => {
-                Err(Failure::misuse("this strait was built without CUDA; `--device cpu` is what it has"))
+                Err(Failure::misuse("this strait was built without CUDA; `--device cpu` is what it has")
+                    .hint("strait doctor says what a build with CUDA needs"))
             }
-            DeviceName::Cuda(index) => Device::new_cuda(index)
-                .map_err(|error| Failure::new(format!("cannot open cuda:{index}"), error)),
+            DeviceName::Cuda(index) => match gpu::open(index, kernel_cache().as_deref()) {
+                Ok(opened) => Ok(opened.device),
+                Err(error) => Err(Failure::new(format!("cannot open cuda:{index}"), error)
+                    .hint("strait doctor says what is there and what is missing")),
+            },
         }
+    }
+
+    /// The GPU's memory in bytes; nothing of the CPU's.
+    pub(crate) fn gpu_bytes(&self) -> Option<u64> {
+        let DeviceName::Cuda(index) = self.device else { return None };
+        Some(gpu::devices().ok()?.get(index)?.bytes.1 as u64)
     }
 
     /// Threads that compute.
     pub(crate) fn threads(&self) -> usize {
         rayon::current_num_threads()
     }
+}
+
+/// Where compiled kernels are kept: the user's cache folder, if there is one.
+pub(crate) fn kernel_cache() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    Some(caches?.join("strait"))
 }
 
 #[derive(Clone, Copy, Debug)]

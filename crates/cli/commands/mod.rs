@@ -5,6 +5,7 @@ mod check;
 mod convert;
 mod data;
 mod derive;
+mod doctor;
 mod eval;
 mod export;
 mod lab;
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Report(report::Report),
     /// List what strait knows: spaces, operations, data, estimators
     List(list::List),
+    /// Say whether a GPU can be computed on here, and what is missing
+    Doctor(doctor::Doctor),
     /// Measure how fast this machine searches
     Bench(bench::Bench),
 }
@@ -75,6 +78,7 @@ impl Command {
             Self::Lab(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::List(args) => args.run(),
+            Self::Doctor(args) => args.run(),
             Self::Bench(args) => args.run(console),
         }
     }

@@ -15,7 +15,7 @@ use strait::trainer::{
     Decision, Gap, Machine, RunDir, Search as Searcher, SearchConfig, StopOn, TrainConfig,
 };
 
-use super::check::grouped;
+use super::check::{grouped, paths_kept};
 use super::derive::disconnected;
 use super::export::bytes;
 use super::train::{Child, child_layout};
@@ -25,6 +25,7 @@ use crate::live;
 use crate::model::card;
 use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
+use crate::room::explained;
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
 const EXAMPLES: &str = "\
@@ -145,7 +146,14 @@ impl Search {
         let again = format!("go on with: strait search --resume {}", run.path().display());
         let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
         let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
-        let last = drive.to_the_end(Searching(&mut search, &split))?;
+        let last = drive.to_the_end(Searching(&mut search, &split)).map_err(|failure| {
+            let demand = estimators::by_name(&plan.config.estimator).map(|estimator| estimator.demand());
+            let peak = |batch| {
+                let kept = paths_kept(*demand.as_ref().ok()?);
+                search.layout().peak_bytes(&catalog, batch, kept, 1).ok()
+            };
+            explained(failure, plan.config.batch, self.machine.gpu_bytes(), peak)
+        })?;
         let decision = search.derive(search.rule(), &split)?;
         if self.json && !decision.disconnected.is_empty() {
             return disconnected(decision, run.path());

@@ -156,6 +156,7 @@ fn once(op: &dyn Op, params: &ParamStore, x: &Tensor, grad: &Tensor) -> Result<O
     let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw };
     let clock = Instant::now();
     let (y, saved) = op.forward(x, &mut pass)?;
+    x.device().synchronize()?; // a device is asked, and answers later
     let there = clock.elapsed().as_secs_f64() * 1e3;
     if y.id() == x.id() {
         return Ok(None);
@@ -163,6 +164,7 @@ fn once(op: &dyn Op, params: &ParamStore, x: &Tensor, grad: &Tensor) -> Result<O
     let mut pass = Backward { params, gradients: Some(&mut gradients) };
     let clock = Instant::now();
     let gx = op.backward(saved, grad, &mut pass)?;
+    x.device().synchronize()?;
     let back = clock.elapsed().as_secs_f64() * 1e3;
     drop((y, gx));
     Ok(Some((there, back)))

@@ -1,0 +1,51 @@
+//! Which batch a GPU has room for.
+
+use crate::failure::Failure;
+
+/// Where a device of so many bytes had no room for a batch: the failure, and which batch would fit by the estimate
+/// `peak` of what a batch needs.
+pub(crate) fn explained(
+    failure: Failure,
+    batch: usize,
+    bytes: Option<u64>,
+    peak: impl Fn(usize) -> Option<u64>,
+) -> Failure {
+    let full = failure.lines().iter().any(|line| line.contains("OUT_OF_MEMORY"));
+    let (true, Some(bytes)) = (full, bytes) else { return failure };
+    failure.hint(match largest(batch, bytes, peak) {
+        Some(n) => format!("by estimate this device has room for `--batch {n}`"),
+        None => {
+            "by estimate this device has room for no batch of this space: fewer channels or cells".to_owned()
+        }
+    })
+}
+
+/// The largest smaller batch that fits into seven eighths of the memory; the rest is the driver's, and what lies between.
+fn largest(batch: usize, bytes: u64, peak: impl Fn(usize) -> Option<u64>) -> Option<usize> {
+    (1..batch).rev().find(|&n| peak(n).is_some_and(|peak| peak <= bytes / 8 * 7))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Failure {
+        Failure::misuse("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")
+    }
+
+    /// 100 bytes of weights and 10 an example: 60 examples make 700 of 800 bytes.
+    #[test]
+    fn the_batch_that_fits_is_named() {
+        let peak = |batch: usize| Some(100 + 10 * batch as u64);
+        let message = explained(full(), 128, Some(800), peak).to_string();
+        assert!(message.ends_with("hint: by estimate this device has room for `--batch 60`"), "{message}");
+        let message = explained(full(), 128, Some(100), peak).to_string();
+        assert!(message.contains("no batch of this space"), "{message}");
+    }
+
+    #[test]
+    fn other_failures_stay_as_they_are() {
+        let message = explained(Failure::misuse("no such thing"), 128, Some(800), |_| Some(1)).to_string();
+        assert_eq!(message, "error: no such thing");
+    }
+}
