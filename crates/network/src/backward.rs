@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use ops::{
-    Backward, Forward, Op, Saved, Statistics,
+    Backward, Forward, Op, Saved, Statistics, Summand,
     kernels::{Later, sum},
 };
 use search_space::{Block, Cell, Layout};
@@ -152,17 +152,17 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         match ran {
             EdgeTrace::Single { ran: None, .. } => Ok(()),
             EdgeTrace::Single { chosen, ran: Some(ran), .. } => {
-                self.weigh(group, row, chosen, &ran, grad)?;
-                let g = self.candidate(&candidates[chosen], ran, grad, need)?;
+                let g = self.candidate((group, row, chosen), &candidates[chosen], ran, grad, need)?;
                 g.map_or(Ok(()), |g| terms.push(1.0, g))
             }
             EdgeTrace::Mixture(parts) => {
                 for (k, (weight, ran)) in parts.into_iter().enumerate().rev() {
                     let Some(ran) = ran else { continue };
-                    self.weigh(group, row, k, &ran, grad)?;
-                    if weight != 0.0 {
+                    if weight == 0.0 {
+                        self.weigh((group, row, k), ran.output.as_ref(), grad)?;
+                    } else {
                         self.multiply_gradients(weight);
-                        let g = self.candidate(&candidates[k], ran, grad, need)?;
+                        let g = self.candidate((group, row, k), &candidates[k], ran, grad, need)?;
                         self.multiply_gradients(1.0);
                         g.map_or(Ok(()), |g| terms.push(weight, g))?;
                     }
@@ -201,31 +201,48 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 statistics: &mut statistics,
                 draw: frame.draw,
             };
-            let (y, _) = op.forward(x, &mut pass)?;
-            self.slopes.push(((group, row, k), sum::dot_later(grad, &y)?));
+            self.slopes.push(((group, row, k), op.probe(x, grad, &mut pass)?));
         }
         Ok(())
     }
 
-    fn weigh(&mut self, group: usize, row: usize, k: usize, ran: &Ran, grad: &Tensor) -> Result<(), Error> {
-        if let Some(output) = &ran.output {
-            self.slopes.push(((group, row, k), sum::dot_later(grad, output)?));
+    /// Adds `⟨∂L/∂f, output⟩` to a gate's gradient, where there is an output to be weighed.
+    fn weigh(
+        &mut self,
+        (group, row, k): (usize, usize, usize),
+        output: Option<&Summand>,
+        grad: &Tensor,
+    ) -> Result<(), Error> {
+        if let Some(output) = output {
+            self.slopes.push(((group, row, k), output.dot(grad)?));
         }
         Ok(())
     }
 
+    /// Walks back through a candidate that ran, and weighs its output where that was kept.
     fn candidate(
         &mut self,
+        gate: (usize, usize, usize),
         op: &Option<Box<dyn Op>>,
         ran: Ran,
         grad: &Tensor,
         need: bool,
     ) -> Result<Option<Tensor>, Error> {
         let op = op.as_ref().ok_or(Error::NothingKept)?;
-        match &ran.factors {
-            None => self.op(op.as_ref(), ran.saved, grad, need),
-            Some(factors) => self.op(op.as_ref(), ran.saved, &sum::scale_samples(grad, factors)?, need),
+        let Ran { saved, output, factors } = ran;
+        if output.is_none() || factors.is_some() || !need {
+            self.weigh(gate, output.as_ref(), grad)?;
+            return match &factors {
+                None => self.op(op.as_ref(), saved, grad, need),
+                Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, need),
+            };
         }
+        let (g, product) = op.backward_weighed(saved.ok_or(Error::NothingKept)?, grad, self.pass)?;
+        match product {
+            Some(product) => self.slopes.push((gate, Later::Known(product))),
+            None => self.weigh(gate, output.as_ref(), grad)?,
+        }
+        Ok(Some(g))
     }
 
     /// `∂L/∂x` where it is needed; the weights' gradients where they are asked for.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use controller::Paths;
-use ops::{Forward, Op, Saved, kernels::sum};
+use ops::{Forward, Op, Saved, Summand, kernels::sum};
 use rand::Rng;
 use search_space::{Block, Cell, Edge};
 
@@ -183,8 +183,14 @@ impl Walk<'_, '_> {
         k: usize,
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
-    ) -> Result<Option<(Tensor, Ran)>, Error> {
+    ) -> Result<Option<(Summand, Ran)>, Error> {
         let Some(op) = &candidates[k] else { return Ok(None) };
+        if self.drop_path == 0.0 && !self.watch {
+            let (y, saved) = op.forward_summand(x, self.pass)?;
+            let saved = (self.purpose != Purpose::Evaluate).then_some(saved);
+            let output = self.purpose.weighs_outputs().then(|| y.clone());
+            return Ok(Some((y, Ran { saved, output, factors: None })));
+        }
         let (y, saved) = self.step(op.as_ref(), x, || edge_place(cell, edge, &edge.candidates[k]))?;
         let identity = y.id() == x.id(); // what returns its own input is not dropped (Liu et al., 2019, `cnn/train.py`)
         let factors = (self.drop_path > 0.0 && !identity).then(|| self.path_factors(cell, edge, x));
@@ -192,6 +198,7 @@ impl Walk<'_, '_> {
             None => y,
             Some(factors) => sum::scale_samples(&y, factors)?,
         };
+        let y = Summand::from(y);
         let output = self.purpose.weighs_outputs().then(|| y.clone());
         Ok(Some((y, Ran { saved, output, factors })))
     }

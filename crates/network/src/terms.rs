@@ -1,7 +1,7 @@
 //! Sums of many maps: of a node's edges, of the gradients that return to it.
 
 use candle_core::Tensor;
-use ops::kernels::sum;
+use ops::Summand;
 
 use crate::Error;
 
@@ -10,16 +10,16 @@ const MOST: usize = 4;
 
 /// What is added up, each with its factor, in the order in which it comes and in as few passes as memory allows.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Terms(Vec<(f64, Tensor)>);
+pub(crate) struct Terms(Vec<(f64, Summand)>);
 
 impl Terms {
     /// One more term.
-    pub(crate) fn push(&mut self, factor: f64, x: Tensor) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, factor: f64, x: impl Into<Summand>) -> Result<(), Error> {
         if self.0.len() == MOST {
             let sum = std::mem::take(self).total()?;
-            self.0.extend(sum.map(|sum| (1.0, sum)));
+            self.0.extend(sum.map(|sum| (1.0, Summand::from(sum))));
         }
-        self.0.push((factor, x));
+        self.0.push((factor, x.into()));
         Ok(())
     }
 
@@ -27,11 +27,7 @@ impl Terms {
     pub(crate) fn total(self) -> Result<Option<Tensor>, Error> {
         match &self.0[..] {
             [] => Ok(None),
-            [(factor, only)] if *factor == 1.0 => Ok(Some(only.clone())),
-            terms => {
-                let terms: Vec<(f64, &Tensor)> = terms.iter().map(|(factor, x)| (*factor, x)).collect();
-                Ok(Some(sum::weighted(&terms)?))
-            }
+            terms => Ok(Some(Summand::total(terms)?)),
         }
     }
 }

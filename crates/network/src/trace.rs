@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use controller::Demand;
-use ops::{Draw, Mode, Saved};
+use ops::{Draw, Mode, Saved, Summand};
 
 /// What a pass is for; nothing else is computed or kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(crate) enum EdgeTrace {
 pub(crate) struct Ran {
     pub(crate) saved: Option<Saved>,
     /// The output, where it will be weighed.
-    pub(crate) output: Option<Tensor>,
+    pub(crate) output: Option<Summand>,
     /// The factor of every example (drop path), where there is one.
     pub(crate) factors: Option<Vec<f64>>,
 }

@@ -51,6 +51,7 @@ fn separables(c: &mut Criterion) -> Result<()> {
         let (x, d) = (map(&[BATCH, side, side, channels])?, map(&[kernel, kernel, channels])?);
         let w = map(&[1, 1, channels, channels])?;
         let both = Convolutions {
+            norm: None,
             d: &d,
             across: &across,
             prelude: Prelude::Relu,
@@ -77,7 +78,9 @@ fn memory_bound(c: &mut Criterion) -> Result<()> {
     group.throughput(Throughput::Bytes(4 * x.elem_count() as u64));
     group.bench_function("average_pool", |b| b.iter(|| pool::average(&x, &window)));
     group.bench_function("max_pool", |b| b.iter(|| pool::max(&x, &window)));
-    group.bench_function("sum_of_three", |b| b.iter(|| sum::weighted(&[(1.0, &x), (0.5, &x), (0.25, &x)])));
+    group.bench_function("sum_of_three", |b| {
+        b.iter(|| sum::weighted(&[1.0, 0.5, 0.25].map(|factor| sum::Term { factor, x: &x, norm: None })))
+    });
     group.bench_function("dot", |b| b.iter(|| sum::dot(&x, &x)));
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod layers;
 pub mod op;
 pub mod params;
 mod sketch;
+mod summand;
 
 pub use autograd::Autograd;
 pub use builder::ParamBuilder;
@@ -24,3 +25,4 @@ pub use error::Error;
 pub use op::{Backward, Draw, Forward, Layer, Mode, Op, Saved};
 pub use params::{BatchStats, Gradients, ParamStore, RunningStats, StatId, Statistics, WeightId};
 pub use sketch::Sketch;
+pub use summand::Summand;

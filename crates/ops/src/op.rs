@@ -11,7 +11,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Sketch,
+    Sketch, Summand,
+    kernels::{Later, sum},
     params::{Gradients, ParamStore, Statistics},
 };
 
@@ -27,11 +28,42 @@ pub trait Op: Send + Sync {
     /// candle's, when shapes or types do not fit.
     fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Saved)>;
 
+    /// As [`Op::forward`], for whoever adds `y` to a sum at once: a batch norm at the end may be left to the reader, which
+    /// saves writing its output and reading it again.
+    ///
+    /// # Errors
+    /// As [`Op::forward`].
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Saved)> {
+        let (y, saved) = self.forward(x, pass)?;
+        Ok((Summand::from(y), saved))
+    }
+
+    /// `⟨grad, y⟩` of an output that nobody keeps.
+    ///
+    /// # Errors
+    /// As [`Op::forward`].
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        sum::dot_later(grad, &self.forward(x, pass)?.0)
+    }
+
     /// Computes `∂L/∂x` from `∂L/∂y`; adds the weights' gradients to `pass.gradients` only where that is present.
     ///
     /// # Errors
     /// candle's, when shapes or types do not fit.
     fn backward(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
+
+    /// As [`Op::backward`]; and `⟨grad, y⟩`, where the operation comes by it on its way, as a batch norm at its end does.
+    ///
+    /// # Errors
+    /// As [`Op::backward`].
+    fn backward_weighed(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        Ok((self.backward(saved, grad, pass)?, None))
+    }
 
     /// Adds the weights' gradients and leaves out `∂L/∂x`: for a network's first operation, since nobody asks for
     /// the gradient of the images.
@@ -114,11 +146,41 @@ pub trait Layer: Send + Sync {
     /// candle's, when shapes or types do not fit.
     fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)>;
 
+    /// See [`Op::forward_summand`].
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Self::Saved)> {
+        let (y, saved) = self.forward(x, pass)?;
+        Ok((Summand::from(y), saved))
+    }
+
+    /// See [`Op::probe`].
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        self.forward_summand(x, pass)?.0.dot(grad)
+    }
+
     /// See [`Op::backward`].
     ///
     /// # Errors
     /// candle's, when shapes or types do not fit.
     fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
+
+    /// See [`Op::backward_weighed`].
+    ///
+    /// # Errors
+    /// As [`Layer::backward`].
+    fn backward_weighed(
+        &self,
+        saved: Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        Ok((self.backward(saved, grad, pass)?, None))
+    }
 
     /// See [`Op::backward_weights`].
     ///
@@ -140,8 +202,26 @@ impl<L: Layer> Op for L {
         Ok((y, Box::new(saved)))
     }
 
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Saved)> {
+        let (y, saved) = Layer::forward_summand(self, x, pass)?;
+        Ok((y, Box::new(saved)))
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        Layer::probe(self, x, grad, pass)
+    }
+
     fn backward(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
         Layer::backward(self, own::<L>(saved)?, grad, pass)
+    }
+
+    fn backward_weighed(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        Layer::backward_weighed(self, own::<L>(saved)?, grad, pass)
     }
 
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {

@@ -250,3 +250,25 @@ fn every_operation_runs_on_a_gpu() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn what_is_summed_and_weighed_on_the_way_is_the_output() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let (running, x, gy) = prepare(catalog, label, site)?;
+        for mode in [Mode::Train, Mode::Eval] {
+            let pass = running.pass(&x, &gy, mode)?;
+            let (y, probed, gx, product) = running.weighed(&x, &gy, mode)?;
+            let what = format!("{label} at {site:?} in {mode:?}");
+            assert_agrees(&what, &y, &pass.y, 1e-12)?;
+            assert_agrees(&what, &gx, &pass.gx, 0.0)?;
+            let expected = value(&pass.y, &gy)?;
+            for product in product.into_iter().chain([probed]) {
+                assert!(
+                    (product - expected).abs() <= 1e-10 * expected.abs().max(1.0),
+                    "{what}: {product}, {expected}"
+                );
+            }
+        }
+        Ok(())
+    })
+}

@@ -4,7 +4,10 @@ use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, dil_conv::separable, sizes, taps};
-use crate::{Definition, Op, ParamBuilder, Parameter, layers::same};
+use crate::{
+    Definition, Op, ParamBuilder, Parameter,
+    layers::{SeparablePair, same},
+};
 
 /// Twice `ReLU → depthwise k×k → 1×1 convolution → batch norm`, named `a` and `b`: the first strides, the second
 /// changes the channels (Liu, Simonyan & Yang, *DARTS*, 2019; the repetition is NASNet's).
@@ -29,8 +32,8 @@ impl Candidate for SepConv {
         let [_, out_pixels, c_in, c_out] = sizes(site);
         let weights = 2 * taps(site, self.kernel) * c_in + c_in * c_in + c_in * c_out;
         let params = weights + site.conv_norm_params(site.c_in) + site.conv_norm_params(site.c_out);
-        // Kept: the outputs of `a.pw` and `a.bn` (c_in each) and of `b.pw`.
-        Ok(counted(site, params, weights * out_pixels, out_pixels * (2 * c_in + c_out)))
+        // Kept: the outputs of `a.pw` and of `b.pw`.
+        Ok(counted(site, params, weights * out_pixels, out_pixels * (c_in + c_out)))
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
@@ -38,6 +41,6 @@ impl Candidate for SepConv {
             (same(site, self.kernel, 1), same(&Site { stride: 1, ..*site }, self.kernel, 1));
         let a = separable(&mut params.scope("a"), (site.c_in, site.c_in), first, &site.norm)?;
         let b = separable(&mut params.scope("b"), (site.c_in, site.c_out), second, &site.norm)?;
-        Ok(Box::new((a, b)))
+        Ok(Box::new(SeparablePair(a, b)))
     }
 }

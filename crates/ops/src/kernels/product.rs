@@ -99,6 +99,7 @@ vectorized! {
         let k = count(sum.cols);
         assert!(k == 0 || end(b.row, k) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(!matches!(start, Start::Columns(values) if values.len() < vectors * V::LANES));
+        let few = few_rows(sum.rows.len());
         let mut vector = 0;
         while vector < vectors {
             let pair = vector + 1 < vectors;
@@ -111,6 +112,7 @@ vectorized! {
                     (false, true) => tiles::<V, 4, 2>(sum, b, out, n, start, vector),
                     (false, false) => tiles::<V, 6, 1>(sum, b, out, n, start, vector),
                     (true, true) => tiles::<V, 8, 2>(sum, b, out, n, start, vector),
+                    (true, false) if few => tiles::<V, 8, 1>(sum, b, out, n, start, vector),
                     (true, false) => tiles::<V, 14, 1>(sum, b, out, n, start, vector),
                 }
             }
@@ -131,10 +133,10 @@ vectorized! {
         assert!(end(b.row, a.cols) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(end(stride, a.rows) + n <= out.len());
         assert!(!matches!(start, Start::Columns(values) if values.len() < n));
+        let few = few_rows(a.rows);
         let mut vector = 0;
         while vector < vectors {
             let pair = vector + 1 < vectors;
-            let few = a.rows.next_multiple_of(8) < a.rows.next_multiple_of(14);
             // SAFETY: just checked: every element of `a` lies in its values, every vector of `b` in its values and of
             // the columns' start in theirs, and `n` elements of every row in `out`.
             unsafe {
@@ -180,6 +182,11 @@ fn check<T>(sum: &Sum<'_, T>, width: usize, out: usize, n: usize) {
         sum.rows.is_empty()
             || column.is_none_or(|column| last(sum.rows) + column + width <= sum.values.len())
     );
+}
+
+/// Whether tiles of 8 rows compute fewer rows over again than tiles of 14.
+fn few_rows(rows: usize) -> bool {
+    rows.next_multiple_of(8) < rows.next_multiple_of(14)
 }
 
 fn end(stride: usize, count: usize) -> usize {

@@ -124,6 +124,9 @@ pub(crate) trait Vector: Copy {
 
     fn sub(self, b: Self) -> Self;
 
+    /// Lane by lane `(x, tap)` where `x > best` or `x` is NaN, otherwise `(best, who)`.
+    fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self);
+
     /// # Safety
     /// `LANES` elements from `from` on are readable.
     unsafe fn load(from: *const Self::Elem) -> Self;
@@ -222,6 +225,13 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self) {
+        let wins: [bool; 4] = std::array::from_fn(|i| (x.0[i] > best.0[i]) | x.0[i].is_nan());
+        let choose = |a: Self, b: Self| Self(std::array::from_fn(|i| if wins[i] { a.0[i] } else { b.0[i] }));
+        (choose(x, best), choose(tap, who))
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const T) -> Self {
         // SAFETY: the caller's promise; an array asks for no more alignment than its element.
         Self(unsafe { *from.cast() })
@@ -241,7 +251,7 @@ mod x86 {
     use super::{PAIRED, Panels, Run, Vector};
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -268,6 +278,12 @@ mod x86 {
                 fn sub(self, b: Self) -> Self {
                     // SAFETY: as in `splat`.
                     unsafe { $sub(self, b) }
+                }
+
+                #[inline(always)]
+                fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self) {
+                    // SAFETY: as in `splat`.
+                    unsafe { $larger(x, tap, best, who) }
                 }
 
                 #[inline(always)]
@@ -304,6 +320,30 @@ mod x86 {
             }
         };
     }
+
+    macro_rules! larger {
+        ($name:ident, $V:ty, $features:literal, $compare:ident, $or:expr, $choose:expr) => {
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn $name(x: $V, tap: $V, best: $V, who: $V) -> ($V, $V) {
+                let wins = $or($compare::<_CMP_GT_OQ>(x, best), $compare::<_CMP_UNORD_Q>(x, x));
+                ($choose(wins, x, best), $choose(wins, tap, who))
+            }
+        };
+    }
+
+    larger!(larger_ps, __m256, "avx", _mm256_cmp_ps, |a, b| _mm256_or_ps(a, b), |wins, a, b| {
+        _mm256_blendv_ps(b, a, wins)
+    });
+    larger!(larger_pd, __m256d, "avx", _mm256_cmp_pd, |a, b| _mm256_or_pd(a, b), |wins, a, b| {
+        _mm256_blendv_pd(b, a, wins)
+    });
+    larger!(larger_wide_ps, __m512, "avx512f", _mm512_cmp_ps_mask, |a, b| a | b, |wins, a, b| {
+        _mm512_mask_blend_ps(wins, b, a)
+    });
+    larger!(larger_wide_pd, __m512d, "avx512f", _mm512_cmp_pd_mask, |a, b| a | b, |wins, a, b| {
+        _mm512_mask_blend_pd(wins, b, a)
+    });
 
     /// The loop of [`Vector::paired`] for 16 registers: 12 sums, 2 vectors of `b`, 2 values. LLVM loads all six values
     /// before it multiplies, finds no room for them, and reaches two thirds of the speed.
@@ -406,6 +446,7 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
+        larger_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         six_rows
@@ -418,6 +459,7 @@ mod x86 {
         _mm256_fmadd_pd,
         _mm256_add_pd,
         _mm256_sub_pd,
+        larger_pd,
         _mm256_loadu_pd,
         _mm256_storeu_pd
     );
@@ -429,6 +471,7 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
+        larger_wide_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps
     );
@@ -440,6 +483,7 @@ mod x86 {
         _mm512_fmadd_pd,
         _mm512_add_pd,
         _mm512_sub_pd,
+        larger_wide_pd,
         _mm512_loadu_pd,
         _mm512_storeu_pd
     );

@@ -17,6 +17,21 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<f64> {
     (0..len).map(next).collect()
 }
 
+/// Numbers that decide random shapes, always the same.
+pub(crate) struct Draws(pub(crate) u64);
+
+impl Draws {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// One of `1 … n`.
+    pub(crate) fn below(&mut self, n: u64) -> usize {
+        1 + (self.next() % n) as usize
+    }
+}
+
 /// A tensor of [`noise`] in `f64`.
 pub(crate) fn random(dims: &[usize], seed: u64) -> Result<Tensor> {
     Tensor::from_vec(noise(dims.iter().product(), seed), dims, &Device::Cpu)

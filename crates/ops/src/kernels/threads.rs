@@ -1,6 +1,9 @@
 //! Cutting work into pieces whose sizes depend on shapes only.
 
-use std::mem::MaybeUninit;
+use std::{
+    mem::MaybeUninit,
+    sync::{Mutex, PoisonError},
+};
 
 use candle_core::WithDType;
 use rayon::prelude::*;
@@ -69,6 +72,29 @@ pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
         second.set_len(len);
     }
     (first, second)
+}
+
+/// Memory for one piece at a time, lent to whichever thread works on it, so that pieces find it in their cache.
+#[derive(Debug)]
+pub(crate) struct Scratch<T>(Mutex<Vec<Vec<T>>>);
+
+impl<T: Real> Scratch<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Runs `work` on `len` elements: zeros at first, then what the last user of exactly as many left. A piece of another
+    /// size lays its memory out otherwise, and would leave numbers where this one counts on margins of zeros.
+    pub(crate) fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |kept: &mut Vec<Vec<T>>| {
+            kept.iter().position(|memory| memory.len() == len).map(|at| kept.swap_remove(at))
+        };
+        let mut memory = same(&mut kept()).unwrap_or_else(|| vec![T::ZERO; len]);
+        let result = work(&mut memory);
+        kept().push(memory);
+        result
+    }
 }
 
 /// Clears a piece where it will be written, when it is in no cache yet but soon will be.

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use search_space::Norm;
 
 use crate::{
-    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Sketch, StatId,
+    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Sketch, StatId, Summand,
     WeightId,
     kernels::{
         batch_norm::{self, Moments},
@@ -90,21 +90,42 @@ impl Layer for BatchNorm {
             let y = batch_norm::forward_eval(x, affine, &running.mean, &running.var, self.eps)?;
             return Ok((y, NormSaved { x: x.clone(), moments: None }));
         }
-        let (y, moments) = batch_norm::forward_train(x, affine, self.eps)?;
+        let (summand, saved) = self.forward_summand(x, pass)?;
+        Ok((Summand::total(&[(1.0, summand)])?, saved))
+    }
+
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, NormSaved)> {
+        if pass.mode == Mode::Eval {
+            let (y, saved) = self.forward(x, pass)?;
+            return Ok((Summand::from(y), saved));
+        }
+        let affine = self.scale_shift(pass.params);
+        let (moments, y) = batch_norm::forward_waiting(x, affine, self.eps)?;
         self.report(&moments, pass);
-        Ok((y, NormSaved { x: x.clone(), moments: Some(moments) }))
+        let summand = Summand::of(x, y, &moments, affine)?;
+        Ok((summand, NormSaved { x: x.clone(), moments: Some(moments) }))
     }
 
     fn backward(&self, saved: NormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        Ok(self.backward_weighed(saved, grad, pass)?.0)
+    }
+
+    fn backward_weighed(
+        &self,
+        saved: NormSaved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
         let NormSaved { x, moments: Some(moments) } = &saved else {
-            return self.backward_frozen(&saved.x, grad, pass);
+            return Ok((self.backward_frozen(&saved.x, grad, pass)?, None));
         };
-        let scale = self.scale_shift(pass.params).map(|(scale, _)| scale);
-        let (gx, affine) = batch_norm::backward(x, grad, scale, moments)?;
-        if let (Some(gradients), Some((of_scale, of_shift))) = (pass.gradients.as_deref_mut(), affine) {
+        let found = batch_norm::backward(x, grad, self.scale_shift(pass.params), moments)?;
+        if let (Some(gradients), Some((of_scale, of_shift))) =
+            (pass.gradients.as_deref_mut(), found.scale_shift)
+        {
             self.add(gradients, of_scale, of_shift)?;
         }
-        Ok(gx)
+        Ok((found.x, found.product))
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Backward, Forward, Layer, ParamStore, Sketch, kernels::sum};
+use crate::{Backward, Forward, Layer, ParamStore, Sketch, Summand,
+    kernels::{Later, sum}};
 
 /// `y = x`.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,27 @@ impl<A: Layer, B: Layer> Layer for (A, B) {
         Ok((y, (saved_a, saved_b)))
     }
 
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Self::Saved)> {
+        let (inner, saved_a) = self.0.forward(x, pass)?;
+        let (y, saved_b) = self.1.forward_summand(&inner, pass)?;
+        Ok((y, (saved_a, saved_b)))
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        let (inner, _) = self.0.forward(x, pass)?;
+        self.1.probe(&inner, grad, pass)
+    }
+
+    fn backward_weighed(
+        &self,
+        (a, b): Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        let (inner, product) = self.1.backward_weighed(b, grad, pass)?;
+        Ok((self.0.backward(a, &inner, pass)?, product))
+    }
+
     fn backward(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
         let inner = self.1.backward(b, grad, pass)?;
         self.0.backward(a, &inner, pass)
@@ -86,6 +108,31 @@ impl<A: Layer> Layer for Option<A> {
         let Some(layer) = self else { return Ok((x.clone(), None)) };
         let (y, saved) = layer.forward(x, pass)?;
         Ok((y, Some(saved)))
+    }
+
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Self::Saved)> {
+        let Some(layer) = self else { return Ok((Summand::from(x.clone()), None)) };
+        let (y, saved) = layer.forward_summand(x, pass)?;
+        Ok((y, Some(saved)))
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        match self {
+            Some(layer) => layer.probe(x, grad, pass),
+            None => sum::dot_later(grad, x),
+        }
+    }
+
+    fn backward_weighed(
+        &self,
+        saved: Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        match self.as_ref().zip(saved) {
+            Some((layer, saved)) => layer.backward_weighed(saved, grad, pass),
+            None => Ok((grad.clone(), None)),
+        }
     }
 
     fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {

@@ -4,10 +4,12 @@ use candle_core::{Result, Tensor};
 
 use super::{BatchNorm, Conv};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamStore, Sketch,
+    Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
     kernels::{
+        Later,
         batch_norm::Moments,
-        conv_norm::{self, Normalized, Wanted},
+        conv_norm::{self, Wanted},
+        sum,
     },
 };
 
@@ -38,18 +40,21 @@ pub enum ConvNormSaved {
 }
 
 impl ConvNorm {
-    /// The gradients that are both `wanted` and asked for by the pass.
+    fn weights<'a>(&self, params: &'a ParamStore) -> (&'a Tensor, Option<&'a Tensor>) {
+        (params.weight(self.conv.weight), self.conv.bias.map(|bias| params.weight(bias)))
+    }
+
+    /// The gradients that are both `wanted` and asked for by the pass; and `⟨grad, z⟩`.
     fn gradients(
         &self,
         (x, y, moments): (&Tensor, &Tensor, &Moments),
         grad: &Tensor,
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<(Option<Tensor>, Option<f64>)> {
         let Self { conv, norm } = self;
-        let w = pass.params.weight(conv.weight);
-        let scale = norm.scale_shift(pass.params).map(|(scale, _)| scale);
-        let found = conv_norm::backward(grad, x, w, y, scale, moments, &conv.window, conv.prelude, wanted)?;
+        let (w, affine) = (pass.params.weight(conv.weight), norm.scale_shift(pass.params));
+        let found = conv_norm::backward(grad, x, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
         if let (Some(gradients), Some(of_weight)) = (pass.gradients.as_deref_mut(), found.w) {
             gradients.add(conv.weight, of_weight)?;
             if let Some(bias) = conv.bias {
@@ -59,7 +64,7 @@ impl ConvNorm {
                 norm.add(gradients, of_scale, of_shift)?;
             }
         }
-        Ok(found.x)
+        Ok((found.x, found.product))
     }
 }
 
@@ -73,24 +78,51 @@ impl Layer for ConvNorm {
             let (z, of_norm) = norm.forward(&y, pass)?;
             return Ok((z, ConvNormSaved::Eval(of_conv, of_norm)));
         }
-        let weights = (pass.params.weight(conv.weight), conv.bias.map(|bias| pass.params.weight(bias)));
-        let affine = norm.scale_shift(pass.params);
-        let Normalized { y, z, moments } =
-            conv_norm::forward_train(x, weights, affine, norm.eps, &conv.window, conv.prelude)?;
-        norm.report(&moments, pass);
-        Ok((z, ConvNormSaved::Train { x: x.clone(), y, moments }))
+        let (summand, saved) = self.forward_summand(x, pass)?;
+        Ok((Summand::total(&[(1.0, summand)])?, saved))
+    }
+
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, ConvNormSaved)> {
+        if pass.mode == Mode::Eval {
+            let (z, saved) = self.forward(x, pass)?;
+            return Ok((Summand::from(z), saved));
+        }
+        let Self { conv, norm } = self;
+        let (weights, affine) = (self.weights(pass.params), norm.scale_shift(pass.params));
+        let waiting = conv_norm::forward_waiting(x, weights, affine, norm.eps, &conv.window, conv.prelude)?;
+        norm.report(&waiting.moments, pass);
+        let summand = Summand::of(&waiting.y, waiting.z, &waiting.moments, affine)?;
+        Ok((summand, ConvNormSaved::Train { x: x.clone(), y: waiting.y, moments: waiting.moments }))
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        if pass.mode == Mode::Eval {
+            return sum::dot_later(grad, &self.forward(x, pass)?.0);
+        }
+        let Self { conv, norm } = self;
+        let (weights, affine) = (self.weights(pass.params), norm.scale_shift(pass.params));
+        conv_norm::probe(grad, x, weights, affine, norm.eps, &conv.window, conv.prelude)
     }
 
     fn backward(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        Ok(self.backward_weighed(saved, grad, pass)?.0)
+    }
+
+    fn backward_weighed(
+        &self,
+        saved: ConvNormSaved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
         match saved {
             ConvNormSaved::Train { x, y, moments } => {
                 let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
-                let gx = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
-                Ok(gx.expect("an input's gradient was wanted"))
+                let (gx, product) = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
+                Ok((gx.expect("an input's gradient was wanted"), product))
             }
             ConvNormSaved::Eval(of_conv, of_norm) => {
                 let grad = self.norm.backward(of_norm, grad, pass)?;
-                self.conv.backward(of_conv, &grad, pass)
+                Ok((self.conv.backward(of_conv, &grad, pass)?, None))
             }
         }
     }

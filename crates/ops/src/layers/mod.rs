@@ -28,7 +28,7 @@ pub(crate) use head::AUXILIARY;
 pub use head::{AuxiliaryHead, Classifier, Dropout, auxiliary_head, classifier};
 pub use linear::Linear;
 pub use pool::{AveragePool, CornerPool, GlobalPool, MaxPool};
-pub use separable::{Separable, SeparableSaved};
+pub use separable::{Separable, SeparablePair, SeparableSaved};
 
 use crate::{
     ParamBuilder,

@@ -4,12 +4,13 @@ use candle_core::{Result, Tensor};
 
 use super::{BatchNorm, Conv, Depthwise};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamStore, Sketch,
+    Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
     kernels::{
-        Prelude,
-        batch_norm::Moments,
-        conv_norm::{Normalized, Wanted},
+        Later, Prelude,
+        batch_norm::{Channelwise, Moments},
+        conv_norm::Wanted,
         separable::{self, Convolutions},
+        sum,
     },
 };
 
@@ -27,8 +28,8 @@ pub struct Separable {
 pub enum SeparableSaved {
     /// The input, the second convolution's output, and the moments of that.
     Train {
-        /// Input.
-        x: Tensor,
+        /// Input, perhaps in front of its norm.
+        x: Summand,
         /// Output of the second convolution.
         y: Tensor,
         /// Its moments.
@@ -50,8 +51,9 @@ impl Separable {
         Ok(Self { depthwise, conv, norm })
     }
 
-    fn convolutions<'a>(&'a self, params: &'a ParamStore) -> Convolutions<'a> {
+    fn convolutions<'a>(&'a self, params: &'a ParamStore, norm: Option<&'a Channelwise>) -> Convolutions<'a> {
         Convolutions {
+            norm,
             d: params.weight(self.depthwise.weight),
             across: &self.depthwise.window,
             prelude: self.depthwise.prelude,
@@ -61,17 +63,33 @@ impl Separable {
         }
     }
 
-    /// The gradients that are both `wanted` and asked for by the pass.
+    /// A forward with the batch's own statistics.
+    fn train(&self, x: Summand, pass: &mut Forward<'_>) -> Result<(Summand, SeparableSaved)> {
+        let affine = self.norm.scale_shift(pass.params);
+        let convolutions = self.convolutions(pass.params, x.norm.as_ref());
+        let waiting = separable::forward_waiting(&x.map, convolutions, affine, self.norm.eps)?;
+        self.norm.report(&waiting.moments, pass);
+        let summand = Summand::of(&waiting.y, waiting.z, &waiting.moments, affine)?;
+        Ok((summand, SeparableSaved::Train { x, y: waiting.y, moments: waiting.moments }))
+    }
+
+    fn probe_train(&self, x: &Summand, grad: &Tensor, pass: &Forward<'_>) -> Result<Later> {
+        let convolutions = self.convolutions(pass.params, x.norm.as_ref());
+        let affine = self.norm.scale_shift(pass.params);
+        separable::probe(grad, &x.map, convolutions, affine, self.norm.eps)
+    }
+
+    /// The gradients that are both `wanted` and asked for by the pass; and `⟨grad, z⟩`.
     fn gradients(
         &self,
-        (x, y, moments): (&Tensor, &Tensor, &Moments),
+        (x, y, moments): (&Summand, &Tensor, &Moments),
         grad: &Tensor,
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<Option<Tensor>> {
-        let scale = self.norm.scale_shift(pass.params).map(|(scale, _)| scale);
-        let convolutions = self.convolutions(pass.params);
-        let found = separable::backward(grad, x, convolutions, (y, moments), scale, wanted)?;
+    ) -> Result<(Option<Tensor>, Option<f64>)> {
+        let affine = self.norm.scale_shift(pass.params);
+        let convolutions = self.convolutions(pass.params, x.norm.as_ref());
+        let found = separable::backward(grad, &x.map, convolutions, (y, moments), affine, wanted)?;
         if let (Some(gradients), Some((of_depthwise, of_conv))) =
             (pass.gradients.as_deref_mut(), found.weights)
         {
@@ -84,7 +102,7 @@ impl Separable {
                 self.norm.add(gradients, of_scale, of_shift)?;
             }
         }
-        Ok(found.x)
+        Ok((found.x, found.product))
     }
 }
 
@@ -98,23 +116,45 @@ impl Layer for Separable {
             let (z, of_norm) = self.norm.forward(&y, pass)?;
             return Ok((z, SeparableSaved::Eval(of_depthwise, of_conv, of_norm)));
         }
-        let (convolutions, affine) = (self.convolutions(pass.params), self.norm.scale_shift(pass.params));
-        let Normalized { y, z, moments } = separable::forward_train(x, convolutions, affine, self.norm.eps)?;
-        self.norm.report(&moments, pass);
-        Ok((z, SeparableSaved::Train { x: x.clone(), y, moments }))
+        let (summand, saved) = self.forward_summand(x, pass)?;
+        Ok((Summand::total(&[(1.0, summand)])?, saved))
+    }
+
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, SeparableSaved)> {
+        if pass.mode == Mode::Eval {
+            let (z, saved) = self.forward(x, pass)?;
+            return Ok((Summand::from(z), saved));
+        }
+        self.train(Summand::from(x.clone()), pass)
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        if pass.mode == Mode::Eval {
+            return sum::dot_later(grad, &self.forward(x, pass)?.0);
+        }
+        self.probe_train(&Summand::from(x.clone()), grad, pass)
     }
 
     fn backward(&self, saved: SeparableSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        Ok(self.backward_weighed(saved, grad, pass)?.0)
+    }
+
+    fn backward_weighed(
+        &self,
+        saved: SeparableSaved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
         match saved {
             SeparableSaved::Train { x, y, moments } => {
                 let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
-                let gx = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
-                Ok(gx.expect("an input's gradient was wanted"))
+                let (gx, product) = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
+                Ok((gx.expect("an input's gradient was wanted"), product))
             }
             SeparableSaved::Eval(of_depthwise, of_conv, of_norm) => {
                 let grad = self.norm.backward(of_norm, grad, pass)?;
                 let grad = self.conv.backward(of_conv, &grad, pass)?;
-                self.depthwise.backward(of_depthwise, &grad, pass)
+                Ok((self.depthwise.backward(of_depthwise, &grad, pass)?, None))
             }
         }
     }
@@ -131,5 +171,64 @@ impl Layer for Separable {
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
         let convolutions = self.depthwise.sketch(params)?.then(self.conv.sketch(params)?);
         Some(convolutions.then(self.norm.sketch(params)?))
+    }
+}
+
+/// One separable convolution after the other. In training the norm between them is applied while the second reads, so
+/// that its output is never stored.
+#[derive(Clone, Debug)]
+pub struct SeparablePair(pub Separable, pub Separable);
+
+impl Layer for SeparablePair {
+    type Saved = (SeparableSaved, SeparableSaved);
+
+    fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
+        let (summand, saved) = self.forward_summand(x, pass)?;
+        Ok((Summand::total(&[(1.0, summand)])?, saved))
+    }
+
+    fn forward_summand(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Summand, Self::Saved)> {
+        let (inner, first) = self.0.forward_summand(x, pass)?;
+        let (y, second) = match pass.mode {
+            Mode::Train => self.1.train(inner, pass)?,
+            Mode::Eval => self.1.forward_summand(&inner.map, pass)?,
+        };
+        Ok((y, (first, second)))
+    }
+
+    fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
+        let (inner, _) = self.0.forward_summand(x, pass)?;
+        match pass.mode {
+            Mode::Train => self.1.probe_train(&inner, grad, pass),
+            Mode::Eval => self.1.probe(&inner.map, grad, pass),
+        }
+    }
+
+    fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        Ok(self.backward_weighed(saved, grad, pass)?.0)
+    }
+
+    fn backward_weighed(
+        &self,
+        (first, second): Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<f64>)> {
+        let (inner, product) = self.1.backward_weighed(second, grad, pass)?;
+        Ok((self.0.backward(first, &inner, pass)?, product))
+    }
+
+    fn backward_weights(
+        &self,
+        (first, second): Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<()> {
+        let inner = self.1.backward(second, grad, pass)?;
+        self.0.backward_weights(first, &inner, pass)
+    }
+
+    fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
+        Some(self.0.sketch(params)?.then(self.1.sketch(params)?))
     }
 }

@@ -1,7 +1,9 @@
 //! One operation with its weights, run forward and back.
 
 use candle_core::{DType, Device, Result, Tensor};
-use ops::{Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics};
+use ops::{
+    Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics, Summand,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use search_space::{OpSpec, Rank, Site, Vocabulary, Written};
@@ -70,6 +72,23 @@ impl Running {
             Forward { params: &self.params, mode: Mode::Train, statistics: &mut statistics, draw: DRAW };
         let saved = self.op.forward(x, &mut pass)?.1;
         self.op.backward(saved, gy, &mut Backward { params: &self.params, gradients: None })
+    }
+
+    /// The output as a term of a sum; `⟨gy, y⟩` of an output that nobody keeps; and, from the backward, `∂L/∂x` and the same
+    /// product where the operation came by it.
+    pub(crate) fn weighed(
+        &self,
+        x: &Tensor,
+        gy: &Tensor,
+        mode: Mode,
+    ) -> Result<(Tensor, f64, Tensor, Option<f64>)> {
+        let mut statistics = Statistics::default();
+        let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw: DRAW };
+        let probed = self.op.probe(x, gy, &mut pass)?;
+        let (summand, saved) = self.op.forward_summand(x, &mut pass)?;
+        let mut back = Backward { params: &self.params, gradients: None };
+        let (gx, product) = self.op.backward_weighed(saved, gy, &mut back)?;
+        Ok((Summand::total(&[(1.0, summand)])?, probed, gx, product))
     }
 
     /// Forward, then back as a network's first operation goes: the weights' gradients alone.

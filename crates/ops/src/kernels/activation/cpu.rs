@@ -3,7 +3,7 @@
 use crate::kernels::simd::vectorized;
 
 /// Elements of a choice made at once.
-pub(in crate::kernels) const BLOCK: usize = 64;
+const BLOCK: usize = 64;
 
 vectorized! {
     pub(super) fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {

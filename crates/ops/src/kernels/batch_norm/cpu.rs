@@ -36,6 +36,62 @@ pub(super) struct GradientSums {
     pub(super) shift: Vec<f64>,
 }
 
+/// What one piece of a map and of the gradient that arrives at its norm say of their channels.
+pub(in crate::kernels) struct PieceProducts {
+    moments: PieceMoments,
+    /// About what the products are taken.
+    about: Vec<f64>,
+    /// `Σ (x − about)·∂L/∂y`.
+    products: Vec<f64>,
+    /// `Σ ∂L/∂y`.
+    sums: Vec<f64>,
+}
+
+impl PieceProducts {
+    /// Of whole rows of `c` channels, at least one.
+    pub(in crate::kernels) fn of<T: Real>(isa: Isa, x: &[T], gy: &[T], c: usize) -> Self {
+        let moments = PieceMoments::of(isa, x, c);
+        let about = round::<T>(&moments.mean);
+        let repeated = repeat(&about);
+        let (mut products, mut sums) = (vec![0.0; repeated.len()], vec![0.0; repeated.len()]);
+        correlate(isa, x, gy, &repeated, &mut products, &mut sums);
+        let about = about.iter().map(|x| x.to_f64()).collect();
+        Self { moments, about, products: fold(&products, c), sums: fold(&sums, c) }
+    }
+}
+
+/// `⟨∂L/∂y, y⟩` of the pieces' norm.
+pub(super) fn product(
+    pieces: Vec<PieceProducts>,
+    affine: Option<&(Vec<f64>, Vec<f64>)>,
+    c: usize,
+    eps: f64,
+) -> f64 {
+    let (moments, pieces): (Vec<_>, Vec<_>) =
+        pieces.into_iter().map(|piece| (piece.moments, (piece.about, piece.products, piece.sums))).unzip();
+    let Statistics { mean, var } = PieceMoments::merge(moments, c);
+    let mut sums = GradientSums { scale: vec![0.0; c], shift: vec![0.0; c] };
+    for (about, products, shares) in pieces {
+        for c in 0..c {
+            sums.scale[c] += products[c] + (about[c] - mean[c]) * shares[c];
+            sums.shift[c] += shares[c];
+        }
+    }
+    sums.scale.iter_mut().zip(&var).for_each(|(product, var)| *product /= (var + eps).sqrt());
+    sums.product(affine)
+}
+
+impl GradientSums {
+    /// `⟨∂L/∂y, y⟩ = Σ scale·(∂L/∂scale) + shift·(∂L/∂shift)`.
+    pub(super) fn product(&self, affine: Option<&(Vec<f64>, Vec<f64>)>) -> f64 {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        match affine {
+            None => self.scale.iter().sum(),
+            Some((scale, shift)) => dot(scale, &self.scale) + dot(shift, &self.shift),
+        }
+    }
+}
+
 pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
     let len = rows_per_piece(c) * c;
     let parts = collect(x.len().div_ceil(len), x.len(), |i| PieceMoments::of(isa, piece(x, i, len), c));
@@ -156,7 +212,8 @@ vectorized! {
 }
 
 vectorized! {
-    fn normalize<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+    /// `(x − mean)·factor + shift`, channels repeated.
+    pub(in crate::kernels) fn normalize<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
         for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
             for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
                 *y = (x - mean) * factor + shift;

@@ -8,7 +8,7 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
-pub(in crate::kernels) use cpu::{PieceMoments, Statistics, Through};
+pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, Statistics, Through, normalize};
 
 use super::{
     Isa,
@@ -27,6 +27,85 @@ pub struct Moments {
     pub var_unbiased: Tensor,
 }
 
+/// What a batch norm does to each channel once its moments are known: `(x − mean) · factor + shift`; each `(C,)`.
+#[derive(Clone, Debug)]
+pub struct Channelwise {
+    /// Mean.
+    pub mean: Tensor,
+    /// `inv_std · scale`
+    pub factor: Tensor,
+    /// Shift.
+    pub shift: Tensor,
+}
+
+impl Channelwise {
+    /// Mean, factor and shift of `c` channels.
+    pub(in crate::kernels) fn channels<T: Real>(&self, c: usize) -> Result<[Vec<T>; 3]> {
+        let vector = |x: &Tensor| -> Result<Vec<T>> {
+            expect_dims("a value per channel", x, &[c])?;
+            Ok(Values::<T>::of(&dense(x)?)?.to_vec())
+        };
+        Ok([vector(&self.mean)?, vector(&self.factor)?, vector(&self.shift)?])
+    }
+}
+
+impl Moments {
+    /// How these moments, a scale and a shift normalize.
+    ///
+    /// # Errors
+    /// Shapes or types do not fit.
+    pub fn channelwise(&self, scale_shift: Option<(&Tensor, &Tensor)>) -> Result<Channelwise> {
+        let c = self.mean.elem_count();
+        for_real!(self.mean, T => {
+            let inv_std = channels::<T>(&self.inv_std, c)?;
+            let (scale, shift) = affine::<T>(scale_shift, c)?.unwrap_or_else(|| (vec![1.0; c], vec![0.0; c]));
+            let factor: Vec<f64> = scale.iter().zip(&inv_std).map(|(scale, inv_std)| scale * inv_std).collect();
+            let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[c]);
+            Ok(Channelwise { mean: self.mean.clone(), factor: vector(&factor)?, shift: vector(&shift)? })
+        })
+    }
+}
+
+/// The moments of `x`, and `x` normalized by them, as [`forward_train`], where the device does that at once; on the CPU
+/// it waits for whoever reads it.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_waiting(
+    x: &Tensor,
+    _scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<(Moments, Option<Tensor>)> {
+    on_gpu!(x, gpu => {
+        let (z, moments) = cuda::forward_train(&gpu, x, _scale_shift, eps)?;
+        Ok((moments, Some(z)))
+    });
+    Ok((moments(x, eps)?, None))
+}
+
+/// The moments of `x`.
+fn moments(x: &Tensor, eps: f64) -> Result<Moments> {
+    let (map, isa) = (Map::of(x.dims())?, Isa::detect());
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let x = Values::<T>::of(&x)?;
+        moments_of::<T>(cpu::statistics(isa, &x, map.c), x.len() / map.c, eps)
+    })
+}
+
+/// `(x − mean) · factor + shift`, channel by channel.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn apply(x: &Tensor, by: &Channelwise) -> Result<Tensor> {
+    let map = Map::of(x.dims())?;
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let [mean, factor, shift] = [&by.mean, &by.factor, &by.shift].map(|x| channels::<T>(x, map.c));
+        tensor(cpu::apply::<T>(Isa::detect(), &Values::of(&x)?, &mean?, &factor?, Some((vec![1.0; map.c], shift?))), &map.dims())
+    })
+}
+
 /// `x` normalized by its own moments, and these.
 ///
 /// # Errors
@@ -37,30 +116,24 @@ pub fn forward_train(
     eps: f64,
 ) -> Result<(Tensor, Moments)> {
     on_gpu!(x, gpu => cuda::forward_train(&gpu, x, scale_shift, eps));
-    let (map, isa) = (Map::of(x.dims())?, Isa::detect());
-    let x = dense(x)?;
-    for_real!(x, T => {
-        let x = Values::<T>::of(&x)?;
-        normalize_by(&x, cpu::statistics(isa, &x, map.c), &map, scale_shift, eps)
-    })
+    let moments = moments(x, eps)?;
+    Ok((apply(x, &moments.channelwise(scale_shift)?)?, moments))
 }
 
-/// `x` normalized by its statistics, and these as tensors.
-pub(in crate::kernels) fn normalize_by<T: Real>(
-    x: &[T],
+/// Statistics of so many `rows`, as tensors.
+pub(in crate::kernels) fn moments_of<T: Real>(
     Statistics { mean, var }: Statistics,
-    map: &Map,
-    scale_shift: Option<(&Tensor, &Tensor)>,
+    rows: usize,
     eps: f64,
-) -> Result<(Tensor, Moments)> {
-    let rows = (x.len() / map.c) as f64;
-    let inv_std = inverse_root(&var, eps);
+) -> Result<Moments> {
+    let rows = rows as f64;
     let unbiased: Vec<f64> = var.iter().map(|var| var * rows / (rows - 1.0).max(1.0)).collect();
-    let y = cpu::apply(Isa::detect(), x, &mean, &inv_std, affine::<T>(scale_shift, map.c)?);
-    let channels = |values: &[f64]| tensor(cpu::round::<T>(values), &[map.c]);
-    let moments =
-        Moments { mean: channels(&mean)?, inv_std: channels(&inv_std)?, var_unbiased: channels(&unbiased)? };
-    Ok((tensor(y, &map.dims())?, moments))
+    let channels = |values: &[f64]| tensor(cpu::round::<T>(values), &[values.len()]);
+    Ok(Moments {
+        mean: channels(&mean)?,
+        inv_std: channels(&inverse_root(&var, eps))?,
+        var_unbiased: channels(&unbiased)?,
+    })
 }
 
 /// `x` normalized by given moments, each `(C,)`.
@@ -85,6 +158,17 @@ pub fn forward_eval(
     })
 }
 
+/// What a backward through the moments computes.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// At the input.
+    pub x: Tensor,
+    /// Of scale and shift, where there are any.
+    pub scale_shift: Option<(Tensor, Tensor)>,
+    /// `⟨∂L/∂y, y⟩`, which on the CPU the sums over the batch give for nothing.
+    pub product: Option<f64>,
+}
+
 /// `∂L/∂x` of [`forward_train`], through the moments; and, where there is a scale, `(∂L/∂scale, ∂L/∂shift)`.
 ///
 /// With `x̂ = (x − mean)·inv_std` and means over batch and space,
@@ -98,35 +182,62 @@ pub fn forward_eval(
 pub fn backward(
     x: &Tensor,
     gy: &Tensor,
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
-) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+) -> Result<Gradients> {
     let (map, isa) = (Map::of(x.dims())?, Isa::detect());
     expect_dims("gradient of a batch norm", gy, x.dims())?;
-    on_gpu!(x, gpu => cuda::backward(&gpu, x, gy, scale, moments));
+    on_gpu!(x, gpu => {
+        let (x, scale_shift) = cuda::backward(&gpu, x, gy, scale_shift.map(|(scale, _)| scale), moments)?;
+        Ok(Gradients { x, scale_shift, product: None })
+    });
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
-        let (through, affine) = gradient_through(&x, &gy, scale, moments)?;
-        Ok((tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?, affine))
+        let Arrived { through, scale_shift, product } = arrive(&x, &gy, scale_shift, moments)?;
+        let x = tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?;
+        Ok(Gradients { x, scale_shift, product: Some(product) })
     })
 }
 
-/// How `∂L/∂y` passes through; and the gradients of scale and shift, where there is a scale.
-pub(in crate::kernels) fn gradient_through<T: Real>(
+/// What `∂L/∂y` says before it passes through.
+pub(in crate::kernels) struct Arrived<T> {
+    /// How it passes.
+    pub(in crate::kernels) through: Through<T>,
+    /// As in [`Gradients`].
+    pub(in crate::kernels) scale_shift: AffineGradients,
+    /// As in [`Gradients`].
+    pub(in crate::kernels) product: f64,
+}
+
+/// Takes the sums over all of `x` and `∂L/∂y`.
+pub(in crate::kernels) fn arrive<T: Real>(
     x: &[T],
     gy: &[T],
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
-) -> Result<(Through<T>, AffineGradients)> {
+) -> Result<Arrived<T>> {
     let c = moments.mean.elem_count();
     let (mean, inv_std) = (channels::<T>(&moments.mean, c)?, channels::<T>(&moments.inv_std, c)?);
-    let factors = scale.map(|scale| channels::<T>(scale, c)).transpose()?;
+    let affine = affine::<T>(scale_shift, c)?;
+    let scale = affine.as_ref().map(|(scale, _)| &scale[..]);
     let sums = cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std);
-    let through = Through::new(&mean, &inv_std, factors.as_deref(), &sums, (x.len() / c) as f64);
+    let through = Through::new(&mean, &inv_std, scale, &sums, (x.len() / c) as f64);
+    let product = sums.product(affine.as_ref());
     let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[c]);
-    let affine = scale.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
-    Ok((through, affine.transpose()?))
+    let gradients = affine.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
+    Ok(Arrived { through, scale_shift: gradients.transpose()?, product })
+}
+
+/// `⟨∂L/∂y, y⟩` of an output that exists piece by piece: `pieces` say of each its rows' moments, and `Σ (x − m)·∂L/∂y`
+/// and `Σ ∂L/∂y` of its channels about its own mean `m`.
+pub(in crate::kernels) fn product_of<T: Real>(
+    pieces: Vec<PieceProducts>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    c: usize,
+    eps: f64,
+) -> Result<f64> {
+    Ok(cpu::product(pieces, affine::<T>(scale_shift, c)?.as_ref(), c, eps))
 }
 
 /// `∂L/∂x` of [`forward_eval`]: `∂L/∂y · inv_std · scale`.

@@ -45,12 +45,12 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
         let (x, gy) = (random(dims, 1)?, random(dims, 2)?);
         let (scale, shift) = (random(&[3], 3)?, random(&[3], 4)?);
         let (_, moments) = forward_train(&x, None, EPS)?;
-        let (gx, none) = backward(&x, &gy, None, &moments)?;
-        assert!(none.is_none());
-        assert_gradient(&x, &gx, &gy, |x| Ok(forward_train(x, None, EPS)?.0))?;
-        let (gx, affine) = backward(&x, &gy, Some(&scale), &moments)?;
-        let (g_scale, g_shift) = affine.expect("a scale was given");
-        assert_gradient(&x, &gx, &gy, |x| Ok(forward_train(x, Some((&scale, &shift)), EPS)?.0))?;
+        let found = backward(&x, &gy, None, &moments)?;
+        assert!(found.scale_shift.is_none());
+        assert_gradient(&x, &found.x, &gy, |x| Ok(forward_train(x, None, EPS)?.0))?;
+        let found = backward(&x, &gy, Some((&scale, &shift)), &moments)?;
+        let (g_scale, g_shift) = found.scale_shift.expect("a scale was given");
+        assert_gradient(&x, &found.x, &gy, |x| Ok(forward_train(x, Some((&scale, &shift)), EPS)?.0))?;
         assert_gradient(&scale, &g_scale, &gy, |s| Ok(forward_train(&x, Some((s, &shift)), EPS)?.0))?;
         assert_gradient(&shift, &g_shift, &gy, |s| Ok(forward_train(&x, Some((&scale, s)), EPS)?.0))?;
     }
@@ -86,7 +86,7 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     assert_same_on_any_threads(|| {
         let run = || {
             let (y, moments) = forward_train(&x, None, EPS)?;
-            let (gx, _) = backward(&x, &y, None, &moments)?;
+            let gx = backward(&x, &y, None, &moments)?.x;
             [y, gx, moments.mean, moments.inv_std].iter().map(values).collect::<Result<Vec<_>>>()
         };
         run().expect("the shapes fit")

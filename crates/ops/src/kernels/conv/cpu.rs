@@ -13,7 +13,10 @@ use crate::kernels::{
     values::{Map, Real},
 };
 
-use super::winograd::{self, Correlation, Direction, Filter};
+use super::{
+    pointwise::{self, PointWeights, Points},
+    winograd::{self, Correlation, Direction, Filter},
+};
 
 /// What a pass over the gradient adds up.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,8 @@ enum Way<T> {
     Taps(Sums<T>),
     /// Tile by tile, at Winograd's points.
     Tiles(Filter<T>),
+    /// Pixel by pixel.
+    Points(Points<T>),
 }
 
 impl<'a, T: Real> Outputs<'a, T> {
@@ -117,6 +122,9 @@ impl<'a, T: Real> Outputs<'a, T> {
         let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
         if winograd::fits::<T>(shape) {
             return Self { shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward)), bias };
+        }
+        if pointwise::fits::<T>(isa, window, output.c) {
+            return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
         let pack_taps = |taps: &[usize]| {
@@ -137,6 +145,7 @@ impl<'a, T: Real> Outputs<'a, T> {
                 sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
             }
             Way::Tiles(filter) => filter.write(x, prelude, y, bias),
+            Way::Points(points) => points.write(x, prelude, y, bias),
         }
     }
 }
@@ -154,6 +163,9 @@ impl<'a, T: Real> Inputs<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
+        if pointwise::fits::<T>(isa, window, input.c) {
+            return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
+        }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
         let transposed = |taps: &[usize]| {
             pack(lanes::<T>(isa), taps.len() * output.c, input.c, |k, ci| {
@@ -170,6 +182,7 @@ impl<'a, T: Real> Inputs<'a, T> {
         match &self.way {
             Way::Taps(sums) => sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero),
             Way::Tiles(filter) => filter.write(gy, Prelude::Identity, gx, None),
+            Way::Points(points) => points.write(gy, Prelude::Identity, gx, None),
         }
         if prelude == Prelude::Relu {
             relu_mask(self.isa, x, gx);
@@ -195,6 +208,8 @@ enum WeightsWay<T> {
     },
     /// Tile by tile, at Winograd's points.
     Tiles(Correlation<T>),
+    /// Pixel by pixel.
+    Points(PointWeights<T>),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
@@ -202,6 +217,9 @@ impl<'a, T: Real> Weights<'a, T> {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
+        }
+        if pointwise::fits::<T>(isa, window, output.c) {
+            return Self { isa, shape, way: WeightsWay::Points(PointWeights::new(isa)) };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
@@ -221,6 +239,7 @@ impl<'a, T: Real> Weights<'a, T> {
         let Shape { input, output, prelude, .. } = self.shape;
         let (gather, rows, outs) = match &self.way {
             WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
+            WeightsWay::Points(points) => return points.part(self.shape, x, gy),
             WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
         };
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };

@@ -144,3 +144,31 @@ fn misfits_are_errors() -> Result<()> {
     assert!(message.contains("found shape [3, 3, 2, 4], expected [3, 3, 3, c_out]"), "{message}");
     Ok(())
 }
+
+/// Odd sizes, batches of one, channels that fill no vector: whatever comes, each path in `f32` follows the portable one in
+/// `f64`.
+#[test]
+fn random_shapes_agree_with_the_portable_path() {
+    let mut draw = Draws(7);
+    for _ in 0..60 {
+        let input =
+            Map { n: draw.below(5), h: draw.below(13), w: draw.below(13), c: draw.below(40), rank: 4 };
+        let (kernel, c_out) = (2 * draw.below(3) - 1, draw.below(40));
+        let window = Window::same((kernel, kernel), (draw.below(2), 1), (draw.below(2), 1));
+        let output = input.through(&window, c_out);
+        let (x, w) = (noise(input.len(), draw.next()), noise(window.taps() * input.c * c_out, draw.next()));
+        let gy = noise(output.len(), draw.next());
+        let (x32, w32, gy32) = (cast::<f32>(&x), cast::<f32>(&w), cast::<f32>(&gy));
+        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let portable = Isa::Portable;
+        let y = cpu::forward(portable, shape, &x, &w, None);
+        let gx = cpu::input_gradient(portable, shape, &gy, &w, &x);
+        let (gw, _) = cpu::weight_gradient(portable, shape, cpu::Wanted::Weights, &x, &gy);
+        for isa in sets() {
+            assert_close(&cpu::forward(isa, shape, &x32, &w32, None), &y, 2e-5);
+            assert_close(&cpu::input_gradient(isa, shape, &gy32, &w32, &x32), &gx, 2e-5);
+            let (found, _) = cpu::weight_gradient(isa, shape, cpu::Wanted::Weights, &x32, &gy32);
+            assert_close(&found, &gw, 2e-5);
+        }
+    }
+}

@@ -15,8 +15,6 @@
 //! - Winograd, *Arithmetic Complexity of Computations*, 1980
 //! - Lavin & Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016, §4, <https://arxiv.org/abs/1509.09308>
 
-use std::sync::{Mutex, PoisonError};
-
 use candle_core::WithDType;
 
 use super::cpu::Shape;
@@ -24,6 +22,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     product::{Matrix, Panels, Start, matrix_product},
     simd::{Vector, lanes, vectorized},
+    threads::Scratch,
     values::{Map, Real},
 };
 
@@ -95,29 +94,6 @@ impl Tiles {
     }
 }
 
-/// Memory for one piece at a time, lent to whichever thread works on it.
-#[derive(Debug)]
-struct Pool<T>(Mutex<Vec<Vec<T>>>);
-
-impl<T: Real> Pool<T> {
-    fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    /// Runs `work` on `len` elements: zeros at first, then what the last user of exactly as many left. A piece of another
-    /// size lays its memory out otherwise, and would leave numbers where this one counts on margins of zeros.
-    fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |kept: &mut Vec<Vec<T>>| {
-            kept.iter().position(|memory| memory.len() == len).map(|at| kept.swap_remove(at))
-        };
-        let mut memory = same(&mut kept()).unwrap_or_else(|| vec![T::ZERO; len]);
-        let result = work(&mut memory);
-        kept().push(memory);
-        result
-    }
-}
-
 /// A convolution in one direction, ready to run on pieces.
 pub(super) struct Filter<T> {
     isa: Isa,
@@ -126,7 +102,7 @@ pub(super) struct Filter<T> {
     to: usize,
     /// `G g Gᵀ`, `(36, from, wide(to))`.
     kernel: Vec<T>,
-    pool: Pool<T>,
+    scratch: Scratch<T>,
 }
 
 impl<T: Real> Filter<T> {
@@ -148,7 +124,7 @@ impl<T: Real> Filter<T> {
         let wide = tiles.wide(to);
         let mut kernel = vec![T::ZERO; POSITIONS * from * wide];
         kernel_transform(isa, taps, from, to, wide, &mut kernel);
-        Self { isa, tiles, from, to, kernel, pool: Pool::new() }
+        Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
 
     /// Computes some consecutive images of `target` from those of `source`; `bias` fills whole vectors.
@@ -159,7 +135,7 @@ impl<T: Real> Filter<T> {
         let n = images * tiles.len();
         let (wide_from, wide_to) = (tiles.wide(from), tiles.wide(to));
         let lengths = [images * tiles.frame(from), POSITIONS * n * wide_from, POSITIONS * n * wide_to];
-        self.pool.lend(lengths.iter().sum(), |memory| {
+        self.scratch.lend(lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, products) = memory.split_at_mut(lengths[1]);
             see(isa, tiles, source, from, prelude, frames, seen);
@@ -187,12 +163,12 @@ impl<T: Real> Filter<T> {
 pub(super) struct Correlation<T> {
     isa: Isa,
     tiles: Tiles,
-    pool: Pool<T>,
+    scratch: Scratch<T>,
 }
 
 impl<T: Real> Correlation<T> {
     pub(super) fn new(isa: Isa, shape: Shape<'_>) -> Self {
-        Self { isa, tiles: Tiles::of::<T>(isa, shape.input), pool: Pool::new() }
+        Self { isa, tiles: Tiles::of::<T>(isa, shape.input), scratch: Scratch::new() }
     }
 
     /// What some consecutive images add to the gradient, `(3, 3, c_in, c_out)`.
@@ -208,7 +184,7 @@ impl<T: Real> Correlation<T> {
             POSITIONS * n * wide_out,
             POSITIONS * c_in * wide_out,
         ];
-        self.pool.lend(lengths.iter().sum(), |memory| {
+        self.scratch.lend(lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, memory) = memory.split_at_mut(lengths[1]);
             let (arrived, sums) = memory.split_at_mut(lengths[2]);
@@ -285,6 +261,16 @@ vectorized! {
     }
 }
 
+/// Row `y` of a block that is stored by columns.
+#[inline(always)]
+fn across<V: Vector, const N: usize, const M: usize>(columns: &[[V; M]; N], y: usize) -> [V; N] {
+    let mut row = [columns[0][y]; N];
+    for (value, column) in row.iter_mut().zip(columns) {
+        *value = column[y];
+    }
+    row
+}
+
 /// `Bᵀ d` of six values.
 #[inline(always)]
 fn b_transposed<V: Vector>([d0, d1, d2, d3, d4, d5]: [V; IN], [two, four]: [V; 2]) -> [V; IN] {
@@ -328,7 +314,7 @@ vectorized! {
     fn input_transform<T, V, WIDE>(
         tiles: Tiles, frame: &[T], wide: usize, plane: usize, first: usize, seen: &mut [T]
     ) -> () {
-        assert!(frame.len() >= (tiles.rows * OUT + IN - OUT) * tiles.framed() * wide && wide % V::LANES == 0);
+        assert!(frame.len() >= (tiles.rows * OUT + IN - OUT) * tiles.framed() * wide && wide.is_multiple_of(V::LANES));
         assert!((first + tiles.len()) * wide <= plane && POSITIONS * plane <= seen.len());
         let constants = [V::splat(T::ONE + T::ONE), V::splat(T::from_f64(4.0))];
         let row = tiles.framed() * wide;
@@ -347,7 +333,7 @@ vectorized! {
                 }
                 let to = seen.as_mut_ptr().wrapping_add((first + tile) * wide + c);
                 for y in 0..IN {
-                    let d = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    let d = across(&columns, y);
                     for (x, value) in b_transposed(d, constants).into_iter().enumerate() {
                         // SAFETY: every plane holds the tile, as checked above.
                         unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
@@ -364,7 +350,7 @@ vectorized! {
         tiles: Tiles, products: &[T], plane: usize, first: usize, c: usize, bias: Option<&[T]>, image: &mut [T]
     ) -> () {
         let wide = tiles.wide(c);
-        assert!(wide % V::LANES == 0 && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= products.len());
+        assert!(wide.is_multiple_of(V::LANES) && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= products.len());
         assert!(image.len() == tiles.h * tiles.w * c && bias.is_none_or(|bias| bias.len() >= wide));
         let constants = [2.0, 4.0, 8.0].map(|x| V::splat(T::from_f64(x)));
         for tile in 0..tiles.len() {
@@ -384,7 +370,7 @@ vectorized! {
                 // SAFETY: as checked above.
                 let shift = bias.map(|bias| unsafe { V::load(bias.as_ptr().add(lane)) });
                 for y in 0..h {
-                    let m = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    let m = across(&columns, y);
                     for (x, value) in a_transposed(m, constants).into_iter().take(w).enumerate() {
                         let value = shift.map_or(value, |shift| value.add(shift));
                         let at = ((top + y) * tiles.w + left + x) * c + lane;
@@ -403,7 +389,7 @@ vectorized! {
         tiles: Tiles, image: &[T], c: usize, plane: usize, first: usize, arrived: &mut [T]
     ) -> () {
         let wide = tiles.wide(c);
-        assert!(wide % V::LANES == 0 && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= arrived.len());
+        assert!(wide.is_multiple_of(V::LANES) && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= arrived.len());
         assert!(image.len() == tiles.h * tiles.w * c);
         let constants = [2.0, 4.0].map(|x| V::splat(T::from_f64(x)));
         for tile in 0..tiles.len() {
@@ -422,7 +408,7 @@ vectorized! {
                 }
                 let to = arrived.as_mut_ptr().wrapping_add((first + tile) * wide + lane);
                 for y in 0..IN {
-                    let g = [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];
+                    let g = across(&columns, y);
                     for (x, value) in a(g, constants).into_iter().enumerate() {
                         // SAFETY: every plane holds the tile, as checked above.
                         unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
@@ -470,7 +456,7 @@ vectorized! {
     /// `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`.
     fn kernel_transform<T, V, WIDE>(w: &[T], from: usize, to: usize, wide: usize, kernel: &mut [T]) -> () {
         assert!(w.len() == TAPS * from * to && kernel.len() == POSITIONS * from * wide);
-        assert!(to <= wide && wide % V::LANES == 0);
+        assert!(to <= wide && wide.is_multiple_of(V::LANES));
         let (fractions, tap, plane) = (fractions::<V>(), from * to, from * wide);
         for row in 0..from {
             for j in (0..to).step_by(V::LANES) {
@@ -486,7 +472,7 @@ vectorized! {
                 }
                 let to = kernel.as_mut_ptr().wrapping_add(row * wide + j);
                 for y in 0..IN {
-                    let values = g([columns[0][y], columns[1][y], columns[2][y]], fractions);
+                    let values = g(across(&columns, y), fractions);
                     for (x, value) in values.into_iter().enumerate() {
                         // SAFETY: every plane holds whole vectors of this row, as checked above.
                         unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
@@ -502,7 +488,7 @@ vectorized! {
     fn kernel_gradient<T, V, WIDE>(s: &[T], c_in: usize, c_out: usize, w: &mut [T]) -> () {
         let (fractions, plane) = (fractions::<V>(), s.len() / POSITIONS);
         let (wide, tap) = (plane / c_in, c_in * c_out);
-        assert!(s.len() == POSITIONS * c_in * wide && c_out <= wide && wide % V::LANES == 0);
+        assert!(s.len() == POSITIONS * c_in * wide && c_out <= wide && wide.is_multiple_of(V::LANES));
         assert!(w.len() == TAPS * tap);
         for row in 0..c_in {
             for j in (0..c_out).step_by(V::LANES) {
@@ -518,7 +504,7 @@ vectorized! {
                 }
                 let to = w.as_mut_ptr().wrapping_add(row * c_out + j);
                 for y in 0..3 {
-                    let s = [columns[0][y], columns[1][y], columns[2][y], columns[3][y], columns[4][y], columns[5][y]];
+                    let s = across(&columns, y);
                     for (x, value) in g_transposed(s, fractions).into_iter().enumerate() {
                         // SAFETY: this many of the row's weights are left, as checked above.
                         unsafe { value.store_first(to.wrapping_add((y * 3 + x) * tap), c_out - j) };

@@ -3,9 +3,9 @@
 use super::Wanted;
 use crate::kernels::{
     Isa,
-    batch_norm::{PieceMoments, Statistics, Through},
+    batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
-    threads::{add_in_order, collect, fill_and_collect, images_per_piece},
+    threads::{Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
     values::Real,
 };
 
@@ -31,6 +31,26 @@ pub(super) fn forward<T: Real>(
     (y, PieceMoments::merge(parts, shape.output.c))
 }
 
+/// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
+pub(super) fn probe<T: Real>(
+    isa: Isa,
+    shape: Shape<'_>,
+    gz: &[T],
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+) -> Vec<PieceProducts> {
+    let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
+    let (outputs, scratch) = (Outputs::new(isa, shape, w, bias, images), Scratch::new());
+    collect(shape.input.n.div_ceil(images), shape.work(), |i| {
+        let gz = shape.output(gz, i, images);
+        scratch.lend(gz.len(), |y| {
+            outputs.write(shape.input(x, i, images), y);
+            PieceProducts::of(isa, y, gz, shape.output.c)
+        })
+    })
+}
+
 /// The gradients at the input and of the weights, as wanted; `(y, gz)` are the norm's input and what arrives behind it.
 pub(super) fn backward<T: Real>(
     isa: Isa,
@@ -44,25 +64,31 @@ pub(super) fn backward<T: Real>(
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
     let weights = (wanted != Wanted::Input).then(|| Weights::new(isa, shape, images));
     let inputs = (wanted != Wanted::Weights).then(|| Inputs::new(isa, shape, w, images));
-    let gradient = |i| {
-        let (y, gz) = (shape.output(y, i, images), shape.output(gz, i, images));
-        let mut gy = vec![T::ZERO; y.len()];
-        through.write(isa, y, gz, &mut gy);
-        gy
+    let scratch = Scratch::new();
+    let gradient = |i, gy: &mut [T]| {
+        through.write(isa, shape.output(y, i, images), shape.output(gz, i, images), gy);
     };
+    let len = |i| shape.output(y, i, images).len();
     let part = |i, gy: &[T]| weights.as_ref().map(|weights| weights.part(shape.input(x, i, images), gy));
     let sum = |parts: Vec<Option<Vec<T>>>| {
         weights.as_ref().map(|weights| add_in_order(parts.into_iter().flatten(), weights.len()))
     };
     let Some(inputs) = &inputs else {
-        let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| part(i, &gradient(i)));
+        let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
+            scratch.lend(len(i), |gy| {
+                gradient(i, gy);
+                part(i, gy)
+            })
+        });
         return (None, sum(parts));
     };
     let (gx, parts) =
         fill_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), |i, gx: &mut [T]| {
-            let gy = gradient(i);
-            inputs.write(&gy, shape.input(x, i, images), gx);
-            part(i, &gy)
+            scratch.lend(len(i), |gy| {
+                gradient(i, gy);
+                inputs.write(gy, shape.input(x, i, images), gx);
+                part(i, gy)
+            })
         });
     (Some(gx), sum(parts))
 }

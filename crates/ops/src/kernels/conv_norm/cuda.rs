@@ -41,5 +41,6 @@ pub(super) fn backward(
         x: (wanted != Wanted::Weights).then(input).transpose()?,
         w: (wanted != Wanted::Input).then(weights).transpose()?,
         scale_shift,
+        product: None,
     })
 }

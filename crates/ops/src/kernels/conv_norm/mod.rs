@@ -14,9 +14,10 @@ use candle_core::{Result, Tensor};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Moments},
+    batch_norm::{self, Arrived, Moments},
     conv,
     gpu::on_gpu,
+    later::Later,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -31,6 +32,35 @@ pub struct Normalized {
     pub moments: Moments,
 }
 
+/// What a forward computes for whoever normalizes while reading.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The convolution's output, bias included.
+    pub y: Tensor,
+    /// Its moments.
+    pub moments: Moments,
+    /// `y` normalized, where the device does that at once; on the CPU it waits.
+    pub z: Option<Tensor>,
+}
+
+impl Waiting {
+    /// Normalizes what waited.
+    pub(in crate::kernels) fn now(self, scale_shift: Option<(&Tensor, &Tensor)>) -> Result<Normalized> {
+        let Self { y, moments, z } = self;
+        let z = match z {
+            Some(z) => z,
+            None => batch_norm::apply(&y, &moments.channelwise(scale_shift)?)?,
+        };
+        Ok(Normalized { y, z, moments })
+    }
+}
+
+impl From<Normalized> for Waiting {
+    fn from(Normalized { y, z, moments }: Normalized) -> Self {
+        Self { y, moments, z: Some(z) }
+    }
+}
+
 /// What a backward computes: the gradients that were asked for.
 #[derive(Clone, Debug)]
 pub struct Gradients {
@@ -40,6 +70,8 @@ pub struct Gradients {
     pub w: Option<Tensor>,
     /// Of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
+    /// `⟨∂L/∂z, z⟩`, which on the CPU the norm's sums give for nothing.
+    pub product: Option<f64>,
 }
 
 /// Which gradients of a convolution are needed.
@@ -60,24 +92,67 @@ pub enum Wanted {
 /// Shapes or types do not fit.
 pub fn forward_train(
     x: &Tensor,
-    (w, bias): (&Tensor, Option<&Tensor>),
+    weights: (&Tensor, Option<&Tensor>),
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
     window: &Window,
     prelude: Prelude,
 ) -> Result<Normalized> {
+    forward_waiting(x, weights, scale_shift, eps, window, prelude)?.now(scale_shift)
+}
+
+/// [`forward_train`] for whoever normalizes while reading.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_waiting(
+    x: &Tensor,
+    (w, bias): (&Tensor, Option<&Tensor>),
+    _scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Waiting> {
     let input = Map::of(x.dims())?;
     let output = input.through(window, conv::channels(w, window, input.c)?);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => cuda::forward_train(&gpu, shape, x, (w, bias), scale_shift, eps));
+    on_gpu!(x, gpu => Ok(cuda::forward_train(&gpu, shape, x, (w, bias), _scale_shift, eps)?.into()));
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let (y, statistics) = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
-        let (z, moments) = batch_norm::normalize_by(&y, statistics, &output, scale_shift, eps)?;
-        Ok(Normalized { y: tensor(y, &output.dims())?, z, moments })
+        let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
+        Ok(Waiting { y: tensor(y, &output.dims())?, moments, z: None })
+    })
+}
+
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: as [`forward_train`] and a dot product, but its output never reaches memory.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn probe(
+    gz: &Tensor,
+    x: &Tensor,
+    (w, bias): (&Tensor, Option<&Tensor>),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Later> {
+    let input = Map::of(x.dims())?;
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
+    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    let shape = conv::Shape { input: &input, output: &output, window, prelude };
+    on_gpu!(x, gpu => crate::kernels::sum::dot_later(gz, &cuda::forward_train(&gpu, shape, x, (w, bias), scale_shift, eps)?.z));
+    let (gz, x, w, bias) = (dense(gz)?, dense(x)?, dense(w)?, bias.map(dense).transpose()?);
+    for_real!(x, T => {
+        let (gz, x, w) = (Values::of(&gz)?, Values::of(&x)?, Values::of(&w)?);
+        let bias = bias.as_ref().map(Values::of).transpose()?;
+        let pieces = cpu::probe::<T>(Isa::detect(), shape, &gz, &x, &w, bias.as_deref());
+        Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, output.c, eps)?))
     })
 }
 
@@ -91,7 +166,7 @@ pub fn backward(
     x: &Tensor,
     w: &Tensor,
     y: &Tensor,
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
     window: &Window,
     prelude: Prelude,
@@ -102,17 +177,18 @@ pub fn backward(
     expect_dims("output of a convolution", y, &output.dims())?;
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale, wanted));
+    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale_shift.map(|(scale, _)| scale), wanted));
     let (gz, x, dense_w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
-        let (through, scale_shift) = batch_norm::gradient_through(&y, &gz, scale, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let (x, w_values) = (Values::of(&x)?, Values::of(&dense_w)?);
         let (gx, gw) = cpu::backward::<T>(Isa::detect(), shape, &x, &w_values, (&y, &gz), &through, wanted);
         Ok(Gradients {
             x: gx.map(|gx| tensor(gx, &input.dims())).transpose()?,
             w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,
             scale_shift,
+            product: Some(product),
         })
     })
 }

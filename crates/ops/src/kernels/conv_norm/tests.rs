@@ -22,14 +22,16 @@ fn fused_passes_compute_what_the_two_layers_compute() -> Result<()> {
         assert_tensors_close(&found.z, &z, 1e-10)?;
         assert_tensors_close(&found.moments.var_unbiased, &moments.var_unbiased, 1e-12)?;
         let gz = random(z.dims(), 6)?;
-        let (gy, affine) = batch_norm::backward(&y, &gz, Some(&scale), &moments)?;
-        let (of_scale, of_shift) = affine.expect("a scale was given");
+        let through = batch_norm::backward(&y, &gz, Some((&scale, &shift)), &moments)?;
+        let gy = through.x;
+        let (of_scale, of_shift) = through.scale_shift.expect("a scale was given");
         let (gx, gw) = (
             conv::input_gradient(&gy, &w, &x, &window, prelude)?,
             conv::weight_gradient(&x, &gy, &window, prelude)?,
         );
         for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
-            let found = backward(&gz, &x, &w, &y, Some(&scale), &moments, &window, prelude, wanted)?;
+            let found =
+                backward(&gz, &x, &w, &y, Some((&scale, &shift)), &moments, &window, prelude, wanted)?;
             assert_eq!(
                 (found.x.is_some(), found.w.is_some()),
                 (wanted != Wanted::Weights, wanted != Wanted::Input)

@@ -75,3 +75,28 @@ fn bytes_do_not_depend_on_threads() {
         (y, gw, gx)
     });
 }
+
+#[test]
+fn random_shapes_agree_with_the_portable_path() {
+    let mut draw = Draws(8);
+    for _ in 0..60 {
+        let input =
+            Map { n: draw.below(5), h: draw.below(13), w: draw.below(13), c: draw.below(40), rank: 4 };
+        let kernel = 2 * draw.below(3) - 1;
+        let window = Window::same((kernel, kernel), (draw.below(2), 1), (draw.below(2), 1));
+        let output = input.through(&window, input.c);
+        let (x, w) = (noise(input.len(), draw.next()), noise(window.taps() * input.c, draw.next()));
+        let gy = noise(output.len(), draw.next());
+        let (x32, w32, gy32) = (cast::<f32>(&x), cast::<f32>(&w), cast::<f32>(&gy));
+        let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let portable = Isa::Portable;
+        let y = cpu::forward(portable, shape, &x, &w);
+        let gx = cpu::input_gradient(portable, shape, &gy, &w, &x);
+        let gw = cpu::weight_gradient(portable, shape, &x, &gy);
+        for isa in sets() {
+            assert_close(&cpu::forward(isa, shape, &x32, &w32), &y, 1e-5);
+            assert_close(&cpu::input_gradient(isa, shape, &gy32, &w32, &x32), &gx, 1e-5);
+            assert_close(&cpu::weight_gradient(isa, shape, &x32, &gy32), &gw, 1e-5);
+        }
+    }
+}

@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use crate::kernels::{
     Isa, Prelude, Window,
-    activation::BLOCK,
     depthwise::ChannelSums,
     gather::Gather,
-    simd::vectorized,
+    simd::{MAX_LANES, vectorized},
     threads::{fill, fill_pair, images_per_piece, piece},
     values::{Map, Real},
 };
@@ -29,8 +28,6 @@ pub(super) fn taps_inside(
 /// A run of outputs of one row and what they read through one tap, as offsets in their images.
 struct Run {
     tap: u8,
-    /// Whether no earlier tap of these outputs lies inside of the map.
-    first: bool,
     x: usize,
     y: usize,
     len: usize,
@@ -43,10 +40,10 @@ pub(super) fn max<T: Real>(
     output: &Map,
     window: &Window,
 ) -> (Vec<T>, Vec<u8>) {
-    let (runs, images) = (runs(input, output, window), images_per_piece(input.n, input.image()));
+    let (reads, images) = (Reads::new(input, output, window), images_per_piece(input.n, input.image()));
     let sizes = (input.image(), output.image());
     fill_pair(output.len(), images * output.image(), output.len() * window.taps(), |i, y, winners| {
-        max_piece(isa, piece(x, i, images * sizes.0), &runs, sizes, y, winners);
+        max_piece(isa, piece(x, i, images * sizes.0), &reads, input.c, sizes, y, winners);
     })
 }
 
@@ -156,10 +153,9 @@ fn runs(input: &Map, output: &Map, window: &Window) -> Vec<Run> {
         let rows = taps_inside(oy, input.h, kh, sh, dh, window.pad.0);
         for (ky, kx) in rows.clone().flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
             let (tap, y) = ((ky * kw + kx) as u8, read(oy, sh, ky, dh, window.pad.0));
-            for (ox, inside) in columns.iter().enumerate().filter(|(_, inside)| inside.contains(&kx)) {
-                let first = ky == rows.start && kx == inside.start;
+            for (ox, _) in columns.iter().enumerate().filter(|(_, inside)| inside.contains(&kx)) {
                 let x = (y * input.w + read(ox, sw, kx, dw, window.pad.1)) * input.c;
-                let next = Run { tap, first, x, y: (oy * output.w + ox) * input.c, len: input.c };
+                let next = Run { tap, x, y: (oy * output.w + ox) * input.c, len: input.c };
                 match runs.last_mut() {
                     Some(last) if last.continues(&next) => last.len += input.c,
                     _ => runs.push(next),
@@ -173,39 +169,69 @@ fn runs(input: &Map, output: &Map, window: &Window) -> Vec<Run> {
 impl Run {
     /// Whether the next run lies right behind this one.
     fn continues(&self, next: &Self) -> bool {
-        (self.tap, self.first, self.x + self.len, self.y + self.len) == (next.tap, next.first, next.x, next.y)
+        (self.tap, self.x + self.len, self.y + self.len) == (next.tap, next.x, next.y)
+    }
+}
+
+/// The taps of each output that lie inside of the map: their numbers and where they read, as offsets in an image.
+struct Reads {
+    taps: Vec<(u8, usize)>,
+    /// Where each output's taps end.
+    ends: Vec<usize>,
+}
+
+impl Reads {
+    fn new(input: &Map, output: &Map, window: &Window) -> Self {
+        let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
+        let read =
+            |o: usize, s: usize, k: usize, d: usize, pad: isize| ((o * s + k * d) as isize - pad) as usize;
+        let (mut taps, mut ends) = (Vec::new(), Vec::with_capacity(output.h * output.w));
+        for (oy, ox) in (0..output.h).flat_map(|oy| (0..output.w).map(move |ox| (oy, ox))) {
+            for ky in taps_inside(oy, input.h, kh, sh, dh, window.pad.0) {
+                let row = read(oy, sh, ky, dh, window.pad.0) * input.w;
+                for kx in taps_inside(ox, input.w, kw, sw, dw, window.pad.1) {
+                    taps.push(((ky * kw + kx) as u8, (row + read(ox, sw, kx, dw, window.pad.1)) * input.c));
+                }
+            }
+            ends.push(taps.len());
+        }
+        Self { taps, ends }
     }
 }
 
 vectorized! {
-    /// `sizes` are those of an image of `x` and of `y`.
-    fn max_piece<T, V, WIDE>(x: &[T], runs: &[Run], sizes: (usize, usize), y: &mut [T], winners: &mut [u8]) -> () {
-        let mut taps = vec![T::ZERO; sizes.1]; // of the elements' width, so that vectors compare and choose alike
+    /// `sizes` are those of an image of `x` and of `y`, of `c` channels.
+    fn max_piece<T, V, WIDE>(
+        x: &[T], reads: &Reads, c: usize, sizes: (usize, usize), y: &mut [T], winners: &mut [u8],
+    ) -> () {
+        assert!(sizes.1 == reads.ends.len() * c && reads.taps.iter().all(|&(_, at)| at + c <= sizes.0));
         let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
         for ((x, y), winners) in images {
-            for run in runs {
-                let y = &mut y[run.y..run.y + run.len];
-                let (x, taps) = (&x[run.x..run.x + run.len], &mut taps[run.y..run.y + run.len]);
-                let tap = T::from_f64(f64::from(run.tap));
-                if run.first {
-                    y.copy_from_slice(x);
-                    taps.fill(tap);
-                    continue;
-                }
-                // By way of a block, as in `relu_mask`.
-                for ((y, taps), x) in y.chunks_mut(BLOCK).zip(taps.chunks_mut(BLOCK)).zip(x.chunks(BLOCK)) {
-                    let (mut best, mut who) = ([T::ZERO; BLOCK], [T::ZERO; BLOCK]);
-                    let values = x.iter().zip(&*y).zip(&*taps);
-                    for ((best, who), ((&x, &y), &old)) in best.iter_mut().zip(&mut who).zip(values) {
-                        let wins = (x > y) | x.is_nan(); // of equal values the earlier tap stays
-                        *best = if wins { x } else { y };
-                        *who = if wins { tap } else { old };
+            let outputs = y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c));
+            let mut start = 0;
+            for ((y, winners), &end) in outputs.zip(&reads.ends) {
+                let taps = &reads.taps[start..end];
+                start = end;
+                let [(first, at), rest @ ..] = taps else { continue };
+                for lane in (0..c).step_by(V::LANES) {
+                    let left = c - lane;
+                    // SAFETY: `c` elements at every tap lie in the image, as checked above, and this many are left.
+                    let mut best = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
+                    let mut who = V::splat(T::from_f64(f64::from(*first)));
+                    for (tap, at) in rest {
+                        // SAFETY: as above.
+                        let x = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
+                        (best, who) = V::larger(x, V::splat(T::from_f64(f64::from(*tap))), best, who);
                     }
-                    y.copy_from_slice(&best[..x.len()]);
-                    taps.copy_from_slice(&who[..x.len()]);
+                    let mut taps = [T::ZERO; MAX_LANES];
+                    // SAFETY: as above, of the output; a vector fits into the longest.
+                    unsafe {
+                        best.store_first(y.as_mut_ptr().add(lane), left);
+                        who.store(taps.as_mut_ptr());
+                    }
+                    winners[lane..].iter_mut().zip(&taps[..V::LANES]).for_each(|(winner, tap)| *winner = tap.to_u8());
                 }
             }
-            winners.iter_mut().zip(&taps).for_each(|(winner, tap)| *winner = tap.to_u8());
         }
     }
 }

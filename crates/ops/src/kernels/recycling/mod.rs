@@ -1,9 +1,14 @@
 //! An allocator that keeps large blocks for the next step.
 //!
-//! Every step of a training allocates the same maps again. General allocators give pages of that size back to the
-//! system, which clears them before it lends them out anew: a quarter of a step's time went into that (Linux 6, with
-//! mimalloc's purging as well as with glibc's thresholds). candle's tensors own their vectors, so the place to reuse
-//! memory is below them.
+//! Every step of a training allocates the same maps again, but not in the same numbers: which operations run is drawn.
+//! General allocators give pages of that size back to the system, which clears them before it lends them out anew: a
+//! quarter of a step's time went into that (Linux 6, with mimalloc's purging as well as with glibc's thresholds). Lists
+//! of blocks by size, which stood here before, kept what one step needed most of and lacked what the next did. So large
+//! blocks are cut from arenas by halves, and halves that are free again grow together: free memory serves whatever size
+//! comes next. candle's tensors own their vectors, so the place to reuse memory is below them.
+//!
+//! # References
+//! - Knowlton, *A Fast Storage Allocator*, 1965: buddies; ours are trimmed to sixteenths.
 
 #[cfg(test)]
 mod tests;
@@ -12,183 +17,233 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{NonNull, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Blocks from this size on are kept; smaller ones are the inner allocator's.
-const SMALLEST: usize = 1 << SMALLEST_BITS;
-const SMALLEST_BITS: usize = 15;
+/// The smallest block that is cut from an arena; smaller ones are the inner allocator's.
+const UNIT: usize = 1 << 15;
 
-/// Blocks above this size are not kept, either.
-const LARGEST: usize = 1 << LARGEST_BITS;
-const LARGEST_BITS: usize = 40;
+/// Units of an arena; it is aligned to its size, so that a block's address says where its arena begins.
+const UNITS: usize = 2048;
+const ARENA: usize = UNIT * UNITS;
 
-/// Sizes between two powers of two: a block is at most an eighth larger than asked for.
-const STEPS: usize = 8;
-const CLASSES: usize = (LARGEST_BITS - SMALLEST_BITS + 1) * STEPS;
+/// Blocks of order `k` have `2^k` units; the largest is half an arena, and larger ones are the inner allocator's, too.
+const ORDERS: usize = 11;
 
-/// What kept blocks are aligned to: a line of the cache, which no vector crosses more often than it must.
-const ALIGN: usize = 64;
+/// What a block is aligned to at least; that of an arena's first free unit.
+const ALIGN: usize = UNIT;
 
-/// Passes small blocks through to `A` and keeps freed large ones, by size, for the next that asks.
+/// Passes small and huge blocks through to `A`, and cuts those between from arenas that it takes from `A` and keeps.
 ///
-/// What is in use and what is kept never exceed, together, what was once in use by more than a quarter: beyond that,
-/// kept blocks of other sizes go back to `A` first, the largest sizes before the others.
+/// A block is at most an eighth larger than asked for, rounded up to 32 KiB.
 #[derive(Debug)]
 pub struct Recycling<A> {
     inner: A,
-    kept: Mutex<Kept>,
+    free: Mutex<Free>,
 }
 
+/// The free blocks of all arenas, by order.
 #[derive(Debug)]
-struct Kept {
-    /// Per class, the first kept block; each holds the address of the next.
-    first: [Option<NonNull<Next>>; CLASSES],
+struct Free {
+    first: [Option<NonNull<Links>>; ORDERS],
+    arenas: usize,
     in_use: usize,
-    kept: usize,
-    most_in_use: usize,
 }
 
-/// What a kept block begins with.
+/// What a free block begins with.
 #[derive(Clone, Copy, Debug)]
-struct Next(Option<NonNull<Next>>);
+struct Links {
+    before: Option<NonNull<Links>>,
+    after: Option<NonNull<Links>>,
+}
 
-// SAFETY: the blocks in the lists belong to nobody else.
-unsafe impl Send for Kept {}
+/// What an arena begins with, in its first unit, which is never free: for every unit, the order of the free block that
+/// begins there, plus 1, or 0.
+type Map = [u8; UNITS];
+
+// SAFETY: free blocks and arenas' maps belong to nobody else.
+unsafe impl Send for Free {}
 
 impl<A> Recycling<A> {
     /// Over an allocator that takes its blocks from the system.
     pub const fn new(inner: A) -> Self {
-        let kept = Kept { first: [None; CLASSES], in_use: 0, kept: 0, most_in_use: 0 };
-        Self { inner, kept: Mutex::new(kept) }
+        Self { inner, free: Mutex::new(Free { first: [None; ORDERS], arenas: 0, in_use: 0 }) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<A: GlobalAlloc> Recycling<A> {
-    /// A kept block of the class, or nothing and room for a new one.
-    fn reuse(&self, class: usize) -> Option<NonNull<Next>> {
-        let (mut kept, size) = (self.lock(), size_of(class));
-        kept.in_use += size;
-        kept.most_in_use = kept.most_in_use.max(kept.in_use);
-        if let Some(block) = kept.pop(class) {
-            return Some(block);
-        }
-        let bound = kept.most_in_use + kept.most_in_use / 4;
-        self.release(&mut kept, bound);
-        None
-    }
-
-    /// Gives blocks back until what is in use and what is kept do not exceed `bound` together.
-    fn release(&self, kept: &mut Kept, bound: usize) {
-        for class in (0..CLASSES).rev() {
-            while kept.in_use + kept.kept > bound
-                && let Some(block) = kept.pop(class)
-            {
-                // SAFETY: a kept block came from the inner allocator, with the layout of its class.
-                unsafe { self.inner.dealloc(block.as_ptr().cast(), layout_of(class)) };
+    /// A block of so many units, or null where memory is short.
+    fn cut(&self, units: usize) -> *mut u8 {
+        let mut free = self.lock();
+        loop {
+            if let Some(block) = free.cut(units) {
+                free.in_use += units * UNIT;
+                return block.as_ptr().cast();
             }
+            // SAFETY: an arena has a size, and its alignment is a power of two.
+            let arena = unsafe { self.inner.alloc(Layout::from_size_align_unchecked(ARENA, ARENA)) };
+            let Some(arena) = NonNull::new(arena) else { return null_mut() };
+            // SAFETY: it was just lent to us, as large and as aligned as an arena is.
+            unsafe { free.add(arena) };
         }
-    }
-
-    /// A new block; where memory is short, in exchange for all that is kept.
-    fn fresh(&self, class: usize, ask: impl Fn(Layout) -> *mut u8) -> *mut u8 {
-        let block = ask(layout_of(class));
-        if !block.is_null() {
-            return block;
-        }
-        self.release(&mut self.lock(), 0);
-        let block = ask(layout_of(class));
-        if block.is_null() {
-            self.lock().in_use -= size_of(class);
-        }
-        block
     }
 }
 
-impl Kept {
-    fn pop(&mut self, class: usize) -> Option<NonNull<Next>> {
-        let block = self.first[class]?;
-        // SAFETY: a block in the list begins with the next one's address, written by `push`.
-        self.first[class] = unsafe { block.read() }.0;
-        self.kept -= size_of(class);
-        Some(block)
-    }
-
+impl Free {
+    /// Takes over an arena: all of it but the first unit is free.
+    ///
     /// # Safety
-    /// `block` is of the class and belongs to nobody.
-    unsafe fn push(&mut self, class: usize, block: NonNull<Next>) {
-        // SAFETY: by the caller's promise; every block is large and aligned enough.
-        unsafe { block.write(Next(self.first[class])) };
-        self.first[class] = Some(block);
-        self.kept += size_of(class);
-        self.in_use -= size_of(class);
+    /// It belongs to nobody else, and is as large and as aligned as an arena is.
+    unsafe fn add(&mut self, arena: NonNull<u8>) {
+        // SAFETY: by the caller's promise; the map fits into the first unit.
+        unsafe {
+            arena.cast::<Map>().write([0; UNITS]);
+            self.release(arena, 1, UNITS - 1);
+        }
+        self.arenas += 1;
+    }
+
+    /// The first `units` of the smallest free block that holds them; what lies behind stays free.
+    fn cut(&mut self, units: usize) -> Option<NonNull<u8>> {
+        let order = units.next_power_of_two().ilog2() as usize;
+        let found = (order..ORDERS).find(|&order| self.first[order].is_some())?;
+        let block = self.first[found]?;
+        // SAFETY: a block in the list is free and lies in an arena.
+        unsafe {
+            let (arena, unit) = place(block.cast());
+            self.take(arena, unit, found);
+            self.release(arena, unit + units, (1 << found) - units);
+        }
+        Some(block.cast())
+    }
+
+    /// Makes units free, in blocks as large as their places allow.
+    ///
+    /// # Safety
+    /// They lie in the arena, and belong to nobody.
+    unsafe fn release(&mut self, arena: NonNull<u8>, mut unit: usize, mut units: usize) {
+        while units > 0 {
+            let order = unit.trailing_zeros().min(units.ilog2()).min(ORDERS as u32 - 1) as usize;
+            // SAFETY: the caller's promise.
+            unsafe { self.join(arena, unit, order) };
+            (unit, units) = (unit + (1 << order), units - (1 << order));
+        }
+    }
+
+    /// Makes a block free and joins it with its other half, as long as that is free.
+    ///
+    /// # Safety
+    /// It lies in the arena and belongs to nobody.
+    unsafe fn join(&mut self, arena: NonNull<u8>, mut unit: usize, mut order: usize) {
+        // SAFETY: a half that the map calls free is free, and in the list of its order.
+        unsafe {
+            while order + 1 < ORDERS && order_at(arena, unit ^ (1 << order)) == Some(order) {
+                self.take(arena, unit ^ (1 << order), order);
+                unit &= !(1 << order);
+                order += 1;
+            }
+            let block = arena.add(unit * UNIT).cast::<Links>();
+            block.write(Links { before: None, after: self.first[order] });
+            if let Some(after) = self.first[order] {
+                (*after.as_ptr()).before = Some(block);
+            }
+            self.first[order] = Some(block);
+            arena.cast::<u8>().add(unit).write(order as u8 + 1);
+        }
+    }
+
+    /// Takes a free block out of its list.
+    ///
+    /// # Safety
+    /// It is free, and of this order.
+    unsafe fn take(&mut self, arena: NonNull<u8>, unit: usize, order: usize) {
+        // SAFETY: a free block begins with its neighbors in the list, which are free, too.
+        unsafe {
+            let Links { before, after } = arena.add(unit * UNIT).cast::<Links>().read();
+            match before {
+                Some(before) => (*before.as_ptr()).after = after,
+                None => self.first[order] = after,
+            }
+            if let Some(after) = after {
+                (*after.as_ptr()).before = before;
+            }
+            arena.cast::<u8>().add(unit).write(0);
+        }
     }
 }
 
-/// Which class a layout is of, if its blocks are kept.
-fn class_of(layout: Layout) -> Option<usize> {
-    let size = layout.size();
-    if !(SMALLEST..=LARGEST).contains(&size) || layout.align() > ALIGN {
-        return None;
-    }
-    let bits = (size - 1).ilog2() as usize;
-    Some((bits + 1 - SMALLEST_BITS) * STEPS + ((size - 1) >> (bits - STEPS.ilog2() as usize)) % STEPS)
+/// The arena and the unit where a block begins.
+///
+/// # Safety
+/// The block was cut from an arena.
+unsafe fn place(block: NonNull<u8>) -> (NonNull<u8>, usize) {
+    let offset = block.addr().get() % ARENA;
+    // SAFETY: by the caller's promise the arena begins so far before.
+    (unsafe { block.sub(offset) }, offset / UNIT)
 }
 
-/// The size of a class's blocks.
-fn size_of(class: usize) -> usize {
-    (STEPS + class % STEPS + 1) << (class / STEPS + SMALLEST_BITS - 1 - STEPS.ilog2() as usize)
+/// The order of the free block that begins at a unit.
+///
+/// # Safety
+/// The arena is one, and the unit one of its.
+unsafe fn order_at(arena: NonNull<u8>, unit: usize) -> Option<usize> {
+    // SAFETY: the map has an entry for every unit.
+    let entry = unsafe { arena.add(unit).read() };
+    usize::from(entry).checked_sub(1)
 }
 
-fn layout_of(class: usize) -> Layout {
-    // SAFETY: the alignment is a power of two, and no class is near the largest size there is.
-    unsafe { Layout::from_size_align_unchecked(size_of(class), ALIGN) }
+/// How many units a layout takes, if its blocks are cut from arenas: as many as it needs, rounded up to a sixteenth of
+/// the next power of two, so at most an eighth more.
+fn units_of(layout: Layout) -> Option<usize> {
+    let units = layout.size().div_ceil(UNIT);
+    let step = (units.max(1).next_power_of_two() / 16).max(1);
+    let units = units.next_multiple_of(step);
+    (layout.size() >= UNIT && units <= 1 << (ORDERS - 1) && layout.align() <= ALIGN).then_some(units)
 }
 
-// SAFETY: a block is the inner allocator's, or one that was freed here with a layout of the same class, which is at
-// least as large and as aligned as what is asked for; it leaves its list before it is given out.
+// SAFETY: a block is the inner allocator's, or units of an arena that are as many as the layout takes, aligned to one,
+// in use by nobody else until they are freed with a layout that takes as many.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycling<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise; a class's layout is not empty.
-        unsafe {
-            let Some(class) = class_of(layout) else { return self.inner.alloc(layout) };
-            match self.reuse(class) {
-                Some(block) => block.as_ptr().cast(),
-                None => self.fresh(class, |layout| self.inner.alloc(layout)),
-            }
+        match units_of(layout) {
+            Some(units) => self.cut(units),
+            // SAFETY: the caller's promise.
+            None => unsafe { self.inner.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as in `alloc`; a kept block is as large as its class.
+        // SAFETY: as in `alloc`; a block is as large as was asked for.
         unsafe {
-            let Some(class) = class_of(layout) else { return self.inner.alloc_zeroed(layout) };
-            match self.reuse(class) {
-                Some(block) => {
-                    block.cast::<u8>().write_bytes(0, layout.size());
-                    block.as_ptr().cast()
-                }
-                None => self.fresh(class, |layout| self.inner.alloc_zeroed(layout)),
+            let Some(units) = units_of(layout) else { return self.inner.alloc_zeroed(layout) };
+            let block = self.cut(units);
+            if !block.is_null() {
+                block.write_bytes(0, layout.size());
             }
+            block
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise: the block was given out for this layout, so it is of its class.
+        // SAFETY: the caller's promise: the block was given out for this layout, so it was cut from an arena or not.
         unsafe {
-            match (class_of(layout), NonNull::new(block.cast())) {
-                (Some(class), Some(block)) => self.lock().push(class, block),
+            match (units_of(layout), NonNull::new(block)) {
+                (Some(units), Some(block)) => {
+                    let (mut free, (arena, unit)) = (self.lock(), place(block));
+                    free.release(arena, unit, units);
+                    free.in_use -= units * UNIT;
+                }
                 _ => self.inner.dealloc(block, layout),
             }
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise; blocks move between the two allocators by a copy of what both hold.
+        // SAFETY: the caller's promise; blocks move by a copy of what both hold.
         unsafe {
             let new = Layout::from_size_align_unchecked(size, layout.align());
-            match (class_of(layout), class_of(new)) {
+            match (units_of(layout), units_of(new)) {
                 (None, None) => return self.inner.realloc(block, layout, size),
                 (Some(old), Some(new)) if old == new => return block,
                 _ => {}

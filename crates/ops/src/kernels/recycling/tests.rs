@@ -42,15 +42,14 @@ fn use_once(heap: &Recycling<Counting>, size: usize) -> *mut u8 {
 }
 
 #[test]
-fn every_size_lies_in_the_smallest_class_that_holds_it() {
-    let sizes = (SMALLEST..SMALLEST * 4).step_by(97).chain([SMALLEST, 4 << 20, (4 << 20) + 1, LARGEST]);
-    for size in sizes {
-        let class = class_of(bytes(size)).expect("a large block");
-        assert!(size_of(class) >= size && size_of(class) <= size + size / 8 + 8, "{size}");
-        assert!(size == SMALLEST || size_of(class - 1) < size, "{size}");
+fn a_block_is_at_most_an_eighth_larger_than_asked_for() {
+    let largest = ARENA / 2;
+    for size in (UNIT..UNIT * 40).step_by(977).chain([UNIT, 4 << 20, (4 << 20) + 1, largest]) {
+        let bytes = UNIT * units_of(bytes(size)).expect("a large block");
+        assert!(bytes >= size && bytes <= (size + size / 8 + 8).next_multiple_of(UNIT), "{size}: {bytes}");
     }
-    assert_eq!(size_of(class_of(bytes(4 << 20)).expect("a large block")), 4 << 20);
-    assert_eq!([SMALLEST - 1, LARGEST + 1].map(|size| class_of(bytes(size))), [None, None]);
+    assert_eq!(units_of(bytes(4 << 20)), Some((4 << 20) / UNIT));
+    assert_eq!([UNIT - 1, largest + 1].map(|size| units_of(bytes(size))), [None, None]);
 }
 
 #[test]
@@ -76,13 +75,40 @@ fn reused_memory_is_cleared_where_zeros_are_asked_for() {
 }
 
 #[test]
-fn blocks_of_new_sizes_displace_kept_ones() {
+fn what_is_free_serves_every_size() {
     let heap = Recycling::new(Counting::default());
-    for size in (1..100).map(|i| i * 100_000) {
+    for size in (1..300).map(|i| i * 100_000) {
         use_once(&heap, size);
     }
-    let lent = heap.inner.bytes.load(Ordering::Relaxed);
-    assert!(lent <= 99 * 100_000 * 9 / 8 * 5 / 4, "{lent} bytes for at most 9.9 MB in use");
+    assert_eq!(heap.inner.blocks.load(Ordering::Relaxed), 1); // the largest is 30 MB, an arena 64 MiB
+}
+
+#[test]
+fn blocks_in_use_never_overlap_and_all_grow_together_again() {
+    let heap = Recycling::new(Counting::default());
+    let sizes: Vec<usize> = (0..400).map(|i| UNIT + (i * 7_919_977) % (3 << 20)).collect();
+    let mut blocks: Vec<(usize, usize)> = Vec::new();
+    for (i, &size) in sizes.iter().enumerate() {
+        // SAFETY: blocks are freed with their layouts.
+        unsafe {
+            blocks.push((heap.alloc(bytes(size)) as usize, size));
+            if i % 3 == 2 {
+                let (block, size) = blocks.swap_remove(i / 2 % blocks.len());
+                heap.dealloc(block as *mut u8, bytes(size));
+            }
+        }
+    }
+    blocks.sort_unstable();
+    assert!(blocks.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+    // SAFETY: as above.
+    blocks.into_iter().for_each(|(block, size)| unsafe { heap.dealloc(block as *mut u8, bytes(size)) });
+    let free = heap.lock();
+    let (mut whole, mut next) = (0, free.first[ORDERS - 1]);
+    while let Some(block) = next {
+        // SAFETY: a free block begins with its links.
+        (whole, next) = (whole + 1, unsafe { block.read() }.after);
+    }
+    assert_eq!((whole, free.in_use), (free.arenas, 0)); // every arena is one free half, and its other but a unit
 }
 
 #[test]
@@ -112,6 +138,6 @@ fn threads_share_what_is_kept() {
             });
         }
     });
-    assert!(heap.inner.blocks.load(Ordering::Relaxed) <= 4 * CLASSES);
+    assert_eq!(heap.inner.blocks.load(Ordering::Relaxed), 1);
     assert_eq!(heap.lock().in_use, 0);
 }

@@ -52,5 +52,6 @@ pub(super) fn backward(
         x: (wanted != Wanted::Weights).then(input).transpose()?,
         weights: (wanted != Wanted::Input).then(weights).transpose()?,
         scale_shift,
+        product: None,
     })
 }

@@ -13,16 +13,19 @@ use candle_core::{Result, Tensor};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Moments},
+    batch_norm::{self, Arrived, Channelwise, Moments},
     conv,
-    conv_norm::{Normalized, Wanted},
+    conv_norm::{Normalized, Waiting, Wanted},
     gpu::on_gpu,
+    later::Later,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
-/// The two convolutions: `y = w ∗ (d ∗ prelude(x)) + bias`.
+/// The two convolutions: `y = w ∗ (d ∗ prelude(norm(x))) + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolutions<'a> {
+    /// A batch norm that is still to be applied to `x`, in front of the prelude.
+    pub norm: Option<&'a Channelwise>,
     /// Weights of the depthwise one, `(kh, kw, c_in)`.
     pub d: &'a Tensor,
     /// Its window.
@@ -40,12 +43,14 @@ pub struct Convolutions<'a> {
 /// What a backward computes: the gradients that were asked for.
 #[derive(Clone, Debug)]
 pub struct Gradients {
-    /// At the input.
+    /// At the input, or behind its norm where there is one.
     pub x: Option<Tensor>,
     /// Of the depthwise weights and of the other's.
     pub weights: Option<(Tensor, Tensor)>,
     /// Of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
+    /// `⟨∂L/∂z, z⟩`, which on the CPU the norm's sums give for nothing.
+    pub product: Option<f64>,
 }
 
 /// The maps at the input, between the convolutions, and at the output.
@@ -86,17 +91,57 @@ pub fn forward_train(
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
 ) -> Result<Normalized> {
+    forward_waiting(x, convolutions, scale_shift, eps)?.now(scale_shift)
+}
+
+/// [`forward_train`] for whoever normalizes while reading.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn forward_waiting(
+    x: &Tensor,
+    convolutions: Convolutions<'_>,
+    _scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Waiting> {
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
-    let Convolutions { d, w, bias, .. } = convolutions;
-    on_gpu!(x, gpu => cuda::forward_train(&gpu, shapes, x, convolutions, scale_shift, eps));
+    on_gpu!(x, gpu => Ok(cuda::forward_train(&gpu, shapes, x, convolutions, _scale_shift, eps)?.into()));
+    let Convolutions { norm, d, w, bias, .. } = convolutions;
     let (x, d, w, bias) = (dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, d, w) = (Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
-        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shapes, &x, &d, &w, bias.as_deref());
-        let (z, moments) = batch_norm::normalize_by(&y, statistics, &maps.output, scale_shift, eps)?;
-        Ok(Normalized { y: tensor(y, &maps.output.dims())?, z, moments })
+        let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
+        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shapes, &source, &d, &w, bias.as_deref());
+        let moments = batch_norm::moments_of::<T>(statistics, y.len() / maps.output.c, eps)?;
+        Ok(Waiting { y: tensor(y, &maps.output.dims())?, moments, z: None })
+    })
+}
+
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: as [`forward_train`] and a dot product, but its output never reaches memory.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn probe(
+    gz: &Tensor,
+    x: &Tensor,
+    convolutions: Convolutions<'_>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Later> {
+    let maps = convolutions.maps(x)?;
+    let shapes = convolutions.shapes(&maps);
+    expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
+    on_gpu!(x, gpu => crate::kernels::sum::dot_later(gz, &cuda::forward_train(&gpu, shapes, x, convolutions, scale_shift, eps)?.z));
+    let Convolutions { norm, d, w, bias, .. } = convolutions;
+    let (gz, x, d, w, bias) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
+    for_real!(x, T => {
+        let (gz, x, d, w) = (Values::of(&gz)?, Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
+        let bias = bias.as_ref().map(Values::of).transpose()?;
+        let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
+        let pieces = cpu::probe::<T>(Isa::detect(), shapes, &gz, &source, (&d, &w), bias.as_deref());
+        Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, maps.output.c, eps)?))
     })
 }
 
@@ -110,26 +155,28 @@ pub fn backward(
     x: &Tensor,
     convolutions: Convolutions<'_>,
     (y, moments): (&Tensor, &Moments),
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     wanted: Wanted,
 ) -> Result<Gradients> {
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
     expect_dims("output of a convolution", y, &maps.output.dims())?;
     expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
-    let Convolutions { d, w, .. } = convolutions;
-    on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale, wanted));
+    on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale_shift.map(|(scale, _)| scale), wanted));
+    let Convolutions { norm, d, w, .. } = convolutions;
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
-        let (through, scale_shift) = batch_norm::gradient_through(&y, &gz, scale, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let (x, d_values, w_values) = (Values::of(&x)?, Values::of(&dense_d)?, Values::of(&dense_w)?);
         let weights = (&*d_values, &*w_values);
-        let (gx, found) = cpu::backward::<T>(Isa::detect(), shapes, &x, weights, (&y, &gz), &through, wanted);
+        let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
+        let (gx, found) = cpu::backward::<T>(Isa::detect(), shapes, &source, weights, (&y, &gz), &through, wanted);
         Ok(Gradients {
             x: gx.map(|gx| tensor(gx, &maps.input.dims())).transpose()?,
             weights: found.map(|(gd, gw)| Ok::<_, candle_core::Error>((tensor(gd, d.dims())?, tensor(gw, w.dims())?))).transpose()?,
             scale_shift,
+            product: Some(product),
         })
     })
 }

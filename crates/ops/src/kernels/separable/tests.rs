@@ -23,7 +23,7 @@ impl Case {
 
     fn convolutions(&self) -> Convolutions<'_> {
         let Self { d, w, bias, across, window, .. } = self;
-        Convolutions { d, across, prelude: Prelude::Relu, w, bias: Some(bias), window }
+        Convolutions { norm: None, d, across, prelude: Prelude::Relu, w, bias: Some(bias), window }
     }
 }
 
@@ -52,13 +52,14 @@ fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
         assert_tensors_close(&found.y, &y, 1e-12)?;
         assert_tensors_close(&found.z, &z, 1e-9)?;
         let gz = random(z.dims(), 7)?;
-        let (gy, _) = batch_norm::backward(&y, &gz, Some(&scale), &moments)?;
+        let gy = batch_norm::backward(&y, &gz, Some((&scale, &shift)), &moments)?.x;
         let ga = conv::input_gradient(&gy, w, &a, window, Prelude::Identity)?;
         let gw = conv::weight_gradient(&a, &gy, window, Prelude::Identity)?;
         let gx = depthwise::input_gradient(&ga, d, x, across, Prelude::Relu)?;
         let gd = depthwise::weight_gradient(x, &ga, across, Prelude::Relu)?;
         for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
-            let found = backward(&gz, x, case.convolutions(), (&y, &moments), Some(&scale), wanted)?;
+            let found =
+                backward(&gz, x, case.convolutions(), (&y, &moments), Some((&scale, &shift)), wanted)?;
             let (has_x, has_weights) = (found.x.is_some(), found.weights.is_some());
             assert_eq!((has_x, has_weights), (wanted != Wanted::Weights, wanted != Wanted::Input));
             found.x.map_or(Ok(()), |found| assert_tensors_close(&found, &gx, 1e-9))?;

@@ -2,6 +2,8 @@
 
 use crate::kernels::{
     Isa,
+    batch_norm::normalize,
+    bias::repeat,
     simd::vectorized,
     threads::{PIECE, collect, fill, piece, rows_per_piece},
     values::Real,
@@ -17,12 +19,51 @@ pub(super) fn add<T: Real>(isa: Isa, a: &[T], b: &[T]) -> Vec<T> {
     fill(a.len(), PIECE, a.len(), |i, y| add_piece(isa, piece(a, i, PIECE), piece(b, i, PIECE), y))
 }
 
-/// `Σ s·x` over `parts`, in their order.
-pub(super) fn weighted<T: Real>(isa: Isa, parts: &[(T, &[T])]) -> Vec<T> {
-    let len = parts[0].1.len();
-    fill(len, PIECE, len * parts.len(), |i, y| {
-        let parts: Vec<(T, &[T])> = parts.iter().map(|(s, x)| (*s, piece(x, i, PIECE))).collect();
-        weighted_piece(isa, &parts, y);
+/// A term on a slice.
+pub(super) enum Addend<'a, T> {
+    /// `factor·x`
+    Plain { factor: T, x: &'a [T] },
+    /// `(x − mean)·factor + shift`, channels repeated.
+    Normalized { x: &'a [T], mean: Vec<T>, factor: Vec<T>, shift: Vec<T> },
+}
+
+impl<'a, T: Real> Addend<'a, T> {
+    /// `factor·x`, or `factor·((x − mean)·f + shift)` where there are channels' means, factors and shifts.
+    pub(super) fn new(factor: f64, x: &'a [T], channels: Option<[Vec<T>; 3]>) -> Self {
+        let factor = T::from_f64(factor);
+        let Some([mean, f, shift]) = channels else { return Self::Plain { factor, x } };
+        let times = |values: Vec<T>| repeat(&values.into_iter().map(|x| factor * x).collect::<Vec<_>>());
+        Self::Normalized { x, mean: repeat(&mean), factor: times(f), shift: times(shift) }
+    }
+
+    fn len(&self) -> usize {
+        let (Self::Plain { x, .. } | Self::Normalized { x, .. }) = self;
+        x.len()
+    }
+}
+
+/// The sum of the terms, in their order; of `c` channels.
+pub(super) fn weighted<T: Real>(isa: Isa, terms: &[Addend<'_, T>], c: usize) -> Vec<T> {
+    let (len, piece) = (terms[0].len(), rows_per_piece(c) * c);
+    // Whole periods of repeated channels, few enough for the first-level cache.
+    let period = repeat(&vec![(); c]).len();
+    let cached = (CACHED / period).max(1) * period;
+    fill(len, piece, len * terms.len(), |i, y| {
+        for (j, y) in y.chunks_mut(cached).enumerate() {
+            for (t, term) in terms.iter().enumerate() {
+                let at = |x: &'_ [T]| i * piece + j * cached..(i * piece + j * cached + y.len()).min(x.len());
+                match (term, t) {
+                    (Addend::Plain { factor, x }, 0) => scale_piece(isa, &x[at(x)], *factor, y),
+                    (Addend::Plain { factor, x }, _) => add_to(isa, *factor, &x[at(x)], y),
+                    (Addend::Normalized { x, mean, factor, shift }, 0) => {
+                        normalize(isa, &x[at(x)], mean, factor, shift, y);
+                    }
+                    (Addend::Normalized { x, mean, factor, shift }, _) => {
+                        add_normalized(isa, &x[at(x)], mean, factor, shift, y);
+                    }
+                }
+            }
+        }
     })
 }
 
@@ -77,28 +118,18 @@ pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) ->
 }
 
 vectorized! {
-    fn weighted_piece<T, V, WIDE>(parts: &[(T, &[T])], y: &mut [T]) -> () {
-        let [(first, head), rest @ ..] = parts else { return };
-        for (i, y) in y.chunks_mut(CACHED).enumerate() {
-            let range = i * CACHED..i * CACHED + y.len();
-            for (y, &x) in y.iter_mut().zip(&head[range.clone()]) {
-                *y = *first * x;
-            }
-            let mut rest = rest.iter();
-            // Two at a time, so that `y` is written half as often.
-            while let Some((s, a)) = rest.next() {
-                match rest.next() {
-                    Some((t, b)) => {
-                        for ((y, &a), &b) in y.iter_mut().zip(&a[range.clone()]).zip(&b[range.clone()]) {
-                            *y = (*y + *s * a) + *t * b;
-                        }
-                    }
-                    None => {
-                        for (y, &a) in y.iter_mut().zip(&a[range.clone()]) {
-                            *y += *s * a;
-                        }
-                    }
-                }
+    fn add_to<T, V, WIDE>(s: T, x: &[T], y: &mut [T]) -> () {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += s * x;
+        }
+    }
+}
+
+vectorized! {
+    fn add_normalized<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
+            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
+                *y += (x - mean) * factor + shift;
             }
         }
     }

@@ -15,8 +15,8 @@ const SLICE: usize = 4_096;
 const SLICES: usize = 128;
 
 /// `Σ sᵢ·xᵢ`, added in order; of four tensors in one pass.
-pub(super) fn weighted(gpu: &Gpu, parts: &[(f64, &Tensor)]) -> Result<Tensor> {
-    let mut parts = parts.iter().map(|(s, x)| Ok((*s, dense(x)?))).collect::<Result<Vec<_>>>()?;
+pub(super) fn weighted(gpu: &Gpu, parts: Vec<(f64, Tensor)>) -> Result<Tensor> {
+    let mut parts = parts.into_iter().map(|(s, x)| Ok((s, dense(&x)?))).collect::<Result<Vec<_>>>()?;
     while parts.len() > TERMS {
         let sum = add(gpu, &parts[..TERMS])?;
         parts.splice(..TERMS, [(1.0, sum)]);

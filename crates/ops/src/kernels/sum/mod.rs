@@ -6,10 +6,11 @@ pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor, WithDType, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa,
+    batch_norm::{self, Channelwise},
     gpu::on_gpu,
     later::Later,
     values::{Map, Values, dense, expect_dims, for_real, same_shape, tensor},
@@ -21,32 +22,58 @@ use super::{
 /// Shapes or types do not fit.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_shape(a, b)?;
-    on_gpu!(a, gpu => cuda::weighted(&gpu, &[(1.0, a), (1.0, b)]));
+    on_gpu!(a, gpu => cuda::weighted(&gpu, vec![(1.0, a.clone()), (1.0, b.clone())]));
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
     for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
 }
 
-/// `Σ sᵢ·xᵢ` of one shape, added in order, in one pass.
+/// A term of a sum: `factor·x`, or `factor·((x − mean)·f + shift)` where a batch norm is still to be applied.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    /// How often it counts.
+    pub factor: f64,
+    /// `(N, …, C)`
+    pub x: &'a Tensor,
+    /// What normalizes its channels on the way.
+    pub norm: Option<&'a Channelwise>,
+}
+
+/// The terms of one shape, added in order, in one pass.
 ///
 /// # Errors
 /// There is none, or shapes or types do not fit.
-pub fn weighted(parts: &[(f64, &Tensor)]) -> Result<Tensor> {
-    let Some((_, first)) = parts.first() else { bail!("found nothing to add, expected one tensor or more") };
-    let dense_parts = parts
-        .iter()
-        .map(|(s, x)| {
-            same_shape(first, x)?;
-            Ok((*s, dense(x)?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    on_gpu!(first, gpu => cuda::weighted(&gpu, parts));
-    for_real!(first, T => {
-        let values = dense_parts.iter().map(|(s, x)| Ok((*s, Values::of(x)?)));
-        let values = values.collect::<Result<Vec<(f64, Values<'_, T>)>>>()?;
-        let values: Vec<(T, &[T])> = values.iter().map(|(s, x)| (T::from_f64(*s), &**x)).collect();
-        tensor(cpu::weighted(Isa::detect(), &values), first.dims())
+pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
+    let Some(first) = terms.first() else { bail!("found nothing to add, expected one term or more") };
+    let (dims, c) = (first.x.dims(), first.x.dims().last().copied().unwrap_or(1));
+    let mut xs = Vec::with_capacity(terms.len());
+    for term in terms {
+        same_shape(first.x, term.x)?;
+        xs.push(dense(term.x)?);
+    }
+    on_gpu!(first.x, gpu => {
+        let parts = terms.iter().map(|term| {
+            let x = term.norm.map_or_else(|| Ok(term.x.clone()), |norm| batch_norm::apply(term.x, norm))?;
+            Ok((term.factor, x))
+        });
+        cuda::weighted(&gpu, parts.collect::<Result<Vec<_>>>()?)
+    });
+    for_real!(first.x, T => {
+        let values = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+        let addends = terms.iter().zip(&values).map(|(term, x)| {
+            let channels = term.norm.map(|norm| norm.channels::<T>(c)).transpose()?;
+            Ok(cpu::Addend::new(term.factor, x, channels))
+        });
+        tensor(cpu::weighted(Isa::detect(), &addends.collect::<Result<Vec<_>>>()?, c), dims)
     })
+}
+
+/// `⟨a, (x − mean)·f + shift⟩`, accumulated in `f64`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn dot_normalized(a: &Tensor, x: &Tensor, norm: &Channelwise) -> Result<f64> {
+    dot(a, &batch_norm::apply(x, norm)?)
 }
 
 /// `acc + s·x`, of one shape.
@@ -55,7 +82,7 @@ pub fn weighted(parts: &[(f64, &Tensor)]) -> Result<Tensor> {
 /// Shapes or types do not fit.
 pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
     same_shape(&acc, x)?;
-    on_gpu!(x, gpu => cuda::weighted(&gpu, &[(1.0, &acc), (s, x)]));
+    on_gpu!(x, gpu => cuda::weighted(&gpu, vec![(1.0, acc.clone()), (s, x.clone())]));
     let (a, x) = (dense(&acc)?, dense(x)?);
     for_real!(a, T => tensor(cpu::add_scaled::<T>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
 }
@@ -65,7 +92,7 @@ pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
-    on_gpu!(x, gpu => cuda::weighted(&gpu, &[(s, x)]));
+    on_gpu!(x, gpu => cuda::weighted(&gpu, vec![(s, x.clone())]));
     let dims = x.dims();
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::scale::<T>(Isa::detect(), &Values::of(&x)?, s), dims))

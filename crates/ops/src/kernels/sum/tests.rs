@@ -3,6 +3,10 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::*;
 use crate::kernels::testing::*;
 
+fn plain(factor: f64, x: &Tensor) -> Term<'_> {
+    Term { factor, x, norm: None }
+}
+
 fn vector(x: &[f64]) -> Result<Tensor> {
     Tensor::new(x, &Device::Cpu)
 }
@@ -23,7 +27,8 @@ fn a_weighted_sum_adds_in_order() -> Result<()> {
     let parts = [random(&[70_001], 1)?, random(&[70_001], 2)?, random(&[70_001], 3)?, random(&[70_001], 4)?];
     let factors = [1.0, -0.5, 2.0, 0.25];
     for n in 1..=4 {
-        let sum = weighted(&factors.into_iter().zip(&parts).take(n).collect::<Vec<_>>())?;
+        let sum =
+            weighted(&factors.iter().zip(&parts).take(n).map(|(s, x)| plain(*s, x)).collect::<Vec<_>>())?;
         let mut one_by_one = scale(&parts[0], factors[0])?;
         for (s, x) in factors.iter().zip(&parts).take(n).skip(1) {
             one_by_one = add_scaled(one_by_one, *s, x)?;
@@ -31,7 +36,29 @@ fn a_weighted_sum_adds_in_order() -> Result<()> {
         assert_tensors_close(&sum, &one_by_one, 0.0)?;
     }
     assert!(weighted(&[]).is_err());
-    assert!(weighted(&[(1.0, &parts[0]), (1.0, &vector(&[1.0])?)]).is_err());
+    assert!(weighted(&[plain(1.0, &parts[0]), plain(1.0, &vector(&[1.0])?)]).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_norm_may_wait_for_the_sum() -> Result<()> {
+    for c in [3, 16, 17, 300] {
+        let dims = [5, 7, 9, c];
+        let (x, other) = (random(&dims, 1)?, random(&dims, 2)?);
+        let (scale, shift) = (random(&[c], 3)?, random(&[c], 4)?);
+        let (moments, _) = batch_norm::forward_waiting(&x, None, 1e-5)?;
+        let norm = moments.channelwise(Some((&scale, &shift)))?;
+        let (z, _) = batch_norm::forward_train(&x, Some((&scale, &shift)), 1e-5)?;
+        let waiting = Term { factor: -0.5, x: &x, norm: Some(&norm) };
+        for terms in
+            [vec![waiting], vec![plain(2.0, &other), waiting], vec![waiting, plain(2.0, &other), waiting]]
+        {
+            let at_once = |term: &Term<'_>| plain(term.factor, if term.norm.is_some() { &z } else { &other });
+            let expected = weighted(&terms.iter().map(at_once).collect::<Vec<_>>())?;
+            assert_tensors_close(&weighted(&terms)?, &expected, 1e-14)?;
+        }
+        assert_close(&[dot_normalized(&other, &x, &norm)?], &[dot(&other, &z)?], 1e-12);
+    }
     Ok(())
 }
 

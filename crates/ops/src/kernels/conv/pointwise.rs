@@ -1,0 +1,103 @@
+//! 1×1 convolutions without a stride: matrix products over pixels, a block of them at a time.
+
+use super::cpu::Shape;
+use crate::kernels::{
+    Isa, Prelude, Window,
+    product::{Matrix, Panels, Start, matrix_product},
+    simd::{lanes, vectorized},
+    threads::Scratch,
+    values::Real,
+};
+
+/// Pixels of a block: with 64 channels, half of a first-level cache.
+const PIXELS: usize = 64;
+
+/// Whether a convolution to `to` channels is of this kind and fills whole vectors.
+pub(super) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
+    *window == Window::same((1, 1), (1, 1), (1, 1)) && to.is_multiple_of(lanes::<T>(isa))
+}
+
+/// `y = prelude(x) · w (+ bias)` of every pixel.
+pub(super) struct Points<T> {
+    isa: Isa,
+    from: usize,
+    to: usize,
+    /// `(from, to)`
+    w: Vec<T>,
+    scratch: Scratch<T>,
+}
+
+impl<T: Real> Points<T> {
+    pub(super) fn forward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
+        let (from, to) = (shape.input.c, shape.output.c);
+        Self { isa, from, to, w: w.to_vec(), scratch: Scratch::new() }
+    }
+
+    pub(super) fn backward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
+        let (to, from) = (shape.input.c, shape.output.c);
+        let w = (0..from).flat_map(|co| (0..to).map(move |ci| w[ci * from + co])).collect();
+        Self { isa, from, to, w, scratch: Scratch::new() }
+    }
+
+    pub(super) fn write(&self, x: &[T], prelude: Prelude, y: &mut [T], bias: Option<&[T]>) {
+        let Self { isa, from, to, .. } = *self;
+        let start = bias.map_or(Start::Zero, Start::Columns);
+        let b = Panels { values: &self.w, row: to, vector: lanes::<T>(isa) };
+        for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
+            let a = Matrix { values: x, rows: pixels, cols: from, row: from, col: 1 };
+            matrix_product(isa, a, b, &mut y[i * PIXELS * to..][..pixels * to], to, to, start);
+        });
+    }
+}
+
+/// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
+pub(super) struct PointWeights<T> {
+    isa: Isa,
+    scratch: Scratch<T>,
+}
+
+impl<T: Real> PointWeights<T> {
+    pub(super) fn new(isa: Isa) -> Self {
+        Self { isa, scratch: Scratch::new() }
+    }
+
+    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
+        let (isa, from, to) = (self.isa, shape.input.c, shape.output.c);
+        let mut part = vec![T::ZERO; from * to];
+        for_blocks(isa, &self.scratch, x, from, shape.prelude, |i, x, pixels| {
+            let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };
+            let gy = &gy[i * PIXELS * to..][..pixels * to];
+            let b = Panels { values: gy, row: to, vector: lanes::<T>(isa) };
+            matrix_product(isa, a, b, &mut part, to, to, Start::Old);
+        });
+        part
+    }
+}
+
+/// Calls `each` with the number, the values behind the prelude, and the pixels of every block.
+fn for_blocks<T: Real>(
+    isa: Isa,
+    scratch: &Scratch<T>,
+    x: &[T],
+    c: usize,
+    prelude: Prelude,
+    mut each: impl FnMut(usize, &[T], usize),
+) {
+    let blocks = x.chunks(PIXELS * c).enumerate();
+    match prelude {
+        Prelude::Identity => blocks.for_each(|(i, x)| each(i, x, x.len() / c)),
+        Prelude::Relu => scratch.lend(PIXELS * c, |seen| {
+            blocks.for_each(|(i, x)| {
+                let seen = &mut seen[..x.len()];
+                relu(isa, x, seen);
+                each(i, seen, x.len() / c);
+            });
+        }),
+    }
+}
+
+vectorized! {
+    fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.relu());
+    }
+}
