@@ -121,7 +121,11 @@ impl<'a, T: Real> Outputs<'a, T> {
         let Shape { input, output, window, .. } = shape;
         let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
         if winograd::fits::<T>(shape) {
-            return Self { shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward)), bias };
+            return Self {
+                shape,
+                way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward, images)),
+                bias,
+            };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
@@ -161,7 +165,11 @@ impl<'a, T: Real> Inputs<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
-            return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
+            return Self {
+                isa,
+                shape,
+                way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward, images)),
+            };
         }
         if pointwise::fits::<T>(isa, window, input.c) {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
@@ -216,7 +224,7 @@ impl<'a, T: Real> Weights<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
-            return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
+            return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape, images)) };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: WeightsWay::Points(PointWeights::new(isa)) };
