@@ -79,18 +79,6 @@ pub(crate) enum Start<'a, T> {
     Columns(&'a [T]),
 }
 
-/// Lays out a matrix `(k, n)` for [`product`], with zeros up to a multiple of `lanes` columns.
-pub(crate) fn pack<T: Real>(lanes: usize, k: usize, n: usize, at: impl Fn(usize, usize) -> T) -> Vec<T> {
-    let mut packed = vec![T::ZERO; n.div_ceil(lanes) * lanes * k];
-    for (vector, panel) in packed.chunks_exact_mut((lanes * k).max(1)).enumerate() {
-        for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
-            let columns = vector * lanes..n.min((vector + 1) * lanes);
-            row.iter_mut().zip(columns).for_each(|(to, j)| *to = at(k, j));
-        }
-    }
-    packed
-}
-
 vectorized! {
     /// `out[outs[i] + j] = Σ_k values[rows[i] + cols[k]] · b[k, j]` for `j < n`: an implicit matrix product.
     pub(crate) fn product<T, V, WIDE>(sum: Sum<'_, T>, b: Panels<'_, T>, out: &mut [T], n: usize, start: Start<'_, T>) -> () {

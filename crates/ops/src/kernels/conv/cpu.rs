@@ -7,7 +7,7 @@ use crate::kernels::{
     activation::relu_mask,
     bias::channel_sums,
     gather::{Gather, padded},
-    product::{Panels, Run, Start, Sum, pack, product, runs},
+    product::{Panels, Run, Start, Sum, product, runs},
     simd::lanes,
     threads::{add_in_order, collect, fill, images_per_piece, piece},
     values::{Map, Real},
@@ -15,6 +15,7 @@ use crate::kernels::{
 
 use super::{
     pointwise::{self, PointWeights, Points},
+    whole,
     winograd::{self, Correlation, Direction, Filter},
 };
 
@@ -106,7 +107,7 @@ enum Way<T> {
     Taps(Sums<T>),
     /// Tile by tile, at Winograd's points.
     Tiles(Filter<T>),
-    /// Pixel by pixel.
+    /// Pixel by pixel, or image by image.
     Points(Points<T>),
 }
 
@@ -127,16 +128,18 @@ impl<'a, T: Real> Outputs<'a, T> {
                 bias,
             };
         }
+        if whole::fits::<T>(isa, shape) {
+            let bias = bias.map(|bias| Cow::Owned(bias[..output.c].repeat(output.h * output.w)));
+            return Self { shape, way: Way::Points(whole::forward(isa, shape, w)), bias };
+        }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
-        let pack_taps = |taps: &[usize]| {
-            pack(lanes::<T>(isa), taps.len() * input.c, output.c, |k, co| {
-                w[(taps[k / input.c] * input.c + k % input.c) * output.c + co]
-            })
-        };
-        let panels = gather.phases.iter().map(|phase| pack_taps(&phase.taps)).collect();
+        let tap = |tap: usize| w[tap * input.c * output.c..][..input.c * output.c].to_vec();
+        let rows = |taps: &[usize]| taps.iter().flat_map(|&t| tap(t)).collect::<Vec<_>>();
+        let wide = |taps: &[usize]| padded(&rows(taps), output.c, lanes::<T>(isa)).into_owned();
+        let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
         Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
     }
 
@@ -171,16 +174,20 @@ impl<'a, T: Real> Inputs<'a, T> {
                 way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward, images)),
             };
         }
+        if whole::fits::<T>(isa, shape) {
+            return Self { isa, shape, way: Way::Points(whole::backward(isa, shape, w)) };
+        }
         if pointwise::fits::<T>(isa, window, input.c) {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
         }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
-        let transposed = |taps: &[usize]| {
-            pack(lanes::<T>(isa), taps.len() * output.c, input.c, |k, ci| {
-                w[(taps[k / output.c] * input.c + ci) * output.c + k % output.c]
-            })
+        let transposed = |tap: usize| {
+            let w = &w[tap * input.c * output.c..][..input.c * output.c];
+            (0..output.c).flat_map(move |co| (0..input.c).map(move |ci| w[ci * output.c + co]))
         };
-        let panels = gather.phases.iter().map(|phase| transposed(&phase.taps)).collect();
+        let rows = |taps: &[usize]| taps.iter().flat_map(|&t| transposed(t)).collect::<Vec<_>>();
+        let wide = |taps: &[usize]| padded(&rows(taps), input.c, lanes::<T>(isa)).into_owned();
+        let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
@@ -218,6 +225,8 @@ enum WeightsWay<T> {
     Tiles(Correlation<T>),
     /// Pixel by pixel.
     Points(PointWeights<T>),
+    /// Image by image.
+    Whole(PointWeights<T>),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
@@ -225,6 +234,9 @@ impl<'a, T: Real> Weights<'a, T> {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape, images)) };
+        }
+        if whole::fits::<T>(isa, shape) {
+            return Self { isa, shape, way: WeightsWay::Whole(PointWeights::new(isa)) };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: WeightsWay::Points(PointWeights::new(isa)) };
@@ -247,7 +259,8 @@ impl<'a, T: Real> Weights<'a, T> {
         let Shape { input, output, prelude, .. } = self.shape;
         let (gather, rows, outs) = match &self.way {
             WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
-            WeightsWay::Points(points) => return points.part(self.shape, x, gy),
+            WeightsWay::Points(points) => return points.part((input.c, output.c), prelude, x, gy),
+            WeightsWay::Whole(points) => return whole::part(points, self.shape, x, gy),
             WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
         };
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
@@ -271,6 +284,7 @@ struct Sums<T> {
     isa: Isa,
     gather: Gather,
     cols: Vec<Vec<Run>>,
+    /// Rows of weights, each of whole vectors.
     panels: Vec<Vec<T>>,
 }
 
@@ -294,7 +308,7 @@ impl<T: Real> Sums<T> {
         let lanes = lanes::<T>(self.isa);
         for ((phase, cols), panels) in self.gather.phases.iter().zip(&self.cols).zip(&self.panels) {
             let sum = self.gather.sum(phase, &frames, cols, target.len() / to.image());
-            let b = Panels { values: panels, row: lanes, vector: panels.len() / to.c.div_ceil(lanes) };
+            let b = Panels { values: panels, row: to.c.next_multiple_of(lanes), vector: lanes };
             product(self.isa, sum, b, target, to.c, start);
         }
     }

@@ -6,6 +6,7 @@ pub(in crate::kernels) mod cuda;
 mod pointwise;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod winograd;
 
 use candle_core::{Result, Tensor, bail};

@@ -29,13 +29,17 @@ pub(super) struct Points<T> {
 
 impl<T: Real> Points<T> {
     pub(super) fn forward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
-        let (from, to) = (shape.input.c, shape.output.c);
-        Self { isa, from, to, w: w.to_vec(), scratch: Scratch::new() }
+        Self::new(isa, shape.input.c, shape.output.c, w.to_vec())
     }
 
     pub(super) fn backward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
         let (to, from) = (shape.input.c, shape.output.c);
         let w = (0..from).flat_map(|co| (0..to).map(move |ci| w[ci * from + co])).collect();
+        Self::new(isa, from, to, w)
+    }
+
+    /// By a matrix `(from, to)`; `to` fills whole vectors.
+    pub(super) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
 
@@ -61,10 +65,11 @@ impl<T: Real> PointWeights<T> {
         Self { isa, scratch: Scratch::new() }
     }
 
-    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
-        let (isa, from, to) = (self.isa, shape.input.c, shape.output.c);
+    /// What some rows add to the gradient `(from, to)`.
+    pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Vec<T> {
+        let isa = self.isa;
         let mut part = vec![T::ZERO; from * to];
-        for_blocks(isa, &self.scratch, x, from, shape.prelude, |i, x, pixels| {
+        for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };
             let gy = &gy[i * PIXELS * to..][..pixels * to];
             let b = Panels { values: gy, row: to, vector: lanes::<T>(isa) };

@@ -1,5 +1,7 @@
 //! Depthwise convolution on slices: sums over gathered offsets, a vector of channels at a time.
 
+use std::borrow::Cow;
+
 use crate::kernels::{
     Isa, Prelude,
     activation::relu_mask,
@@ -94,14 +96,20 @@ impl<'a> Weights<'a> {
 
     /// What some consecutive images add.
     pub(in crate::kernels) fn part<T: Real>(&self, x: &[T], gy: &[T]) -> Vec<T> {
-        let Shape { input, window, prelude, .. } = self.shape;
+        let Shape { input, prelude, .. } = self.shape;
+        let whole = input.c.is_multiple_of(lanes::<T>(self.isa));
+        self.part_of_frames(&self.gather.frames(input, prelude, x, whole), gy)
+    }
+
+    /// The same, from the frames that the forward's [`ChannelSums::frames`] made of the images.
+    pub(in crate::kernels) fn part_of_frames<T: Real>(&self, frames: &[T], gy: &[T]) -> Vec<T> {
+        let Shape { input, window, .. } = self.shape;
         let [phase] = &self.gather.phases[..] else { unreachable!("a forward has one phase") };
         let (c, lanes) = (input.c, lanes::<T>(self.isa));
         let width = c.next_multiple_of(lanes);
-        let frames = self.gather.frames(input, prelude, x, width == c);
         let gy = padded(gy, c, lanes);
         let cols = runs(phase.pixels[..gy.len() / width].iter().copied());
-        let sum = Sum { values: &frames, rows: &phase.offsets, cols: &cols, outs: &self.outs };
+        let sum = Sum { values: frames, rows: &phase.offsets, cols: &cols, outs: &self.outs };
         let mut part = vec![T::ZERO; window.taps() * c];
         channelwise(self.isa, sum, &gy, width, &mut part, c);
         part
@@ -142,10 +150,24 @@ impl<T: Real> ChannelSums<T> {
         target: &mut [T],
         to: &Map,
     ) {
-        let width = from.c.next_multiple_of(lanes::<T>(self.isa));
-        let frames = self.gather.frames(from, prelude, source, width == from.c);
+        self.write_from_frames(&self.frames(source, from, prelude), target, to);
+    }
+
+    /// Some consecutive images with the margins that are read.
+    pub(in crate::kernels) fn frames<'s>(
+        &self,
+        source: &'s [T],
+        from: &Map,
+        prelude: Prelude,
+    ) -> Cow<'s, [T]> {
+        self.gather.frames(from, prelude, source, from.c.is_multiple_of(lanes::<T>(self.isa)))
+    }
+
+    /// As [`ChannelSums::write`], from the images' frames.
+    pub(in crate::kernels) fn write_from_frames(&self, frames: &[T], target: &mut [T], to: &Map) {
+        let width = to.c.next_multiple_of(lanes::<T>(self.isa));
         for ((phase, cols), weights) in self.gather.phases.iter().zip(&self.cols).zip(&self.weights) {
-            let sum = self.gather.sum(phase, &frames, cols, target.len() / to.image());
+            let sum = self.gather.sum(phase, frames, cols, target.len() / to.image());
             channelwise(self.isa, sum, weights, width, target, to.c);
         }
     }

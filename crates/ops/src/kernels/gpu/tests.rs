@@ -194,9 +194,9 @@ fn batch_norms_agree() -> Result<()> {
             let mut all = vec![bias::gradient(gy)?];
             for affine in [None, Some((scale, shift))] {
                 let (y, moments) = batch_norm::forward_train(x, affine, 1e-5)?;
-                let (gx, of_affine) = batch_norm::backward(x, gy, affine.map(|(scale, _)| scale), &moments)?;
-                all.extend([y, gx, moments.mean, moments.var_unbiased]);
-                all.extend(of_affine.into_iter().flat_map(|(scale, shift)| [scale, shift]));
+                let found = batch_norm::backward(x, gy, affine, &moments)?;
+                all.extend([y, found.x, moments.mean, moments.var_unbiased]);
+                all.extend(found.scale_shift.into_iter().flat_map(|(scale, shift)| [scale, shift]));
                 all.push(batch_norm::forward_eval(x, affine, shift, var, 1e-5)?);
                 all.push(batch_norm::backward_eval(gy, affine.map(|(scale, _)| scale), var, 1e-5)?);
             }
@@ -258,6 +258,7 @@ fn composed_kernels_agree() -> Result<()> {
         let [x, d, w, vector, gz, dense] = of else { unreachable!("six inputs") };
         let affine = Some((vector, vector));
         let convolutions = separable::Convolutions {
+            norm: None,
             d,
             across: &across,
             prelude: Prelude::Relu,
@@ -267,7 +268,7 @@ fn composed_kernels_agree() -> Result<()> {
         };
         let made = separable::forward_train(x, convolutions, affine, 1e-3)?;
         let of = (&made.y, &made.moments);
-        let found = separable::backward(gz, x, convolutions, of, Some(vector), conv_norm::Wanted::Both)?;
+        let found = separable::backward(gz, x, convolutions, of, affine, conv_norm::Wanted::Both)?;
         let (gd, gw) = found.weights.expect("both are wanted");
         let mut all = vec![made.y.clone(), made.z, found.x.expect("both are wanted"), gd, gw];
         let made = conv_norm::forward_train(x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?;
@@ -276,7 +277,7 @@ fn composed_kernels_agree() -> Result<()> {
             x,
             dense,
             &made.y,
-            Some(vector),
+            affine,
             &made.moments,
             &across,
             Prelude::Relu,
@@ -285,6 +286,11 @@ fn composed_kernels_agree() -> Result<()> {
         all.extend([made.z, found.x.expect("both are wanted"), found.w.expect("both are wanted")]);
         let (of_scale, of_shift) = found.scale_shift.expect("there is a scale");
         all.extend([of_scale, of_shift]);
+        let probes = [
+            separable::probe(gz, x, convolutions, affine, 1e-3)?,
+            conv_norm::probe(gz, x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?,
+        ];
+        all.push(Tensor::new(&probes, &Device::Cpu)?);
         Ok(all)
     })
 }
@@ -295,7 +301,10 @@ fn sums_agree() -> Result<()> {
     let dims = [3, 5, 4, 6];
     let inputs = (1..=6).map(|seed| random(&dims, seed)).collect::<Result<Vec<_>>>()?;
     agrees(&inputs, |of| {
-        let weighted: Vec<(f64, &Tensor)> = of.iter().enumerate().map(|(i, x)| (i as f64 - 1.5, x)).collect();
+        let term = |(i, x): (usize, &'_ Tensor)| (i as f64 - 1.5, x.clone());
+        let weighted: Vec<(f64, Tensor)> = of.iter().enumerate().map(term).collect();
+        let weighted: Vec<sum::Term<'_>> =
+            weighted.iter().map(|(factor, x)| sum::Term { factor: *factor, x, norm: None }).collect();
         let all: Vec<&Tensor> = of.iter().collect();
         let mut made = vec![
             sum::add(&of[0], &of[1])?,

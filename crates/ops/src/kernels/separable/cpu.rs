@@ -165,8 +165,9 @@ pub(super) fn backward<T: Real>(
         });
     };
     let part = |x: &[T], gy: &[T], ga: &[T], a: &mut [T]| {
-        between.write(x, first.input, first.prelude, a, first.output);
-        (of_depthwise.part(x, ga), of_dense.part(a, gy))
+        let frames = between.frames(x, first.input, first.prelude);
+        between.write_from_frames(&frames, a, first.output);
+        (of_depthwise.part_of_frames(&frames, ga), of_dense.part(a, gy))
     };
     let sum = |parts: Vec<Option<(Vec<T>, Vec<T>)>>| {
         let (of_first, of_second): (Vec<_>, Vec<_>) = parts.into_iter().flatten().unzip();
