@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::kernels::{
     Later,
-    batch_norm::{Channelwise, Moments},
+    batch_norm::{self, Channelwise, Moments},
     sum,
 };
 
@@ -66,7 +66,7 @@ impl Summand {
     pub fn dot(&self, grad: &Tensor) -> Result<Later> {
         match &self.norm {
             None => sum::dot_later(grad, &self.map),
-            Some(norm) => sum::dot_normalized(grad, &self.map, norm),
+            Some(norm) => Ok(Later::Known(batch_norm::dot(grad, &self.map, norm)?)),
         }
     }
 }

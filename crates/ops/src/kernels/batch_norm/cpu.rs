@@ -32,6 +32,8 @@ pub(in crate::kernels) struct Through<T> {
 
 /// `Σ ∂L/∂y·x̂` and `Σ ∂L/∂y` of each channel: the gradients of scale and shift.
 pub(super) struct GradientSums {
+    /// `Σ ∂L/∂y·(x − mean)`
+    products: Vec<f64>,
     pub(super) scale: Vec<f64>,
     pub(super) shift: Vec<f64>,
 }
@@ -70,25 +72,24 @@ pub(super) fn product(
     let (moments, pieces): (Vec<_>, Vec<_>) =
         pieces.into_iter().map(|piece| (piece.moments, (piece.about, piece.products, piece.sums))).unzip();
     let Statistics { mean, var } = PieceMoments::merge(moments, c);
-    let mut sums = GradientSums { scale: vec![0.0; c], shift: vec![0.0; c] };
-    for (about, products, shares) in pieces {
-        for c in 0..c {
-            sums.scale[c] += products[c] + (about[c] - mean[c]) * shares[c];
-            sums.shift[c] += shares[c];
-        }
+    let mut all = 0.0;
+    for c in 0..c {
+        let (scale, shift) = affine.map_or((1.0, 0.0), |(scale, shift)| (scale[c], shift[c]));
+        let about_mean = |(about, products, shares): &(Vec<f64>, Vec<f64>, Vec<f64>)| {
+            products[c] + (about[c] - mean[c]) * shares[c]
+        };
+        let product: f64 = pieces.iter().map(about_mean).sum();
+        let share: f64 = pieces.iter().map(|(_, _, shares)| shares[c]).sum();
+        all += scale / (var[c] + eps).sqrt() * product + shift * share;
     }
-    sums.scale.iter_mut().zip(&var).for_each(|(product, var)| *product /= (var + eps).sqrt());
-    sums.product(affine)
+    all
 }
 
 impl GradientSums {
-    /// `⟨∂L/∂y, y⟩ = Σ scale·(∂L/∂scale) + shift·(∂L/∂shift)`.
-    pub(super) fn product(&self, affine: Option<&(Vec<f64>, Vec<f64>)>) -> f64 {
+    /// `⟨∂L/∂y, (x − mean)·factor + shift⟩`
+    pub(super) fn product(&self, factor: &[f64], shift: &[f64]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        match affine {
-            None => self.scale.iter().sum(),
-            Some((scale, shift)) => dot(scale, &self.scale) + dot(shift, &self.shift),
-        }
+        dot(factor, &self.products) + dot(shift, &self.shift)
     }
 }
 
@@ -160,10 +161,10 @@ pub(super) fn gradient_sums<T: Real>(
         correlate(isa, piece(x, i, len), piece(gy, i, len), &mean, &mut products, &mut sums);
         [fold(&products, c), fold(&sums, c)].concat()
     });
-    let mut scale = add_in_order(parts, 2 * c);
-    let shift = scale.split_off(c);
-    scale.iter_mut().zip(inv_std).for_each(|(product, inv_std)| *product *= inv_std);
-    GradientSums { scale, shift }
+    let mut products = add_in_order(parts, 2 * c);
+    let shift = products.split_off(c);
+    let scale = products.iter().zip(inv_std).map(|(product, inv_std)| product * inv_std).collect();
+    GradientSums { products, scale, shift }
 }
 
 /// `∂L/∂x` of a whole map.

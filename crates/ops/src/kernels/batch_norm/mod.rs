@@ -38,7 +38,27 @@ pub struct Channelwise {
     pub shift: Tensor,
 }
 
+/// `⟨gy, (x − mean)·factor + shift⟩`, accumulated in `f64`.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn dot(gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<f64> {
+    let c = Map::of(x.dims())?.c;
+    expect_dims("gradient of a batch norm", gy, x.dims())?;
+    let (gy, x) = (dense(gy)?, dense(x)?);
+    for_real!(x, T => {
+        let [mean, factor, shift] = by.wide::<T>(c)?;
+        let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
+        Ok(cpu::gradient_sums(Isa::detect(), &x, &gy, &mean, &vec![1.0; c]).product(&factor, &shift))
+    })
+}
+
 impl Channelwise {
+    /// Mean, factor and shift of `c` channels, in double precision.
+    fn wide<T: Real>(&self, c: usize) -> Result<[Vec<f64>; 3]> {
+        Ok([channels::<T>(&self.mean, c)?, channels::<T>(&self.factor, c)?, channels::<T>(&self.shift, c)?])
+    }
+
     /// Mean, factor and shift of `c` channels.
     pub(in crate::kernels) fn channels<T: Real>(&self, c: usize) -> Result<[Vec<T>; 3]> {
         let vector = |x: &Tensor| -> Result<Vec<T>> {
@@ -223,7 +243,9 @@ pub(in crate::kernels) fn arrive<T: Real>(
     let scale = affine.as_ref().map(|(scale, _)| &scale[..]);
     let sums = cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std);
     let through = Through::new(&mean, &inv_std, scale, &sums, (x.len() / c) as f64);
-    let product = sums.product(affine.as_ref());
+    // As `dot`, to the bit: whoever weighs an output gets one answer, whichever way it comes.
+    let [_, factor, shift] = moments.channelwise(scale_shift)?.wide::<T>(c)?;
+    let product = sums.product(&factor, &shift);
     let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[c]);
     let gradients = affine.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
     Ok(Arrived { through, scale_shift: gradients.transpose()?, product })

@@ -122,11 +122,7 @@ impl<'a, T: Real> Outputs<'a, T> {
         let Shape { input, output, window, .. } = shape;
         let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
         if winograd::fits::<T>(shape) {
-            return Self {
-                shape,
-                way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward, images)),
-                bias,
-            };
+            return Self { shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward)), bias };
         }
         if whole::fits::<T>(isa, shape) {
             let bias = bias.map(|bias| Cow::Owned(bias[..output.c].repeat(output.h * output.w)));
@@ -168,11 +164,7 @@ impl<'a, T: Real> Inputs<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
-            return Self {
-                isa,
-                shape,
-                way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward, images)),
-            };
+            return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
         if whole::fits::<T>(isa, shape) {
             return Self { isa, shape, way: Way::Points(whole::backward(isa, shape, w)) };
@@ -233,7 +225,7 @@ impl<'a, T: Real> Weights<'a, T> {
     pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
         if winograd::fits::<T>(shape) {
-            return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape, images)) };
+            return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
         }
         if whole::fits::<T>(isa, shape) {
             return Self { isa, shape, way: WeightsWay::Whole(PointWeights::new(isa)) };

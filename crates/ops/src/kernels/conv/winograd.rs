@@ -102,13 +102,11 @@ pub(super) struct Filter<T> {
     to: usize,
     /// `G g Gᵀ`, `(36, from, wide(to))`.
     kernel: Vec<T>,
-    /// Images of the largest piece: where memory is cut does not depend on the piece, since margins stay clear in it.
-    images: usize,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> Filter<T> {
-    pub(super) fn new(isa: Isa, shape: Shape<'_>, w: &[T], direction: Direction, images: usize) -> Self {
+    pub(super) fn new(isa: Isa, shape: Shape<'_>, w: &[T], direction: Direction) -> Self {
         let Shape { input, output, .. } = shape;
         let tiles = Tiles::of::<T>(isa, input);
         let (from, to) = match direction {
@@ -126,7 +124,7 @@ impl<T: Real> Filter<T> {
         let wide = tiles.wide(to);
         let mut kernel = vec![T::ZERO; POSITIONS * from * wide];
         kernel_transform(isa, taps, from, to, wide, &mut kernel);
-        Self { isa, tiles, from, to, kernel, images, scratch: Scratch::new() }
+        Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
 
     /// Computes some consecutive images of `target` from those of `source`; `bias` fills whole vectors.
@@ -136,8 +134,7 @@ impl<T: Real> Filter<T> {
         let images = target.len() / (pixels * to);
         let n = images * tiles.len();
         let (wide_from, wide_to) = (tiles.wide(from), tiles.wide(to));
-        assert!(images <= self.images);
-        let lengths = [self.images * tiles.frame(from), POSITIONS * n * wide_from, POSITIONS * n * wide_to];
+        let lengths = [images * tiles.frame(from), POSITIONS * n * wide_from, POSITIONS * n * wide_to];
         self.scratch.lend(lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, products) = memory.split_at_mut(lengths[1]);
@@ -166,14 +163,12 @@ impl<T: Real> Filter<T> {
 pub(super) struct Correlation<T> {
     isa: Isa,
     tiles: Tiles,
-    /// As in [`Filter`].
-    images: usize,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> Correlation<T> {
-    pub(super) fn new(isa: Isa, shape: Shape<'_>, images: usize) -> Self {
-        Self { isa, tiles: Tiles::of::<T>(isa, shape.input), images, scratch: Scratch::new() }
+    pub(super) fn new(isa: Isa, shape: Shape<'_>) -> Self {
+        Self { isa, tiles: Tiles::of::<T>(isa, shape.input), scratch: Scratch::new() }
     }
 
     /// What some consecutive images add to the gradient, `(3, 3, c_in, c_out)`.
@@ -183,9 +178,8 @@ impl<T: Real> Correlation<T> {
         let images = x.len() / shape.input.image();
         let n = images * tiles.len();
         let (wide_in, wide_out) = (tiles.wide(c_in), tiles.wide(c_out));
-        assert!(images <= self.images);
         let lengths = [
-            self.images * tiles.frame(c_in),
+            images * tiles.frame(c_in),
             POSITIONS * n * wide_in,
             POSITIONS * n * wide_out,
             POSITIONS * c_in * wide_out,

@@ -32,7 +32,8 @@ const ALIGN: usize = UNIT;
 
 /// Passes small and huge blocks through to `A`, and cuts those between from arenas that it takes from `A` and keeps.
 ///
-/// A block is at most an eighth larger than asked for, rounded up to 32 KiB.
+/// A block is at most an eighth larger than asked for, rounded up to 32 KiB. Where no arena is to be had, as under a
+/// narrow limit of address space, all blocks are the inner allocator's.
 #[derive(Debug)]
 pub struct Recycling<A> {
     inner: A,
@@ -43,7 +44,8 @@ pub struct Recycling<A> {
 #[derive(Debug)]
 struct Free {
     first: [Option<NonNull<Links>>; ORDERS],
-    arenas: usize,
+    /// The arena that came last; each knows the one before.
+    last: Option<NonNull<Arena>>,
     in_use: usize,
 }
 
@@ -54,17 +56,21 @@ struct Links {
     after: Option<NonNull<Links>>,
 }
 
-/// What an arena begins with, in its first unit, which is never free: for every unit, the order of the free block that
-/// begins there, plus 1, or 0.
-type Map = [u8; UNITS];
+/// What an arena begins with, in its first unit, which is never free.
+#[derive(Debug)]
+struct Arena {
+    /// For every unit, the order of the free block that begins there, plus 1, or 0.
+    map: [u8; UNITS],
+    before: Option<NonNull<Arena>>,
+}
 
-// SAFETY: free blocks and arenas' maps belong to nobody else.
+// SAFETY: free blocks and what arenas begin with belong to nobody else.
 unsafe impl Send for Free {}
 
 impl<A> Recycling<A> {
     /// Over an allocator that takes its blocks from the system.
     pub const fn new(inner: A) -> Self {
-        Self { inner, free: Mutex::new(Free { first: [None; ORDERS], arenas: 0, in_use: 0 }) }
+        Self { inner, free: Mutex::new(Free { first: [None; ORDERS], last: None, in_use: 0 }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {
@@ -73,19 +79,18 @@ impl<A> Recycling<A> {
 }
 
 impl<A: GlobalAlloc> Recycling<A> {
-    /// A block of so many units, or null where memory is short.
-    fn cut(&self, units: usize) -> *mut u8 {
+    /// A block of so many units, or nothing where no arena has them and none is to be had.
+    fn cut(&self, units: usize) -> Option<NonNull<u8>> {
         let mut free = self.lock();
         loop {
             if let Some(block) = free.cut(units) {
                 free.in_use += units * UNIT;
-                return block.as_ptr().cast();
+                return Some(block);
             }
             // SAFETY: an arena has a size, and its alignment is a power of two.
             let arena = unsafe { self.inner.alloc(Layout::from_size_align_unchecked(ARENA, ARENA)) };
-            let Some(arena) = NonNull::new(arena) else { return null_mut() };
             // SAFETY: it was just lent to us, as large and as aligned as an arena is.
-            unsafe { free.add(arena) };
+            unsafe { free.add(NonNull::new(arena)?) };
         }
     }
 }
@@ -98,10 +103,23 @@ impl Free {
     unsafe fn add(&mut self, arena: NonNull<u8>) {
         // SAFETY: by the caller's promise; the map fits into the first unit.
         unsafe {
-            arena.cast::<Map>().write([0; UNITS]);
+            arena.cast().write(Arena { map: [0; UNITS], before: self.last });
+            self.last = Some(arena.cast());
             self.release(arena, 1, UNITS - 1);
         }
-        self.arenas += 1;
+    }
+
+    /// Whether a block was cut from an arena. There are few: a hundred hold 6 GB.
+    fn holds(&self, block: NonNull<u8>) -> bool {
+        let mut next = self.last;
+        while let Some(arena) = next {
+            if (arena.addr().get()..arena.addr().get() + ARENA).contains(&block.addr().get()) {
+                return true;
+            }
+            // SAFETY: an arena in the list begins with what `add` wrote.
+            next = unsafe { (*arena.as_ptr()).before };
+        }
+        false
     }
 
     /// The first `units` of the smallest free block that holds them; what lies behind stays free.
@@ -149,7 +167,7 @@ impl Free {
                 (*after.as_ptr()).before = Some(block);
             }
             self.first[order] = Some(block);
-            arena.cast::<u8>().add(unit).write(order as u8 + 1);
+            (*arena.cast::<Arena>().as_ptr()).map[unit] = order as u8 + 1;
         }
     }
 
@@ -168,7 +186,7 @@ impl Free {
             if let Some(after) = after {
                 (*after.as_ptr()).before = before;
             }
-            arena.cast::<u8>().add(unit).write(0);
+            (*arena.cast::<Arena>().as_ptr()).map[unit] = 0;
         }
     }
 }
@@ -188,8 +206,8 @@ unsafe fn place(block: NonNull<u8>) -> (NonNull<u8>, usize) {
 /// # Safety
 /// The arena is one, and the unit one of its.
 unsafe fn order_at(arena: NonNull<u8>, unit: usize) -> Option<usize> {
-    // SAFETY: the map has an entry for every unit.
-    let entry = unsafe { arena.add(unit).read() };
+    // SAFETY: an arena begins with its map.
+    let entry = unsafe { (*arena.cast::<Arena>().as_ptr()).map[unit] };
     usize::from(entry).checked_sub(1)
 }
 
@@ -206,8 +224,8 @@ fn units_of(layout: Layout) -> Option<usize> {
 // in use by nobody else until they are freed with a layout that takes as many.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycling<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match units_of(layout) {
-            Some(units) => self.cut(units),
+        match units_of(layout).and_then(|units| self.cut(units)) {
+            Some(block) => block.as_ptr(),
             // SAFETY: the caller's promise.
             None => unsafe { self.inner.alloc(layout) },
         }
@@ -216,26 +234,27 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Recycling<A> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as in `alloc`; a block is as large as was asked for.
         unsafe {
-            let Some(units) = units_of(layout) else { return self.inner.alloc_zeroed(layout) };
-            let block = self.cut(units);
-            if !block.is_null() {
-                block.write_bytes(0, layout.size());
-            }
-            block
+            let Some(block) = units_of(layout).and_then(|units| self.cut(units)) else {
+                return self.inner.alloc_zeroed(layout);
+            };
+            block.write_bytes(0, layout.size());
+            block.as_ptr()
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise: the block was given out for this layout, so it was cut from an arena or not.
+        // SAFETY: the caller's promise: the block was given out for this layout, from an arena or by the inner allocator.
         unsafe {
-            match (units_of(layout), NonNull::new(block)) {
-                (Some(units), Some(block)) => {
-                    let (mut free, (arena, unit)) = (self.lock(), place(block));
+            if let (Some(units), Some(block)) = (units_of(layout), NonNull::new(block)) {
+                let mut free = self.lock();
+                if free.holds(block) {
+                    let (arena, unit) = place(block);
                     free.release(arena, unit, units);
                     free.in_use -= units * UNIT;
+                    return;
                 }
-                _ => self.inner.dealloc(block, layout),
             }
+            self.inner.dealloc(block, layout);
         }
     }
 

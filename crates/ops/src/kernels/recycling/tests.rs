@@ -108,7 +108,7 @@ fn blocks_in_use_never_overlap_and_all_grow_together_again() {
         // SAFETY: a free block begins with its links.
         (whole, next) = (whole + 1, unsafe { block.read() }.after);
     }
-    assert_eq!((whole, free.in_use), (free.arenas, 0)); // every arena is one free half, and its other but a unit
+    assert_eq!((whole, free.in_use), (heap.inner.blocks.load(Ordering::Relaxed), 0)); // a free half of every arena
 }
 
 #[test]
@@ -139,5 +139,35 @@ fn threads_share_what_is_kept() {
         }
     });
     assert_eq!(heap.inner.blocks.load(Ordering::Relaxed), 1);
+    assert_eq!(heap.lock().in_use, 0);
+}
+
+/// An allocator that has no room for an arena.
+struct Narrow;
+
+// SAFETY: all of it is the system's.
+unsafe impl GlobalAlloc for Narrow {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        if layout.size() >= ARENA { null_mut() } else { unsafe { System.alloc(layout) } }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[test]
+fn where_no_arena_is_to_be_had_blocks_are_the_inner_allocators() {
+    let heap = Recycling::new(Narrow);
+    // SAFETY: as large as asked for, and freed with its layout.
+    unsafe {
+        let block = heap.alloc_zeroed(bytes(1_000_000));
+        assert!((0..1_000_000).all(|i| *block.add(i) == 0));
+        let block = heap.realloc(block, bytes(1_000_000), 3_000_000);
+        assert_eq!(*block.add(999_999), 0);
+        heap.dealloc(block, bytes(3_000_000));
+    }
     assert_eq!(heap.lock().in_use, 0);
 }

@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa,
-    batch_norm::{self, Channelwise},
+    batch_norm::Channelwise,
     gpu::on_gpu,
     later::Later,
     values::{Map, Values, dense, expect_dims, for_real, same_shape, tensor},
@@ -53,7 +53,7 @@ pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
     }
     on_gpu!(first.x, gpu => {
         let parts = terms.iter().map(|term| {
-            let x = term.norm.map_or_else(|| Ok(term.x.clone()), |norm| batch_norm::apply(term.x, norm))?;
+            let x = term.norm.map_or_else(|| Ok(term.x.clone()), |norm| super::batch_norm::apply(term.x, norm))?;
             Ok((term.factor, x))
         });
         cuda::weighted(&gpu, parts.collect::<Result<Vec<_>>>()?)
@@ -66,14 +66,6 @@ pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
         });
         tensor(cpu::weighted(Isa::detect(), &addends.collect::<Result<Vec<_>>>()?, c), dims)
     })
-}
-
-/// `⟨a, (x − mean)·f + shift⟩`, accumulated in `f64`.
-///
-/// # Errors
-/// Shapes or types do not fit.
-pub fn dot_normalized(a: &Tensor, x: &Tensor, norm: &Channelwise) -> Result<f64> {
-    dot(a, &batch_norm::apply(x, norm)?)
 }
 
 /// `acc + s·x`, of one shape.

@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::*;
-use crate::kernels::testing::*;
+use crate::kernels::{batch_norm, testing::*};
 
 fn plain(factor: f64, x: &Tensor) -> Term<'_> {
     Term { factor, x, norm: None }
@@ -57,7 +57,7 @@ fn a_norm_may_wait_for_the_sum() -> Result<()> {
             let expected = weighted(&terms.iter().map(at_once).collect::<Vec<_>>())?;
             assert_tensors_close(&weighted(&terms)?, &expected, 1e-14)?;
         }
-        assert_close(&[dot_normalized(&other, &x, &norm)?], &[dot(&other, &z)?], 1e-12);
+        assert_close(&[batch_norm::dot(&other, &x, &norm)?], &[dot(&other, &z)?], 1e-12);
     }
     Ok(())
 }
