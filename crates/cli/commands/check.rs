@@ -102,9 +102,8 @@ pub(crate) fn paths_kept(demand: Demand) -> PathsKept {
 
 /// What this process has in memory at most where a step holds `held` bytes: the program itself has some 30 MB.
 ///
-/// `strait bench step` measures beside it. Where the largest candidates run, as sooner or later they do under an estimator
-/// that samples, NAS-Bench-201 at batch 64 held 697 MB under `gdas` and 706 under `gumbel-st` (669 estimated), at batch 32
-/// under `darts` 807 (801). Mixtures of the DARTS and mobile spaces hold about a third more than this says.
+/// `strait bench step` measures beside it, and a test compares them where no draw can be lucky. Where sampled paths are
+/// drawn, the estimate is that of the largest candidate on every edge; a mixture's counts `none` and the identity as maps.
 pub(crate) fn resident(held: u64) -> u64 {
     held + 30_000_000
 }

@@ -67,7 +67,9 @@ impl Layout {
 
     /// An estimate of the bytes that one training step of a batch holds at its peak, in `f32`: weights, their
     /// gradients and `optimizer_slots` numbers per weight, what is kept for the backward pass, every node's sum,
-    /// and the largest output that is computed only to be dropped.
+    /// and what the largest cell's walk back holds at once: of a candidate what it keeps or, where that is more, its output
+    /// (a batch norm at its end is applied by the node's sum, so that its output is what it keeps), and at each node the
+    /// gradients that return to it.
     ///
     /// # Errors
     /// As [`Layout::cost`].
@@ -85,7 +87,7 @@ impl Layout {
             kept += (sums + cell.shape.elements()) as u64;
             for edge in &cell.edges {
                 let costs = edge.candidates.iter().map(|op| words.cost(op, &edge.site));
-                let numbers = costs.map(|cost| cost.map(|cost| cost.saved + cost.output));
+                let numbers = costs.map(|cost| cost.map(|cost| cost.saved.max(cost.output)));
                 let numbers = numbers.collect::<Result<Vec<u64>, _>>()?;
                 let largest = numbers.iter().max().copied().unwrap_or(0);
                 transient = transient.max(largest);

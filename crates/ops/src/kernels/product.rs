@@ -116,7 +116,7 @@ vectorized! {
         a: Matrix<'_, T>, b: Panels<'_, T>, out: &mut [T], stride: usize, n: usize, start: Start<'_, T>
     ) -> () {
         let vectors = n / V::LANES;
-        assert!(n % V::LANES == 0 && a.rows * a.cols * vectors > 0);
+        assert!(n.is_multiple_of(V::LANES) && a.rows * a.cols * vectors > 0);
         assert!(end(a.row, a.rows) + end(a.col, a.cols) < a.values.len());
         assert!(end(b.row, a.cols) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(end(stride, a.rows) + n <= out.len());
