@@ -28,7 +28,7 @@ fn every_shipped_space_and_template_is_valid() {
 #[test]
 fn every_shipped_space_has_search_settings() {
     for name in Space::shipped_names() {
-        let expected = if *name == *"mobile" { "gumbel-soft" } else { "gumbel-st" }; // FBNet samples softly
+        let expected = if *name == "mobile" { "gumbel-soft" } else { "gumbel-st" }; // FBNet samples softly
         assert_eq!(shipped(name).search_settings()["estimator"], expected, "{name}");
     }
 }
