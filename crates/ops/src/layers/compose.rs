@@ -2,8 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::{Backward, Forward, Layer, ParamStore, Sketch, Summand,
-    kernels::{Later, sum}};
+use crate::{
+    Backward, Forward, Layer, ParamStore, Sketch, Summand,
+    kernels::{Later, sum},
+};
 
 /// `y = x`.
 #[derive(Clone, Copy, Debug)]

@@ -84,7 +84,7 @@ impl Running {
     ) -> Result<(Tensor, f64, Tensor, Option<f64>)> {
         let mut statistics = Statistics::default();
         let mut pass = Forward { params: &self.params, mode, statistics: &mut statistics, draw: DRAW };
-        let probed = self.op.probe(x, gy, &mut pass)?;
+        let probed = self.op.probe(x, gy, &mut pass)?.get()?;
         let (summand, saved) = self.op.forward_summand(x, &mut pass)?;
         let mut back = Backward { params: &self.params, gradients: None };
         let (gx, product) = self.op.backward_weighed(saved, gy, &mut back)?;

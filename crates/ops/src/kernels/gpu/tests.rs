@@ -290,8 +290,8 @@ fn composed_kernels_agree() -> Result<()> {
         let (of_scale, of_shift) = found.scale_shift.expect("there is a scale");
         all.extend([of_scale, of_shift]);
         let probes = [
-            separable::probe(gz, x, convolutions, affine, 1e-3)?,
-            conv_norm::probe(gz, x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?,
+            separable::probe(gz, x, convolutions, affine, 1e-3)?.get()?,
+            conv_norm::probe(gz, x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?.get()?,
         ];
         all.push(Tensor::new(&probes, &Device::Cpu)?);
         Ok(all)
