@@ -38,11 +38,15 @@ def idx(name):
 images, labels = idx("t10k-images-idx3-ubyte").astype(np.float32) / 255, idx("t10k-labels-idx1-ubyte")
 
 
+folder = tempfile.TemporaryDirectory()
+rows = Path(folder.name) / "rows.csv"
+with open(rows, "w") as table:
+    levels = [f"{np.float32(level) / np.float32(255):.9g}" for level in range(256)]
+    table.writelines(",".join(levels[byte] for byte in image) + "\n" for image in idx("t10k-images-idx3-ubyte").reshape(len(images), -1))
+
+
 def in_strait(model):
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.csv"
-        np.savetxt(rows, images.reshape(len(images), -1), delimiter=",", fmt="%.9g")
-        told = subprocess.run([strait, "predict", str(model), str(rows), "--json"], check=True, capture_output=True)
+    told = subprocess.run([strait, "predict", str(model), str(rows), "--json"], check=True, capture_output=True)
     return np.array([one["logits"] for one in json.loads(told.stdout)["predictions"]])
 
 
