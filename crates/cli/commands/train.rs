@@ -51,7 +51,7 @@ pub(crate) struct Train {
     /// A published recipe, under every other setting: quick, darts-cifar, gdas-cifar, nas-bench-201, darts-imagenet
     #[arg(long, value_name = "NAME", value_parser = recipe)]
     recipe: Option<String>,
-    /// Start from the weights of this search's supernet, where names and shapes agree
+    /// Start from the weights of this search's supernet, where names agree, at the width of the search
     #[arg(long, value_name = "RUN")]
     inherit: Option<PathBuf>,
     /// Train so many times, with seeds from --seed on, and report mean and spread

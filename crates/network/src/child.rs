@@ -105,6 +105,12 @@ pub fn inherit(child: &mut ParamStore, parent: &ParamStore) -> Result<usize, Err
         .collect();
     let found = weights.len();
     for (id, value) in weights {
+        let expected = child.weight(id).dims();
+        if expected != value.dims() {
+            let name = child.weights().find(|(known, ..)| *known == id).map_or("", |(_, name, _)| name);
+            let (found, expected) = (value.dims().to_vec(), expected.to_vec());
+            return Err(Error::Inherited { name: name.to_owned(), found, expected });
+        }
         child.set_weight(id, value)?;
     }
     for (id, value) in stats {

@@ -41,6 +41,18 @@ pub enum Error {
         "{0}: no other program can be told what it computes; `noise` draws anew in every pass, and an operation of one's own needs `Op::sketch`"
     )]
     NotToldOf(Place),
+    /// A weight that a child was to inherit is of another shape in its supernet.
+    #[error(
+        "weight `{name}`: {found:?} in the supernet, {expected:?} in the child; a child inherits at the width of its search"
+    )]
+    Inherited {
+        /// The weight's name.
+        name: String,
+        /// Its dimensions in the parent.
+        found: Vec<usize>,
+        /// Its dimensions in the child.
+        expected: Vec<usize>,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -185,6 +185,7 @@ impl Error {
             | Self::Layout(_)
             | Self::Genotype(_)
             | Self::Data(_) => true,
+            Self::Network(error) => matches!(**error, network::Error::Inherited { .. }),
             _ => false,
         }
     }
