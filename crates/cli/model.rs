@@ -62,6 +62,14 @@ impl Loaded {
         }
         card.build = Build { inherited: true, channels: None, cells: None };
         let Finished { search, split, .. } = Finished::open(path, None, catalog, &Device::Cpu)?;
+        let settings = search.config();
+        if settings.partial_channels > 1 || settings.edge_normalization {
+            let message = format!(
+                "{}: its supernet has partial channels or normalized edges, and no child was trained without",
+                path.display()
+            );
+            return Err(Failure::misuse(message).hint(format!("train it: strait train {}", path.display())));
+        }
         let (network, params) = search.inherited(&genotype, &split)?;
         Ok(Self { genotype, card, network, params })
     }

@@ -95,8 +95,21 @@ impl Learner for Searching<'_, '_> {
     }
 
     fn record(&self, drive: &Drive<'_>, summary: &EpochSummary) -> Result<(), trainer::Error> {
-        let EpochSummary { epoch, weights: Score { loss, accuracy }, tau, entropy, genotype, .. } = summary;
-        tracing::info!(epoch, loss, accuracy, tau, entropy, genotype, "epoch searched");
+        let EpochSummary { epoch, weights: Score { loss, accuracy }, tau, entropy, genotype, noise, .. } =
+            summary;
+        let noise_to_signal = noise.as_ref().map(|noise| noise.noise_to_signal);
+        let cosine = noise.as_ref().and_then(|noise| noise.cosine);
+        tracing::info!(
+            epoch,
+            loss,
+            accuracy,
+            tau,
+            entropy,
+            noise_to_signal,
+            cosine,
+            genotype,
+            "epoch searched"
+        );
         drive.run.record(summary)?;
         drive.events.iter().for_each(|events| events.searched(summary));
         Ok(())

@@ -59,7 +59,7 @@ impl Check {
         let rule = config.rule.unwrap_or(space.rule());
         let (input, classes) = self.shape(&space, &config)?;
         let request = LayoutRequest { input, classes, phase: Phase::Search, channels: None, cells: None };
-        let layout = space.layout(&request, catalog)?;
+        let layout = space.layout(&request, catalog)?.partial(config.partial_channels, catalog)?;
         let trained = space.layout(&LayoutRequest { phase: Phase::Train, ..request }, catalog)?;
         let batch = self.batch.map_or(config.batch, |batch| batch as usize);
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();

@@ -250,6 +250,13 @@ impl Child<'_> {
             && let Some(parent) = inherited
         {
             let search = Finished::open(&parent, None, self.catalog, device)?.search;
+            if search.config().partial_channels > 1 {
+                let message =
+                    format!("{}: its supernet has partial channels, a child has all", parent.display());
+                return Err(
+                    Failure::misuse(message).hint("leave out --inherit, or search with partial_channels 1")
+                );
+            }
             let found = training.inherit(search.params())?;
             let all = training.params().n_weights();
             drive

@@ -9,7 +9,7 @@
 //! what answer it needs ([`Demand`]); whoever owns the candidates runs them as it likes and answers with `∂L/∂gates`;
 //! [`Gates::pullback`] carries that to the logits and the temperature. Everything in here is a matrix of a few hundred
 //! numbers, so it is computed in `f64`, by candle's ordinary autograd. Hence the crate knows no network, no loss, no
-//! epoch, and serves any candle model with a discrete choice: experts, kernel widths, quantization levels, tokens.
+//! epoch (of this workspace it needs `search-space` alone, for the names of groups, edges and candidates), and serves any candle model with a discrete choice: experts, kernel widths, quantization levels, tokens.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor, Var};
@@ -37,12 +37,13 @@
 //! ```
 //!
 //! [`ArchParams`] holds the logits of a whole search space, one matrix per group of edges that share their candidates,
-//! and turns the network's answers into gradients; [`categorical`] reads a row of logits as a distribution.
+//! and turns the network's answers into gradients; [`EdgeParams`] says how strongly each edge counts; [`categorical`] reads a row of logits as a distribution.
 
 pub mod categorical;
 pub mod estimators;
 
 mod arch_params;
+mod edge_params;
 mod error;
 mod estimator;
 mod gates;
@@ -50,6 +51,7 @@ mod noise;
 mod tau;
 
 pub use arch_params::ArchParams;
+pub use edge_params::EdgeParams;
 pub use error::Error;
 pub use estimator::Estimator;
 pub use gates::{Demand, Gates, Paths};

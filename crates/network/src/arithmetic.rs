@@ -100,7 +100,7 @@ impl Count<'_> {
 
     /// Whether the edge carries a gradient on to where it comes from.
     fn edge(&mut self, edge: &Edge, paths: &Paths, arrives: bool, need: bool) -> Result<bool, WordError> {
-        let mut carries = false;
+        let mut carries = arrives && need && edge.bypass().is_some();
         for (k, op) in edge.candidates.iter().enumerate().filter(|(_, op)| !op.is_none()) {
             let (runs, back, compared) = match paths {
                 Paths::Single(chosen) => (chosen[edge.row] == k, chosen[edge.row] == k, true),

@@ -3,23 +3,57 @@
 use candle_core::Tensor;
 use ops::{
     Backward, Forward, Op, Saved, Statistics, Summand,
-    kernels::{Later, sum},
+    kernels::{Later, shuffle, sum},
 };
-use search_space::{Block, Cell, Layout};
+use search_space::{Block, Cell, Edge, Layout};
 
 use crate::{
-    Error, Purpose,
+    Error, Purpose, bypass,
     graph::{Built, Graph},
     terms::Terms,
-    trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
+    trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
 
 /// A walk back under way.
 pub(crate) struct WalkBack<'w, 'p> {
     pub(crate) pass: &'w mut Backward<'p>,
-    /// What adds to `∂L/∂gate`, in the order of the walk: group, row, candidate, and a number that a device may still be
-    /// computing.
-    slopes: Vec<((usize, usize, usize), Later)>,
+    slopes: Vec<Slope>,
+}
+
+/// A product that adds to the gradients of an edge; a device may still be computing it.
+struct Slope {
+    group: usize,
+    row: usize,
+    /// The candidate whose gate it adds to, and with which factor.
+    gate: Option<(usize, f64)>,
+    /// The factor with which it adds to the gradient of the edge's strength.
+    strength: Option<f64>,
+    product: Later,
+}
+
+/// What a walk back found: sums over the cells that share a group.
+pub(crate) struct Slopes {
+    /// `∂L/∂gate` per group, row and candidate.
+    pub(crate) gates: Vec<Vec<Vec<f64>>>,
+    /// `∂L/∂strength` per group and row.
+    pub(crate) strengths: Vec<Vec<f64>>,
+}
+
+/// A candidate that ran, and how it counted.
+#[derive(Clone, Copy)]
+struct At<'e> {
+    edge: &'e Edge,
+    k: usize,
+    strength: f64,
+    weight: f64,
+}
+
+impl At<'_> {
+    /// What `⟨∂L/∂f, output⟩` adds to: the edge adds `strength·weight·output` to its node.
+    fn slope(self, product: Later) -> Slope {
+        let Self { edge, k, strength, weight } = self;
+        Slope { group: edge.group, row: edge.row, gate: Some((k, strength)), strength: Some(weight), product }
+    }
 }
 
 /// Which block outputs need their gradient: 0 is the stem's, `i + 1` that of block `i`.
@@ -30,15 +64,22 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Self { pass, slopes: Vec::new() }
     }
 
-    /// `∂L/∂gate` per group, row and candidate, summed over cells. Waits for a device, once.
-    pub(crate) fn gates(self, layout: &Layout) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+    /// The sums of what was found. Waits for a device, once.
+    pub(crate) fn slopes(self, layout: &Layout) -> Result<Slopes, Error> {
         let mut gates: Vec<_> =
             layout.groups.iter().map(|g| vec![vec![0.0; g.candidates.len()]; g.edges.len()]).collect();
-        let (places, slopes): (Vec<_>, Vec<_>) = self.slopes.into_iter().unzip();
-        for ((group, row, k), slope) in places.into_iter().zip(Later::all(&slopes)?) {
-            gates[group][row][k] += slope;
+        let mut strengths: Vec<_> = layout.groups.iter().map(|g| vec![0.0; g.edges.len()]).collect();
+        let products: Vec<Later> = self.slopes.iter().map(|slope| slope.product.clone()).collect();
+        for (slope, product) in self.slopes.into_iter().zip(Later::all(&products)?) {
+            let Slope { group, row, gate, strength, .. } = slope;
+            if let Some((k, factor)) = gate {
+                gates[group][row][k] += factor * product;
+            }
+            if let Some(factor) = strength {
+                strengths[group][row] += factor * product;
+            }
         }
-        Ok(gates)
+        Ok(Slopes { gates, strengths })
     }
 
     /// Walks from the logits' gradients to the first block whose gradient anybody needs.
@@ -121,11 +162,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total()?);
             }
             let Some(g) = &arrived.1 else { continue };
-            if frame.purpose.probes() {
-                self.probe(edge.group, edge.row, &ran, &edges[index], &kept.nodes[edge.from], g, frame)?;
-            }
             let need = edge.from >= n_inputs || at_input[edge.from];
-            self.edge((edge.group, edge.row), ran, &edges[index], g, need, &mut grads[edge.from])?;
+            let source = kept.nodes.get(edge.from);
+            self.edge(edge, ran, &edges[index], source, g, need, frame, &mut grads[edge.from])?;
         }
         let mut back = Vec::with_capacity(n_inputs);
         for (i, ((op, saved), g)) in preprocess.iter().zip(kept.preprocess).zip(grads).enumerate() {
@@ -137,39 +176,85 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Ok(back)
     }
 
-    /// Adds `∂L/∂x` of one edge to the terms of where it comes from, and to `∂L/∂gate` of what ran.
-    ///
-    /// A mixture's gradient `weight·∂L/∂f` is never stored: backward is linear in it, so the weight multiplies results.
+    /// Adds `∂L/∂x` of one edge to the terms of where it comes from, and to `∂L/∂gate` and `∂L/∂strength` of what ran.
+    /// `source` is the value of the node it comes from, where candidates are to be probed.
+    #[expect(clippy::too_many_arguments, reason = "an edge's parts, and what arrives at it")]
     fn edge(
         &mut self,
-        (group, row): (usize, usize),
-        ran: EdgeTrace,
+        edge: &Edge,
+        kept: EdgeTrace,
+        candidates: &[Option<Box<dyn Op>>],
+        source: Option<&Tensor>,
+        grad: &Tensor,
+        need: bool,
+        frame: Frame,
+        terms: &mut Terms,
+    ) -> Result<(), Error> {
+        let EdgeTrace { ran, strength, bypass } = kept;
+        let source = source.filter(|_| frame.purpose.probes());
+        let Some(passed) = bypass else {
+            if let Some(x) = source {
+                self.probe(edge, strength, &ran, candidates, x, grad, frame)?;
+            }
+            return self.choice(edge, strength, ran, candidates, grad, need, terms);
+        };
+        let (part, rest) = shuffle::separate(grad, edge.partial)?;
+        if let Some(x) = source {
+            self.probe(edge, strength, &ran, candidates, &bypass::cut(edge, x)?.0, &part, frame)?;
+        }
+        if let Some(y) = &passed.rest {
+            let product = sum::dot_later(&rest, y)?;
+            self.slopes.push(Slope {
+                group: edge.group,
+                row: edge.row,
+                gate: None,
+                strength: Some(1.0),
+                product,
+            });
+        }
+        let mut mixed = Terms::default();
+        self.choice(edge, strength, ran, candidates, &part, need, &mut mixed)?;
+        if need {
+            let rest = if strength == 1.0 { rest } else { sum::scale(&rest, strength)? };
+            terms.push(1.0, bypass::back(edge, &passed, mixed.total()?, rest)?)?;
+        }
+        Ok(())
+    }
+
+    /// The candidates that ran, walked back.
+    ///
+    /// A mixture's gradient `weight·∂L/∂f` is never stored: backward is linear in it, so the weight multiplies results.
+    #[expect(clippy::too_many_arguments, reason = "an edge's parts, and what arrives at it")]
+    fn choice(
+        &mut self,
+        edge: &Edge,
+        strength: f64,
+        ran: Choice,
         candidates: &[Option<Box<dyn Op>>],
         grad: &Tensor,
         need: bool,
         terms: &mut Terms,
     ) -> Result<(), Error> {
-        match ran {
-            EdgeTrace::Single { ran: None, .. } => Ok(()),
-            EdgeTrace::Single { chosen, ran: Some(ran), .. } => {
-                let g = self.candidate((group, row, chosen), &candidates[chosen], ran, grad, need)?;
-                g.map_or(Ok(()), |g| terms.push(1.0, g))
+        let parts = match ran {
+            Choice::Single { chosen, ran, .. } => vec![(chosen, 1.0, ran)],
+            Choice::Mixture(parts) => {
+                parts.into_iter().enumerate().map(|(k, (weight, ran))| (k, weight, ran)).collect()
             }
-            EdgeTrace::Mixture(parts) => {
-                for (k, (weight, ran)) in parts.into_iter().enumerate().rev() {
-                    let Some(ran) = ran else { continue };
-                    if weight == 0.0 {
-                        self.weigh((group, row, k), ran.output.as_ref(), grad)?;
-                    } else {
-                        self.multiply_gradients(weight);
-                        let g = self.candidate((group, row, k), &candidates[k], ran, grad, need)?;
-                        self.multiply_gradients(1.0);
-                        g.map_or(Ok(()), |g| terms.push(weight, g))?;
-                    }
-                }
-                Ok(())
+        };
+        for (k, weight, ran) in parts.into_iter().rev() {
+            let Some(ran) = ran else { continue };
+            let at = At { edge, k, strength, weight };
+            let factor = strength * weight;
+            if factor == 0.0 {
+                self.weigh(at, ran.output.as_ref(), grad)?;
+            } else {
+                self.multiply_gradients(factor);
+                let g = self.candidate(at, &candidates[k], ran, grad, need)?;
+                self.multiply_gradients(1.0);
+                g.map_or(Ok(()), |g| terms.push(factor, g))?;
             }
         }
+        Ok(())
     }
 
     fn multiply_gradients(&mut self, factor: f64) {
@@ -182,15 +267,15 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     #[expect(clippy::too_many_arguments, reason = "an edge's parts, and what arrives at it")]
     fn probe(
         &mut self,
-        group: usize,
-        row: usize,
-        ran: &EdgeTrace,
+        edge: &Edge,
+        strength: f64,
+        ran: &Choice,
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
         grad: &Tensor,
         frame: Frame,
     ) -> Result<(), Error> {
-        let EdgeTrace::Single { chosen, rival, .. } = ran else { return Ok(()) };
+        let Choice::Single { chosen, rival, .. } = ran else { return Ok(()) };
         let compared = |k: usize| k != *chosen && rival.is_none_or(|rival| rival == k);
         for (k, op) in candidates.iter().enumerate().filter(|(k, _)| compared(*k)) {
             let Some(op) = op else { continue };
@@ -201,20 +286,22 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 statistics: &mut statistics,
                 draw: frame.draw,
             };
-            self.slopes.push(((group, row, k), op.probe(x, grad, &mut pass)?));
+            let product = op.probe(x, grad, &mut pass)?;
+            self.slopes.push(Slope {
+                group: edge.group,
+                row: edge.row,
+                gate: Some((k, strength)),
+                strength: None,
+                product,
+            });
         }
         Ok(())
     }
 
-    /// Adds `⟨∂L/∂f, output⟩` to a gate's gradient, where there is an output to be weighed.
-    fn weigh(
-        &mut self,
-        (group, row, k): (usize, usize, usize),
-        output: Option<&Summand>,
-        grad: &Tensor,
-    ) -> Result<(), Error> {
+    /// Adds `⟨∂L/∂f, output⟩` to the gradients of a gate and of its edge's strength, where there is an output to be weighed.
+    fn weigh(&mut self, at: At<'_>, output: Option<&Summand>, grad: &Tensor) -> Result<(), Error> {
         if let Some(output) = output {
-            self.slopes.push(((group, row, k), output.dot(grad)?));
+            self.slopes.push(at.slope(output.dot(grad)?));
         }
         Ok(())
     }
@@ -222,7 +309,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     /// Walks back through a candidate that ran, and weighs its output where that was kept.
     fn candidate(
         &mut self,
-        gate: (usize, usize, usize),
+        at: At<'_>,
         op: &Option<Box<dyn Op>>,
         ran: Ran,
         grad: &Tensor,
@@ -231,7 +318,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         let op = op.as_ref().ok_or(Error::NothingKept)?;
         let Ran { saved, output, factors } = ran;
         if output.is_none() || factors.is_some() || !need {
-            self.weigh(gate, output.as_ref(), grad)?;
+            self.weigh(at, output.as_ref(), grad)?;
             return match &factors {
                 None => self.op(op.as_ref(), saved, grad, need),
                 Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, need),
@@ -239,8 +326,8 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         }
         let (g, product) = op.backward_weighed(saved.ok_or(Error::NothingKept)?, grad, self.pass)?;
         match product {
-            Some(product) => self.slopes.push((gate, Later::Known(product))),
-            None => self.weigh(gate, output.as_ref(), grad)?,
+            Some(product) => self.slopes.push(at.slope(Later::Known(product))),
+            None => self.weigh(at, output.as_ref(), grad)?,
         }
         Ok(Some(g))
     }

@@ -68,6 +68,9 @@ fn of_block(index: usize, built: &Built, block: &Block, params: &ParamStore) -> 
             let inputs = preprocess.iter().enumerate().map(input).collect::<Result<_, _>>()?;
             let edge = |(edge, built): (&search_space::Edge, &Vec<Option<Box<dyn Op>>>)| {
                 let place = edge.candidates.first().map_or(Place::Head, |op| edge_place(cell, edge, op));
+                if edge.partial > 1 || edge.strength != 1.0 {
+                    return Err(Error::OfASupernet(place));
+                }
                 let op = built.first().and_then(Option::as_ref);
                 op.map_or_else(
                     || Err(Error::NotToldOf(place.clone())),

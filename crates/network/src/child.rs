@@ -59,7 +59,7 @@ impl Network {
         purpose: Purpose,
         pass: &mut Forward<'_>,
     ) -> Result<(Logits, Trace), Error> {
-        Walk { pass, purpose, drop_path, watch: false }.run(&self.graph, x, &self.paths)
+        Walk { pass, purpose, drop_path, watch: false }.run(&self.graph, x, (&self.paths).into())
     }
 
     /// Walks back from the logits' gradients and fills `pass.gradients`.
@@ -82,7 +82,7 @@ impl Network {
     /// As [`Network::forward`].
     pub fn diagnose(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<Option<Place>, Error> {
         let walk = Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true };
-        culprit(walk.run(&self.graph, x, &self.paths))
+        culprit(walk.run(&self.graph, x, (&self.paths).into()))
     }
 }
 

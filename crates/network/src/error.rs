@@ -53,6 +53,11 @@ pub enum Error {
         /// Its dimensions in the child.
         expected: Vec<usize>,
     },
+    /// A child with its supernet's partial channels or edge normalization was to be told of.
+    #[error(
+        "{0}: has partial channels or a strength of its own; expected a child that was trained from scratch"
+    )]
+    OfASupernet(Place),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -7,10 +7,11 @@ use rand::Rng;
 use search_space::{Block, Cell, Edge};
 
 use crate::{
-    Error, Place, Purpose,
+    Error, Place, Purpose, Routes,
+    bypass::{self, Bypass},
     graph::{Built, Graph, edge_place},
     terms::Terms,
-    trace::{BlockTrace, CellTrace, EdgeTrace, Ran, Trace},
+    trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
 
 /// The logits of a forward pass.
@@ -33,12 +34,12 @@ pub(crate) struct Walk<'w, 'p> {
 }
 
 impl Walk<'_, '_> {
-    /// Runs the whole network; `paths` has one entry per group.
+    /// Runs the whole network.
     pub(crate) fn run(
         mut self,
         graph: &Graph,
         x: &Tensor,
-        paths: &[Paths],
+        routes: Routes<'_>,
     ) -> Result<(Logits, Trace), Error> {
         let mut trace = Trace {
             purpose: self.purpose,
@@ -59,7 +60,7 @@ impl Walk<'_, '_> {
         for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
             let (y, kept) = match (built, block) {
                 (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
-                    let (y, kept) = self.cell(cell, preprocess, edges, [&last, &before], paths)?;
+                    let (y, kept) = self.cell(cell, preprocess, edges, [&last, &before], routes)?;
                     (y, BlockTrace::Cell(kept))
                 }
                 (Built::Fixed(op), _) => {
@@ -93,7 +94,7 @@ impl Walk<'_, '_> {
         preprocess: &[Option<Box<dyn Op>>],
         edges: &[Vec<Option<Box<dyn Op>>>],
         sources: [&Tensor; 2],
-        paths: &[Paths],
+        routes: Routes<'_>,
     ) -> Result<(Tensor, CellTrace), Error> {
         let mut kept =
             CellTrace { preprocess: Vec::new(), nodes: Vec::new(), edges: Vec::with_capacity(edges.len()) };
@@ -115,7 +116,7 @@ impl Walk<'_, '_> {
             let mut terms = Terms::default();
             while let Some(edge) = cell.edges.get(next).filter(|edge| edge.to == node) {
                 let x = &nodes[edge.from];
-                kept.edges.push(self.edge(cell, edge, &edges[next], x, &paths[edge.group], &mut terms)?);
+                kept.edges.push(self.edge(cell, edge, &edges[next], x, routes, &mut terms)?);
                 next += 1;
             }
             let value = terms.total()?;
@@ -139,40 +140,51 @@ impl Walk<'_, '_> {
         edge: &Edge,
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
-        paths: &Paths,
+        routes: Routes<'_>,
         terms: &mut Terms,
     ) -> Result<EdgeTrace, Error> {
-        match paths {
-            Paths::Single(chosen) => self.choice(cell, edge, (chosen[edge.row], None), candidates, x, terms),
-            Paths::Pair(pairs) => {
-                let [chosen, rival] = pairs[edge.row];
-                self.choice(cell, edge, (chosen, Some(rival)), candidates, x, terms)
-            }
-            Paths::Weighted(rows) => {
-                let mut parts = Vec::with_capacity(candidates.len());
-                for (k, &weight) in rows[edge.row].iter().enumerate() {
-                    let (y, ran) = self.candidate(cell, edge, k, candidates, x)?.unzip();
-                    y.map_or(Ok(()), |y| terms.push(weight, y))?;
-                    parts.push((weight, ran));
-                }
-                Ok(EdgeTrace::Mixture(parts))
-            }
+        let (paths, strength) = (&routes.paths[edge.group], routes.strength(edge));
+        if edge.partial == 1 {
+            let ran = self.choice(cell, edge, candidates, x, paths, &mut Weighed { strength, terms })?;
+            return Ok(EdgeTrace { ran, strength, bypass: None });
         }
+        let (part, rest) = bypass::cut(edge, x)?;
+        let mut mixed = Terms::default();
+        let weighed = &mut Weighed { strength: 1.0, terms: &mut mixed };
+        let ran = self.choice(cell, edge, candidates, &part, paths, weighed)?;
+        let (y, passed) = bypass::join(edge, mixed.total()?, rest)?;
+        terms.push(strength, y)?;
+        let asked = routes.strengths.is_some() && self.purpose.weighs_outputs();
+        let bypass = Bypass { rest: passed.rest.filter(|_| asked), ..passed };
+        Ok(EdgeTrace { ran, strength, bypass: Some(bypass) })
     }
 
-    /// Runs the chosen candidate and notes whom it is compared with.
+    /// Runs what `paths` says of the candidates.
     fn choice(
         &mut self,
         cell: &Cell,
         edge: &Edge,
-        (chosen, rival): (usize, Option<usize>),
         candidates: &[Option<Box<dyn Op>>],
         x: &Tensor,
-        terms: &mut Terms,
-    ) -> Result<EdgeTrace, Error> {
+        paths: &Paths,
+        weighed: &mut Weighed<'_>,
+    ) -> Result<Choice, Error> {
+        let (chosen, rival) = match paths {
+            Paths::Single(chosen) => (chosen[edge.row], None),
+            Paths::Pair(pairs) => (pairs[edge.row][0], Some(pairs[edge.row][1])),
+            Paths::Weighted(rows) => {
+                let mut parts = Vec::with_capacity(candidates.len());
+                for (k, &weight) in rows[edge.row].iter().enumerate() {
+                    let (y, ran) = self.candidate(cell, edge, k, candidates, x)?.unzip();
+                    y.map_or(Ok(()), |y| weighed.push(weight, y))?;
+                    parts.push((weight, ran));
+                }
+                return Ok(Choice::Mixture(parts));
+            }
+        };
         let (y, ran) = self.candidate(cell, edge, chosen, candidates, x)?.unzip();
-        y.map_or(Ok(()), |y| terms.push(1.0, y))?;
-        Ok(EdgeTrace::Single { chosen, rival, ran })
+        y.map_or(Ok(()), |y| weighed.push(1.0, y))?;
+        Ok(Choice::Single { chosen, rival, ran })
     }
 
     /// Runs one candidate; nothing where it is `none`.
@@ -224,6 +236,18 @@ impl Walk<'_, '_> {
             return Err(Error::NotFinite(place()));
         }
         Ok((y, (self.purpose != Purpose::Evaluate).then_some(saved)))
+    }
+}
+
+/// Terms of a node from an edge that counts there with a strength.
+struct Weighed<'t> {
+    strength: f64,
+    terms: &'t mut Terms,
+}
+
+impl Weighed<'_> {
+    fn push(&mut self, weight: f64, y: Summand) -> Result<(), Error> {
+        self.terms.push(self.strength * weight, y)
     }
 }
 

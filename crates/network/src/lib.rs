@@ -10,10 +10,12 @@
 mod arithmetic;
 mod backward;
 mod blueprint;
+mod bypass;
 mod child;
 mod error;
 mod forward;
 mod graph;
+mod routes;
 mod supernet;
 mod terms;
 #[cfg(test)]
@@ -25,5 +27,6 @@ pub use blueprint::{BlockSketch, Blueprint};
 pub use child::{Network, inherit};
 pub use error::{Error, Place};
 pub use forward::Logits;
-pub use supernet::Supernet;
+pub use routes::Routes;
+pub use supernet::{Answers, Supernet};
 pub use trace::{Purpose, Trace};

@@ -1,15 +1,28 @@
 //! The supernet: every candidate of every edge.
 
 use candle_core::{DType, Device, Tensor};
-use controller::Paths;
 use ops::{Backward, Catalog, Forward, ParamBuilder, ParamStore};
 use rand_chacha::ChaCha8Rng;
 use search_space::Layout;
 
-use crate::{Error, Place, Purpose, Trace, backward::WalkBack, forward::Walk, graph::Graph};
+use crate::{
+    Error, Place, Purpose, Routes, Trace,
+    backward::{Slopes, WalkBack},
+    forward::Walk,
+    graph::Graph,
+};
 
 /// A network in which every edge still holds all its candidates, and gates say which run.
 pub struct Supernet(Graph);
+
+/// What a walk back answers the relaxation; empty where nothing was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
+    pub gates: Vec<Tensor>,
+    /// `∂L/∂strength` of every edge, by group and row, likewise; of use where the pass was told strengths.
+    pub strengths: Vec<Vec<f64>>,
+}
 
 impl Supernet {
     /// Builds every candidate of `layout`, with fresh weights drawn from `rng` in the order of construction.
@@ -35,46 +48,41 @@ impl Supernet {
     }
 
     /// The logits `(N, classes)` of a batch `x` (`(N, H, W, C)`, `(N, L, C)` or `(N, C)`), and what
-    /// [`Supernet::backward`] needs. `paths[g]` belongs to group `g` of the layout.
+    /// [`Supernet::backward`] needs. `routes` says what runs: paths, and strengths where edges are normalized.
     ///
     /// # Errors
     /// The number of groups differs, or shapes do not fit.
-    pub fn forward(
+    pub fn forward<'r>(
         &self,
         x: &Tensor,
-        paths: &[Paths],
+        routes: impl Into<Routes<'r>>,
         purpose: Purpose,
         pass: &mut Forward<'_>,
     ) -> Result<(Tensor, Trace), Error> {
-        self.check(paths)?;
+        let routes = self.checked(routes.into())?;
         let walk = Walk { pass, purpose, drop_path: 0.0, watch: false };
-        let (logits, trace) = walk.run(&self.0, x, paths)?;
+        let (logits, trace) = walk.run(&self.0, x, routes)?;
         Ok((logits.main, trace))
     }
 
     /// Walks back from `∂L/∂logits`.
     ///
     /// In a weight step it fills `pass.gradients`. In an architecture step, where that is absent, and in a joint step it
-    /// answers the estimator: `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
+    /// answers the estimator.
     ///
     /// # Errors
     /// The trace is that of an evaluation, or shapes do not fit.
-    pub fn backward(
-        &self,
-        trace: Trace,
-        grad: &Tensor,
-        pass: &mut Backward<'_>,
-    ) -> Result<Vec<Tensor>, Error> {
+    pub fn backward(&self, trace: Trace, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Answers, Error> {
         let purpose = trace.purpose;
         let mut walk = WalkBack::new(pass);
         walk.run(&self.0, trace, grad, None)?;
         match purpose {
-            Purpose::Architecture(_) | Purpose::Joint => walk
-                .gates(&self.0.layout)?
-                .into_iter()
-                .map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?))
-                .collect(),
-            Purpose::Weights | Purpose::Evaluate => Ok(Vec::new()),
+            Purpose::Architecture(_) | Purpose::Joint => {
+                let Slopes { gates, strengths } = walk.slopes(&self.0.layout)?;
+                let gates = gates.into_iter().map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?));
+                Ok(Answers { gates: gates.collect::<Result<_, Error>>()?, strengths })
+            }
+            Purpose::Weights | Purpose::Evaluate => Ok(Answers::default()),
         }
     }
 
@@ -83,19 +91,24 @@ impl Supernet {
     ///
     /// # Errors
     /// As [`Supernet::forward`].
-    pub fn diagnose(
+    pub fn diagnose<'r>(
         &self,
         x: &Tensor,
-        paths: &[Paths],
+        routes: impl Into<Routes<'r>>,
         pass: &mut Forward<'_>,
     ) -> Result<Option<Place>, Error> {
-        self.check(paths)?;
-        culprit(Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true }.run(&self.0, x, paths))
+        let routes = self.checked(routes.into())?;
+        let walk = Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true };
+        culprit(walk.run(&self.0, x, routes))
     }
 
-    fn check(&self, paths: &[Paths]) -> Result<(), Error> {
-        let (found, expected) = (paths.len(), self.0.layout.groups.len());
-        if found == expected { Ok(()) } else { Err(Error::Groups { found, expected }) }
+    fn checked<'r>(&self, routes: Routes<'r>) -> Result<Routes<'r>, Error> {
+        let (found, expected) = (routes.paths.len(), self.0.layout.groups.len());
+        let strengths = routes.strengths.map_or(expected, <[_]>::len);
+        match found == expected && strengths == expected {
+            true => Ok(routes),
+            false => Err(Error::Groups { found: found.min(strengths), expected }),
+        }
     }
 }
 

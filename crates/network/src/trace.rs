@@ -4,6 +4,8 @@ use candle_core::Tensor;
 use controller::Demand;
 use ops::{Draw, Mode, Saved, Summand};
 
+use crate::bypass::Bypass;
+
 /// What a pass is for; nothing else is computed or kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -57,8 +59,17 @@ pub(crate) struct CellTrace {
     pub(crate) edges: Vec<EdgeTrace>,
 }
 
+/// What one edge left behind.
+pub(crate) struct EdgeTrace {
+    pub(crate) ran: Choice,
+    /// How strongly it counted at its node.
+    pub(crate) strength: f64,
+    /// Present with partial channels.
+    pub(crate) bypass: Option<Bypass>,
+}
+
 /// What ran on one edge.
-pub(crate) enum EdgeTrace {
+pub(crate) enum Choice {
     /// One candidate, its gate exactly 1; `ran` is absent where it is `none`. A probe compares it with the rival alone, where
     /// there is one, else with all others.
     Single { chosen: usize, rival: Option<usize>, ran: Option<Ran> },

@@ -27,6 +27,7 @@ impl GenotypeError {
 impl Layout {
     /// The network that `genotype` makes of this layout: every edge it lists keeps the one candidate it names; edges
     /// it does not list, or for which it names `none`, vanish. A child has no choices left: [`Layout::groups`] is empty.
+    /// With [partial channels](Layout::partial) an edge of `none` stays: it carries what passes by.
     ///
     /// # Errors
     /// The genotype is of another space or version, lacks a cell, or names an edge, a candidate or an output that the
@@ -93,7 +94,7 @@ impl Cell {
 }
 
 impl Edge {
-    /// The edge with one candidate; nothing if that is `none`.
+    /// The edge with one candidate; nothing if that is `none`, unless some channels pass by it.
     fn keeping(&self, label: &str, place: String) -> Result<Option<Self>, GenotypeError> {
         let Some(op) = self.candidates.iter().find(|op| op.label == label) else {
             let labels: Vec<&str> = self.candidates.iter().map(|op| op.label.as_str()).collect();
@@ -102,6 +103,6 @@ impl Edge {
             return Err(GenotypeError::new(place, found, accepted));
         };
         let kept = Self { candidates: vec![op.clone()], group: 0, row: 0, ..self.clone() };
-        Ok((!op.is_none()).then_some(kept))
+        Ok((!op.is_none() || self.partial > 1).then_some(kept))
     }
 }

@@ -38,7 +38,8 @@ impl Layout {
     pub fn cost(&self, words: &dyn Vocabulary) -> Result<Cost, WordError> {
         let edges = self.cells().flat_map(|cell| &cell.edges);
         let candidates = edges.flat_map(|edge| edge.candidates.iter().map(|op| words.cost(op, &edge.site)));
-        Ok(self.fixed_cost(words)? + candidates.sum::<Result<Cost, _>>()?)
+        let bypasses: Cost = self.cells().flat_map(|cell| &cell.edges).map(Edge::bypass_cost).sum();
+        Ok(self.fixed_cost(words)? + bypasses + candidates.sum::<Result<Cost, _>>()?)
     }
 
     /// The costs of the supernet and of the smallest and the largest child that `rule` can derive.
@@ -91,6 +92,8 @@ impl Layout {
                 let numbers = numbers.collect::<Result<Vec<u64>, _>>()?;
                 let largest = numbers.iter().max().copied().unwrap_or(0);
                 transient = transient.max(largest);
+                let bypass = edge.bypass_cost();
+                kept += bypass.saved + bypass.output;
                 kept += if paths == PathsKept::One { largest } else { numbers.iter().sum() };
             }
         }
@@ -144,7 +147,8 @@ impl Layout {
     }
 
     /// The rows `(group, row)` of the edges that lead into the same node, node by node.
-    pub(crate) fn nodes_with_choices(&self) -> Vec<Vec<(usize, usize)>> {
+    #[must_use]
+    pub fn nodes_with_choices(&self) -> Vec<Vec<(usize, usize)>> {
         let mut nodes: BTreeMap<_, Vec<(usize, usize)>> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             for (row, (_, to)) in group.edges.iter().enumerate() {

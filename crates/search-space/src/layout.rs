@@ -105,8 +105,14 @@ pub struct Edge {
     pub from: usize,
     /// Target node, above `from`.
     pub to: usize,
-    /// Where its operation stands.
+    /// Where its operation stands: with partial channels, on the first of `partial` equal parts of the edge's channels.
     pub site: Site,
+    /// Into how many parts the edge's channels are cut, of which one goes through the operation; 1: all do
+    /// ([`Layout::partial`]).
+    pub partial: usize,
+    /// How strongly the edge counts at its node: 1, but for a child that keeps its supernet's edge normalization
+    /// ([`Layout::with_strengths`]).
+    pub strength: f64,
     /// The candidates, in the order of the logits' columns.
     pub candidates: Vec<OpSpec>,
     /// Index into [`Layout::groups`]; 0 in a child, which has none.

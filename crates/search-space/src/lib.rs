@@ -32,6 +32,7 @@ mod fault;
 mod genotype;
 mod layout;
 mod notation;
+mod partial;
 mod plan;
 mod rule;
 mod schema;

@@ -182,7 +182,7 @@ impl CellKind {
     }
 }
 
-fn refuse(found: impl Into<String>, accepted: impl Into<String>) -> LayoutError {
+pub(crate) fn refuse(found: impl Into<String>, accepted: impl Into<String>) -> LayoutError {
     LayoutError::Request { found: found.into(), accepted: accepted.into() }
 }
 
@@ -283,7 +283,17 @@ impl Planner<'_> {
             for (op, at) in edge.candidates.iter().zip(&edge.places) {
                 self.check(op, &site, *at);
             }
-            Edge { from: edge.from, to: edge.to, site, candidates: edge.candidates.clone(), group: 0, row: 0 }
+            let candidates = edge.candidates.clone();
+            Edge {
+                from: edge.from,
+                to: edge.to,
+                site,
+                partial: 1,
+                strength: 1.0,
+                candidates,
+                group: 0,
+                row: 0,
+            }
         });
         let edges = edges.collect();
         let shape = Shape { channels: width * kind.output.len(), ..inner };
@@ -412,7 +422,7 @@ impl Block {
         }
     }
 
-    fn cell_mut(&mut self) -> Option<&mut Cell> {
+    pub(crate) fn cell_mut(&mut self) -> Option<&mut Cell> {
         match self {
             Self::Cell(cell) => Some(cell),
             Self::Fixed { .. } => None,

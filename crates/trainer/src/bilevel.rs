@@ -1,9 +1,9 @@
 //! One step of the two nested problems: gradients of the weights, gradients of the logits.
 
 use candle_core::{Result as TensorResult, Tensor};
-use controller::{ArchParams, Demand, Estimator, Gates, Paths};
+use controller::{ArchParams, Demand, EdgeParams, Estimator, Gates, Paths};
 use data::Batch;
-use network::{Purpose, Supernet, Trace};
+use network::{Answers, Purpose, Routes, Supernet, Trace};
 use ops::{
     Backward, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
     kernels::{
@@ -73,6 +73,8 @@ pub(crate) struct Task<'a> {
     pub(crate) batch: &'a Batch,
     /// One; or as many as the estimator compares the losses of.
     pub(crate) relaxed: &'a [Relaxed],
+    /// Which edges count, where they are normalized.
+    pub(crate) edges: Option<&'a EdgeParams>,
     pub(crate) draw: Draw,
     /// Epoch and step, for messages.
     pub(crate) at: (usize, usize),
@@ -95,8 +97,8 @@ impl Task<'_> {
         self.settled(params, self.relaxed[0].paths(), loss)
     }
 
-    /// The loss, `∂L/∂α` of every group, `(E, K)`, and behind them `∂L/∂τ` of every group; no gradient of a weight is
-    /// computed, no statistic moves.
+    /// The loss, `∂L/∂α` of every group, `(E, K)`, behind them `∂L/∂τ` of every group, and behind those, where edges are
+    /// normalized, `∂L/∂b` of their logits, `(E,)` of every group; no gradient of a weight is computed, no statistic moves.
     pub(crate) fn logits(
         &self,
         params: &ParamStore,
@@ -111,7 +113,28 @@ impl Task<'_> {
         };
         let purpose = Purpose::Architecture(demand);
         let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
-        Ok((self.settle(params, &loss)?, self.relaxed[0].pull(arch, &answers)?))
+        Ok((self.settle(params, &loss)?, self.pull(arch, &answers)?))
+    }
+
+    /// What [`Task::logits`] gives, of one pass.
+    fn pull(&self, arch: &ArchParams, answers: &Answers) -> Result<Vec<Tensor>, Error> {
+        let mut pulled = self.relaxed[0].pull(arch, &answers.gates)?;
+        if let Some(edges) = self.edges {
+            pulled.extend(edges.gradient(&answers.strengths)?);
+        }
+        Ok(pulled)
+    }
+
+    /// Adds `∂L/∂b` to gradients that were made of losses alone. The edges' strengths are no choice: their gradient is that of
+    /// the first sample's path, walked back.
+    fn with_edges(&self, params: &ParamStore, mut gradients: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+        if let Some(edges) = self.edges {
+            let purpose = Purpose::Architecture(Demand::Chosen);
+            let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
+            self.settle(params, &loss)?;
+            gradients.extend(edges.gradient(&answers.strengths)?);
+        }
+        Ok(gradients)
     }
 
     /// [`Task::weights`] and [`Task::logits`] of one pass.
@@ -124,7 +147,7 @@ impl Task<'_> {
         let mut statistics = Statistics::default();
         let (loss, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
         let tally = self.settle(params, &loss)?;
-        Ok((tally, gradients, statistics, self.relaxed[0].pull(arch, &answers)?))
+        Ok((tally, gradients, statistics, self.pull(arch, &answers)?))
     }
 
     /// The loss alone.
@@ -161,7 +184,7 @@ impl Task<'_> {
                 Some(sum) => sum.iter().zip(&pulled).map(|(a, b)| a + b).collect::<TensorResult<_>>()?,
             });
         }
-        Ok((all, sum.unwrap_or_default()))
+        Ok((all, self.with_edges(params, sum.unwrap_or_default())?))
     }
 
     /// `E[L | k]` of every edge and candidate, pulled back: over all architectures where there are at most `limit`,
@@ -181,7 +204,7 @@ impl Task<'_> {
         } else {
             choices.edge_by_edge(tally.mean_loss(), losses)?
         };
-        Ok((tally, sample.pull(arch, &choices.matrices(expected)?)?))
+        Ok((tally, self.with_edges(params, sample.pull(arch, &choices.matrices(expected)?)?)?))
     }
 
     fn run(
@@ -190,7 +213,7 @@ impl Task<'_> {
         purpose: Purpose,
         statistics: &mut Statistics,
         gradients: Option<&mut Gradients>,
-    ) -> Result<(PendingLoss, Vec<Tensor>), Error> {
+    ) -> Result<(PendingLoss, Answers), Error> {
         let (loss, trace) = self.forward(params, self.relaxed[0].paths(), purpose, statistics)?;
         let answers = self.supernet.backward(trace, &loss.grad, &mut Backward { params, gradients })?;
         Ok((loss, answers))
@@ -204,11 +227,13 @@ impl Task<'_> {
         statistics: &mut Statistics,
     ) -> Result<(PendingLoss, Trace), Error> {
         let Batch { x, y, .. } = self.batch;
+        let strengths = self.edges.map(EdgeParams::strengths).transpose()?;
+        let routes = Routes { paths, strengths: strengths.as_deref() };
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
-        let (logits, trace) = self.supernet.forward(x, paths, purpose, &mut pass)?;
+        let (logits, trace) = self.supernet.forward(x, routes, purpose, &mut pass)?;
         let loss = loss::cross_entropy_later(&logits, y, 0.0)?;
         if loss.known().is_some_and(|loss| !loss.is_finite()) {
-            return Err(self.diverged(params, paths)?);
+            return Err(self.diverged(params, routes)?);
         }
         Ok((loss, trace))
     }
@@ -216,17 +241,18 @@ impl Task<'_> {
     fn settled(&self, params: &ParamStore, paths: &[Paths], loss: &PendingLoss) -> Result<Tally, Error> {
         let (loss, correct) = loss.wait()?;
         if !loss.is_finite() {
-            return Err(self.diverged(params, paths)?);
+            let strengths = self.edges.map(EdgeParams::strengths).transpose()?;
+            return Err(self.diverged(params, Routes { paths, strengths: strengths.as_deref() })?);
         }
         let mut tally = Tally::default();
         tally.add(loss, correct, self.batch.y.len());
         Ok(tally)
     }
 
-    fn diverged(&self, params: &ParamStore, paths: &[Paths]) -> Result<Error, Error> {
+    fn diverged(&self, params: &ParamStore, routes: Routes<'_>) -> Result<Error, Error> {
         let statistics = &mut Statistics::default();
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
-        let place = self.supernet.diagnose(&self.batch.x, paths, &mut pass)?;
+        let place = self.supernet.diagnose(&self.batch.x, routes, &mut pass)?;
         let (epoch, step) = self.at;
         let (what, place) = (format!("the loss of the {} step", self.name), place.map(Box::new));
         Ok(Error::Diverged { epoch, step, what, place })

@@ -109,7 +109,21 @@ pub fn genotype(layout: &Layout, choices: &Choices) -> Genotype {
 /// collapses shows it here first.
 #[must_use]
 pub fn parameter_free(layout: &Layout, choices: &Choices, words: &dyn Vocabulary) -> f64 {
-    let free: Vec<bool> = choosers(layout)
+    free_share(choosers(layout), choices, words)
+}
+
+/// The same of one kind of cell.
+#[must_use]
+pub fn parameter_free_in(kind: &str, layout: &Layout, choices: &Choices, words: &dyn Vocabulary) -> f64 {
+    free_share(choosers(layout).into_iter().filter(|cell| cell.name == kind), choices, words)
+}
+
+fn free_share<'l>(
+    cells: impl IntoIterator<Item = &'l Cell>,
+    choices: &Choices,
+    words: &dyn Vocabulary,
+) -> f64 {
+    let free: Vec<bool> = cells
         .into_iter()
         .flat_map(|cell| &cell.edges)
         .filter_map(|edge| {

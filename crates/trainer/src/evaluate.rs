@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use controller::{ArchParams, Paths};
+use controller::{ArchParams, EdgeParams, Paths};
 use data::{Batch, BatchPlan, Batches, Normalize, SearchData, Subset, Tail, batches};
-use network::{Network, Purpose, Supernet, inherit};
+use network::{Network, Purpose, Routes, Supernet, inherit};
 use ops::{
     BatchStats, Catalog, Draw, Forward, Mode, ParamStore, RunningStats, StatId, Statistics, kernels::loss,
 };
@@ -42,10 +42,13 @@ pub(crate) struct Subject<'a> {
     pub(crate) supernet: &'a Supernet,
     pub(crate) params: &'a ParamStore,
     pub(crate) arch: &'a ArchParams,
+    pub(crate) edges: Option<&'a EdgeParams>,
     pub(crate) catalog: &'a Catalog,
     pub(crate) seed: Seed,
     /// Distinguishes the draws of one evaluation from another's.
     pub(crate) epoch: usize,
+    /// Steps of the epoch that are done, for messages.
+    pub(crate) step: usize,
 }
 
 /// Which examples are looked at.
@@ -147,6 +150,9 @@ impl Measurement {
         self.passes += 1;
         let way = WAYS[self.scores.len()];
         let Some(score) = self.pass(subject, way)? else { return Ok(None) };
+        if !score.loss.is_finite() {
+            return Err(self.diverged(subject, way)?);
+        }
         self.scores.push(score);
         if let Some(way) = WAYS.get(self.scores.len()) {
             let params = if *way == Way::Derived { &self.child.1 } else { subject.params };
@@ -162,10 +168,31 @@ impl Measurement {
         Ok(Some(Gap { mixture, sampled, argmax, derived, examples: self.sample.architecture.len() }))
     }
 
+    /// The first operation whose output is not finite, looked for on the first batch.
+    fn diverged(&self, subject: &Subject<'_>, way: Way) -> Result<Error, Error> {
+        let (params, statistics) = (subject.params, &mut Statistics::default());
+        let paths = match way {
+            Way::Mixture => vec_of(&self.pi, |rows| Paths::Weighted(rows.clone())),
+            Way::Sampled | Way::Argmax | Way::Derived => paths(&derive::argmax(&self.pi)),
+        };
+        let mut place = None;
+        if let Some(batch) = self.sample.held_out(params)?.next() {
+            let mut pass =
+                Forward { params, mode: Mode::Eval, statistics, draw: draw(self.sample.seed, HELD_OUT) };
+            let strengths = subject.strengths()?;
+            let routes = Routes { paths: &paths, strengths: strengths.as_deref() };
+            place = subject.supernet.diagnose(&batch?.x, routes, &mut pass)?.map(Box::new);
+        }
+        let what = "the loss of the discretization gap".into();
+        Ok(Error::Diverged { epoch: subject.epoch, step: subject.step, what, place })
+    }
+
     fn pass(&mut self, subject: &Subject<'_>, way: Way) -> Result<Option<Score>, Error> {
         let Self { sample, pi, child: (child, child_params), scoring, .. } = self;
+        let strengths = subject.strengths()?;
         let run = |choose: &dyn Fn(u64) -> Vec<Paths>, x: &Tensor, pass, forward: &mut Forward<'_>| {
-            Ok(subject.supernet.forward(x, &choose(pass), Purpose::Evaluate, forward)?.0)
+            let routes = Routes { paths: &choose(pass), strengths: strengths.as_deref() };
+            Ok(subject.supernet.forward(x, routes, Purpose::Evaluate, forward)?.0)
         };
         let drawn = |pass| {
             let step = ((subject.epoch as u64) << 32) | pass;
@@ -291,9 +318,10 @@ impl Subject<'_> {
 
     /// The score of the supernet under `choices`.
     pub(crate) fn score(&self, sample: &Sample, choices: &Choices) -> Result<Score, Error> {
-        let paths = paths(choices);
+        let (paths, strengths) = (paths(choices), self.strengths()?);
+        let routes = Routes { paths: &paths, strengths: strengths.as_deref() };
         let run: &Run<'_> =
-            &|x, _, forward| Ok(self.supernet.forward(x, &paths, Purpose::Evaluate, forward)?.0);
+            &|x, _, forward| Ok(self.supernet.forward(x, routes, Purpose::Evaluate, forward)?.0);
         Scoring::new(self.params, sample)?.finish(self.params, run, sample.seed)
     }
 
@@ -302,9 +330,18 @@ impl Subject<'_> {
         (0..self.arch.len()).map(|group| Ok(self.arch.probabilities(group)?)).collect()
     }
 
-    /// The child with the weights and statistics of the supernet.
+    /// How strongly every edge counts, where edges are normalized.
+    pub(crate) fn strengths(&self) -> Result<Option<Vec<Vec<f64>>>, Error> {
+        Ok(self.edges.map(EdgeParams::strengths).transpose()?)
+    }
+
+    /// The child with the weights and statistics of the supernet, and with what its edges count there.
     pub(crate) fn inherited(&self, genotype: &Genotype) -> Result<(Network, ParamStore), Error> {
-        let layout = self.supernet.layout().child(genotype)?;
+        let parent = self.supernet.layout();
+        let layout = match self.strengths()? {
+            None => parent.child(genotype)?,
+            Some(strengths) => parent.clone().with_strengths(&strengths).child(genotype)?,
+        };
         let (dtype, device) = (self.params.dtype(), self.params.device());
         let mut unused = self.seed.rng(Stream::Weights, 0); // every value is replaced
         let (child, mut params) = Network::new(layout, self.catalog, dtype, device, &mut unused)?;

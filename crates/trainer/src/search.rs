@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use controller::{ArchParams, Demand, Estimator, estimators};
+use controller::{ArchParams, Demand, EdgeParams, Estimator, estimators};
 use data::{Batches, Normalize, SearchData};
 use network::{Network, Supernet};
 use ops::{Catalog, ParamStore};
@@ -49,6 +49,8 @@ pub struct Search<'c> {
     sgd: Sgd,
     arch: ArchParams,
     adam: Adam,
+    /// Which edges count, where they are normalized, and what moves them.
+    edges: Option<(EdgeParams, Adam)>,
     at: Position,
     weights: Tally,
     architecture: Tally,
@@ -62,6 +64,8 @@ pub struct Search<'c> {
     first_sharpness: Option<f64>,
     /// The logits of the last epoch without the sign to stop on.
     before: Vec<Tensor>,
+    /// The edges' logits then.
+    edges_before: Vec<Tensor>,
     stopped: bool,
     clock: Instant,
     gap_seconds: f64,
@@ -119,16 +123,27 @@ impl<'c> Search<'c> {
         device: &Device,
     ) -> Result<Self, Error> {
         let config = SearchConfig::from_yaml(&config.to_yaml(), "search configuration")?; // a program's is checked, too
+        let layout = layout.partial(config.partial_channels, catalog)?;
         let seed = Seed(config.seed);
         let digest = digest(&[&config.to_yaml(), &format!("{layout:?}"), &format!("{data:?}")]);
         let arch =
             ArchParams::new(&layout.groups, DType::F64, &Device::Cpu, &mut seed.rng(Stream::Logits, 0))?;
+        let edges = match config.edge_normalization {
+            false => None,
+            true => {
+                let edges = EdgeParams::new(&layout, &mut seed.rng(Stream::EdgeLogits, 0))?;
+                let adam = Adam::of(config.arch, edges.logits())?;
+                Some((edges, adam))
+            }
+        };
         let (supernet, params) =
             Supernet::new(layout, catalog, DType::F32, device, &mut seed.rng(Stream::Weights, 0))?;
         let mut search = Self {
             estimator: estimators::by_name(&config.estimator)?,
             sgd: Sgd::new(config.weights),
             adam: Adam::new(config.arch, &arch)?,
+            edges_before: edges.iter().flat_map(|(edges, _)| edges.logits().to_vec()).collect(),
+            edges,
             normalize: data.weights().normalize(),
             rule,
             catalog,
@@ -225,7 +240,7 @@ impl<'c> Search<'c> {
         let (layout, pi) = (self.layout(), self.subject().probabilities()?);
         let choices = match rule {
             Rule::Argmax => derive::argmax(&pi),
-            Rule::Top { inputs } => derive::top(layout, &pi, inputs),
+            Rule::Top { inputs } => derive::top(layout, &self.ranked(pi)?, inputs),
             Rule::Sampled { n } => {
                 let sample = self.sample(data, self.config.gap_batches);
                 let mut best = None;
@@ -242,6 +257,16 @@ impl<'c> Search<'c> {
         let genotype = derive::genotype(layout, &choices);
         let disconnected = layout.child(&genotype)?.disconnected();
         Ok(Decision { genotype, disconnected })
+    }
+
+    /// Probabilities times their edges' strengths, by which edges are ranked (PC-DARTS).
+    fn ranked(&self, mut pi: Vec<Vec<Vec<f64>>>) -> Result<Vec<Vec<Vec<f64>>>, Error> {
+        for (rows, strengths) in pi.iter_mut().zip(self.subject().strengths()?.unwrap_or_default()) {
+            for (row, strength) in rows.iter_mut().zip(strengths) {
+                row.iter_mut().for_each(|p| *p *= strength);
+            }
+        }
+        Ok(pi)
     }
 
     /// The discretization gap on `n_batches` batches of the architecture's part; `usize::MAX` takes all. Samples are
@@ -290,6 +315,12 @@ impl<'c> Search<'c> {
     #[must_use]
     pub fn arch(&self) -> &ArchParams {
         &self.arch
+    }
+
+    /// Which edges count, where they are normalized.
+    #[must_use]
+    pub fn edge_params(&self) -> Option<&EdgeParams> {
+        self.edges.as_ref().map(|(edges, _)| edges)
     }
 
     /// The supernet's weights and statistics.

@@ -37,6 +37,8 @@ pub enum Stream {
     Mix = 11,
     /// What is measured of the architecture's gradient.
     Watch = 12,
+    /// Initial logits of the edges' strengths.
+    EdgeLogits = 13,
 }
 
 impl Seed {

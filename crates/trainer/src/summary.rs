@@ -102,6 +102,9 @@ pub struct GroupSummary {
     pub tau: Vec<f64>,
     /// `α`, E rows of K.
     pub logits: Vec<Vec<f64>>,
+    /// `β`, how strongly every edge counts at its node, where edges are normalized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strength: Option<Vec<f64>>,
 }
 
 /// One epoch of a training. Serialized it is a line of `train.jsonl`, without times.
@@ -147,7 +150,8 @@ impl fmt::Display for EpochSummary {
                 mixture.accuracy, argmax.accuracy, derived.accuracy
             )?;
         }
-        self.noise.as_ref().map_or(Ok(()), |noise| write!(f, "; {noise}"))?;
+        let measured = |noise| write!(f, "; {noise}, measured in {:.1} s", self.watch_seconds);
+        self.noise.as_ref().map_or(Ok(()), measured)?;
         if self.warmup { f.write_str(" (warm-up)") } else { Ok(()) }
     }
 }

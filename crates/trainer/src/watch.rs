@@ -4,10 +4,13 @@ use std::fmt;
 
 use candle_core::{Result as TensorResult, Tensor};
 use controller::ArchParams;
-use search_space::Layout;
+use search_space::{Layout, Vocabulary};
 use serde::Serialize;
 
-use crate::{config::StopOn, derive::Choices};
+use crate::{
+    config::StopOn,
+    derive::{self, Choices},
+};
 
 /// The architecture's gradient over draws of the relaxation's noise, weights and batch held.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,7 +52,7 @@ pub struct Collapse {
 }
 
 /// One kind of cell.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct KindCollapse {
     /// The kind's name.
     pub kind: String,
@@ -59,6 +62,8 @@ pub struct KindCollapse {
     pub skips: usize,
     /// Edges whose likeliest candidate is `none`.
     pub nones: usize,
+    /// The share of edges whose likeliest candidate costs no weights where it stands, `none` among them, in [0, 1].
+    pub parameter_free: f64,
 }
 
 impl GradientNoise {
@@ -110,11 +115,21 @@ impl GradientNoise {
 
 impl Collapse {
     /// Counts what `choices` are, per kind of cell.
-    pub(crate) fn of(layout: &Layout, choices: &Choices, sharpness: Option<f64>) -> Self {
+    pub(crate) fn of(
+        layout: &Layout,
+        choices: &Choices,
+        words: &dyn Vocabulary,
+        sharpness: Option<f64>,
+    ) -> Self {
         let mut kinds: Vec<KindCollapse> = Vec::new();
         for (group, rows) in layout.groups.iter().zip(choices) {
             let known = kinds.iter().position(|kind| kind.kind == group.kind).unwrap_or_else(|| {
-                kinds.push(KindCollapse { kind: group.kind.clone(), edges: 0, skips: 0, nones: 0 });
+                let parameter_free = derive::parameter_free_in(&group.kind, layout, choices, words);
+                kinds.push(KindCollapse {
+                    kind: group.kind.clone(),
+                    parameter_free,
+                    ..KindCollapse::default()
+                });
                 kinds.len() - 1
             });
             for chosen in rows.iter().flatten() {
@@ -131,7 +146,7 @@ impl Collapse {
     #[must_use]
     pub fn warnings(&self, first_sharpness: Option<f64>) -> Vec<String> {
         let mut warnings = Vec::new();
-        for KindCollapse { kind, edges, skips, nones } in &self.kinds {
+        for KindCollapse { kind, edges, skips, nones, .. } in &self.kinds {
             let (majority, edges) = (edges / 2 + 1, *edges);
             if edges > 1 && *skips >= majority {
                 warnings.push(format!(
@@ -248,7 +263,7 @@ mod tests {
     }
 
     fn kind(skips: usize, nones: usize) -> Collapse {
-        let kinds = vec![KindCollapse { kind: "cell".into(), edges: 6, skips, nones }];
+        let kinds = vec![KindCollapse { kind: "cell".into(), edges: 6, skips, nones, parameter_free: 0.5 }];
         Collapse { kinds, sharpness: Some(5.0) }
     }
 

@@ -102,7 +102,9 @@ impl Step {
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
         let (device, catalog) = (self.machine.open()?, Catalog::standard());
         let space = space(&self.space, &catalog)?;
-        let (config, layout) = (self.config(&space)?, self.layout(&space, &catalog)?);
+        let config = self.config(&space)?;
+        let whole = self.layout(&space, &catalog)?;
+        let layout = whole.clone().partial(config.partial_channels, &catalog)?;
         let demand = estimators::by_name(&config.estimator)?.demand();
         if !counted(demand) {
             let known = estimators::NAMES
@@ -135,8 +137,7 @@ impl Step {
             per_step: (2 * groups).max(1),
             seen: seen.clone(),
         };
-        let search =
-            Search::from_layout(layout.clone(), space.rule(), &catalog, &data, config.clone(), &device)?;
+        let search = Search::from_layout(whole, space.rule(), &catalog, &data, config.clone(), &device)?;
         let mut search = search.with_estimator(Box::new(observed));
         console.note(&format!("timing {steps} steps of {} with {}", layout.space, config.estimator));
         let mut millis = Vec::with_capacity(steps);

@@ -34,7 +34,16 @@ fn one_edge(labels: &[&str], stride: usize, norm: Norm) -> Layout {
         name: "cell".into(),
         index: 0,
         inputs: vec![CellInput { back: 1, preprocess: None, shape: input }],
-        edges: vec![Edge { from: 0, to: 1, site, candidates: candidates.clone(), group: 0, row: 0 }],
+        edges: vec![Edge {
+            from: 0,
+            to: 1,
+            site,
+            partial: 1,
+            strength: 1.0,
+            candidates: candidates.clone(),
+            group: 0,
+            row: 0,
+        }],
         nodes: 1,
         output: vec![1],
         shape: site.output(),
@@ -81,14 +90,14 @@ fn walk(
     let mut statistics = Statistics::default();
     let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw: draw() };
     let mut forward = Walk { pass: &mut pass, purpose, drop_path: 0.0, watch: false };
-    let (y, kept) = forward.cell(cell, preprocess, edges, [x, x], std::slice::from_ref(paths))?;
+    let (y, kept) = forward.cell(cell, preprocess, edges, [x, x], std::slice::from_ref(paths).into())?;
     let mut gradients = Gradients::new(params);
     let weights = (purpose == Purpose::Weights).then_some(&mut gradients);
     let mut pass = Backward { params, gradients: weights };
     let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
     let gx = back.cell(cell, preprocess, edges, kept, gy, frame, &[true])?.remove(0);
-    let gates = back.gates(&graph.layout)?[0][0].clone();
+    let gates = back.slopes(&graph.layout)?.gates[0][0].clone();
     Ok(Walked { y, gx, gates, gradients })
 }
 

@@ -182,7 +182,7 @@ fn what_is_not_finite_is_found_by_name() -> Result<(), Error> {
 #[test]
 fn a_wrong_number_of_groups_is_an_error() -> Result<(), Error> {
     let rig = rig("nas-bench-201")?;
-    let error = rig.loss(&[]).expect_err("no gates were accepted");
+    let error = rig.loss(&[] as &[Paths]).expect_err("no gates were accepted");
     assert_eq!(error.to_string(), "0 groups of gates; the layout has 1");
     Ok(())
 }

@@ -9,4 +9,5 @@ mod edges;
 mod gates;
 mod names;
 mod nets;
+mod partial;
 mod rig;

@@ -1,12 +1,11 @@
 //! A network with its weights, run for one loss.
 
 use candle_core::{DType, Device, Tensor};
-use controller::Paths;
 use ops::{Backward, Catalog, Draw, Forward, Gradients, Mode, ParamStore, Statistics, kernels::loss};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use search_space::{Extent, Layout, LayoutRequest, Phase, Shape, Space};
 
-use crate::{Error, Purpose, Supernet};
+use crate::{Error, Purpose, Routes, Supernet};
 
 /// A shipped space, small.
 pub(super) fn space(name: &str) -> Space {
@@ -37,6 +36,7 @@ pub(super) struct Rig {
 pub(super) struct Answer {
     pub(super) loss: f64,
     pub(super) gates: Vec<Vec<Vec<f64>>>,
+    pub(super) strengths: Vec<Vec<f64>>,
     pub(super) gradients: Gradients,
     pub(super) statistics: Statistics,
 }
@@ -52,20 +52,25 @@ impl Rig {
         Ok(Self { net, params, x: x.to_dtype(dtype)?, labels })
     }
 
-    pub(super) fn loss(&self, paths: &[Paths]) -> Result<f64, Error> {
-        Ok(self.answer(paths, Purpose::Evaluate)?.loss)
+    pub(super) fn loss<'r>(&self, routes: impl Into<Routes<'r>>) -> Result<f64, Error> {
+        Ok(self.answer(routes, Purpose::Evaluate)?.loss)
     }
 
     /// Forward, and back as the purpose asks.
-    pub(super) fn answer(&self, paths: &[Paths], purpose: Purpose) -> Result<Answer, Error> {
+    pub(super) fn answer<'r>(
+        &self,
+        routes: impl Into<Routes<'r>>,
+        purpose: Purpose,
+    ) -> Result<Answer, Error> {
         let (mut statistics, mut gradients) = (Statistics::default(), Gradients::new(&self.params));
         let mut pass =
             Forward { params: &self.params, mode: Mode::Train, statistics: &mut statistics, draw: draw() };
-        let (logits, trace) = self.net.forward(&self.x, paths, purpose, &mut pass)?;
+        let (logits, trace) = self.net.forward(&self.x, routes, purpose, &mut pass)?;
         let head = loss::cross_entropy(&logits, &self.labels, 0.0)?;
         let mut answer = Answer {
             loss: head.loss,
             gates: Vec::new(),
+            strengths: Vec::new(),
             gradients: Gradients::new(&self.params),
             statistics,
         };
@@ -74,8 +79,9 @@ impl Rig {
         }
         let weights = matches!(purpose, Purpose::Weights | Purpose::Joint).then_some(&mut gradients);
         let mut back = Backward { params: &self.params, gradients: weights };
-        let gates = self.net.backward(trace, &head.grad, &mut back)?;
-        answer.gates = gates.iter().map(Tensor::to_vec2).collect::<Result<_, _>>()?;
+        let answers = self.net.backward(trace, &head.grad, &mut back)?;
+        answer.strengths = answers.strengths;
+        answer.gates = answers.gates.iter().map(Tensor::to_vec2).collect::<Result<_, _>>()?;
         answer.gradients = gradients;
         Ok(answer)
     }

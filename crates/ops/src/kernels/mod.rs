@@ -23,6 +23,7 @@ pub mod pool;
 pub mod recycling;
 pub mod roofline;
 pub mod separable;
+pub mod shuffle;
 pub mod sum;
 pub mod update;
 

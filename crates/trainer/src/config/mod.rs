@@ -36,6 +36,11 @@ pub struct SearchConfig {
     pub data: DataConfig,
     /// How a gradient crosses a choice: a name of `controller::estimators`.
     pub estimator: String,
+    /// Into how many parts an edge's channels are cut, of which one goes through the candidates (PC-DARTS; 4 there), at
+    /// least 1; 1: all channels do.
+    pub partial_channels: usize,
+    /// Whether the edges into a node have strengths that are learned beside α and add up to 1 (PC-DARTS).
+    pub edge_normalization: bool,
     /// Passes over the weights' part of the data, at least 1.
     pub epochs: usize,
     /// Epochs in which the weights train alone, before α moves. The last epoch is never one of them.
@@ -215,8 +220,8 @@ pub struct ArchConfig {
     pub beta2: f64,
     /// Added to the root of the latter, above 0.
     pub eps: f64,
-    /// L2 in the gradient, at least 0.
-    pub weight_decay: f64,
+    /// L2 in the gradient, at least 0: `0.001`, or `linear:0.001:0`.
+    pub weight_decay: Course,
     /// Reward β per nat of entropy of every edge at its temperature, at least 0: `0.1`, or `linear:0.1:0`.
     pub entropy_bonus: Course,
     /// λ of the mean of logsumexp(α) over edges, at least 0 (β-DARTS rises from 0: `linear:0:50`).
@@ -405,6 +410,8 @@ impl Default for SearchConfig {
             seed: 0,
             data: DataConfig::default(),
             estimator: "gumbel-st".into(),
+            partial_channels: 1,
+            edge_normalization: false,
             epochs: 50,
             warmup_epochs: 10,
             retrain_epochs: 0,
@@ -462,7 +469,7 @@ impl Default for ArchConfig {
             beta1: 0.5,
             beta2: 0.999,
             eps: 1e-8,
-            weight_decay: 0.0,
+            weight_decay: none,
             entropy_bonus: none,
             beta_decay: none,
             dirichlet_kl: none,

@@ -279,6 +279,7 @@ impl Settings for SearchConfig {
             }
             Ok(_) => {}
         }
+        at_least("partial_channels", self.partial_channels, 1, "at least 1")?;
         at_least("epochs", self.epochs, 1, "at least 1")?;
         at_least("batch", self.batch, 2, "at least 2")?;
         at_least("gap_batches", self.gap_batches, 1, "at least 1")?;
@@ -400,6 +401,7 @@ fn arch(settings: &ArchConfig) -> Result<(), OutOfRange> {
     let ArchConfig { lr, beta1, beta2, eps, weight_decay, entropy_bonus, beta_decay, dirichlet_kl } =
         *settings;
     let courses = [
+        ("arch.weight_decay", weight_decay),
         ("arch.entropy_bonus", entropy_bonus),
         ("arch.beta_decay", beta_decay),
         ("arch.dirichlet_kl", dirichlet_kl),
@@ -410,6 +412,5 @@ fn arch(settings: &ArchConfig) -> Result<(), OutOfRange> {
     check("arch.lr", lr, |x| x >= 0.0, "a number of at least 0")?;
     check("arch.beta1", beta1, share, SHARE)?;
     check("arch.beta2", beta2, share, SHARE)?;
-    check("arch.eps", eps, |x| x > 0.0, ABOVE)?;
-    check("arch.weight_decay", weight_decay, |x| x >= 0.0, "a number of at least 0")
+    check("arch.eps", eps, |x| x > 0.0, ABOVE)
 }

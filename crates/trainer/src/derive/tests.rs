@@ -20,6 +20,8 @@ fn layout() -> Layout {
         from,
         to,
         site,
+        partial: 1,
+        strength: 1.0,
         candidates: candidates.clone(),
         group: 0,
         row,

@@ -32,33 +32,60 @@ impl Adam {
     /// # Errors
     /// candle's, when the moments cannot be allocated.
     pub fn new(settings: ArchConfig, arch: &ArchParams) -> candle_core::Result<Self> {
-        let zeros = |group| {
-            let zeros = arch.logits(group).detach().zeros_like()?;
-            Ok(Moments { first: zeros.clone(), second: zeros })
-        };
-        Ok(Self {
-            settings,
-            steps: 0,
-            moments: (0..arch.len()).map(zeros).collect::<candle_core::Result<_>>()?,
-        })
+        Self::of(settings, (0..arch.len()).map(|group| arch.logits(group)))
     }
 
-    /// Moves all logits; `gradients` has one `(E, K)` matrix per group.
+    /// An optimizer of these values, at rest.
+    ///
+    /// # Errors
+    /// candle's, when the moments cannot be allocated.
+    pub fn of<'t>(
+        settings: ArchConfig,
+        values: impl IntoIterator<Item = &'t Tensor>,
+    ) -> candle_core::Result<Self> {
+        let zeros = |value: &Tensor| {
+            let zeros = value.detach().zeros_like()?;
+            Ok(Moments { first: zeros.clone(), second: zeros })
+        };
+        let moments = values.into_iter().map(zeros).collect::<candle_core::Result<_>>()?;
+        Ok(Self { settings, steps: 0, moments })
+    }
+
+    /// Moves all logits; `gradients` has one `(E, K)` matrix per group, `weight_decay` is its present value.
     ///
     /// # Errors
     /// When shapes or types do not fit.
-    pub fn step(&mut self, arch: &mut ArchParams, gradients: &[Tensor]) -> Result<(), Error> {
+    pub fn step(
+        &mut self,
+        arch: &mut ArchParams,
+        gradients: &[Tensor],
+        weight_decay: f64,
+    ) -> Result<(), Error> {
+        let logits: Vec<Tensor> = (0..arch.len()).map(|group| arch.logits(group).detach()).collect();
+        let moved = self.moved(&logits, gradients, weight_decay)?;
+        moved.iter().enumerate().try_for_each(|(group, logits)| arch.set_logits(group, logits))
+    }
+
+    /// `values` after a step along their `gradients`, each of its value's shape.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub fn moved(
+        &mut self,
+        values: &[Tensor],
+        gradients: &[Tensor],
+        weight_decay: f64,
+    ) -> candle_core::Result<Vec<Tensor>> {
         self.steps += 1;
-        let ArchConfig { lr, beta1, beta2, eps, weight_decay, .. } = self.settings;
+        let ArchConfig { lr, beta1, beta2, eps, .. } = self.settings;
         let step = AdamStep { lr, beta1, beta2, eps, weight_decay, step: self.steps };
-        for (group, (gradient, moments)) in gradients.iter().zip(&mut self.moments).enumerate() {
-            let logits = arch.logits(group).detach();
-            let (logits, first, second) =
-                update::adam(&logits, gradient, &moments.first, &moments.second, step)?;
+        let move_one = |((value, gradient), moments): ((&Tensor, &Tensor), &mut Moments)| {
+            let (value, first, second) =
+                update::adam(value, gradient, &moments.first, &moments.second, step)?;
             *moments = Moments { first, second };
-            arch.set_logits(group, &logits)?;
-        }
-        Ok(())
+            Ok(value)
+        };
+        values.iter().zip(gradients).zip(&mut self.moments).map(move_one).collect()
     }
 
     /// Steps made so far.

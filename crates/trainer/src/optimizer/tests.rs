@@ -143,7 +143,7 @@ fn all_find_the_bottom_of_a_parabola() -> Result<()> {
     let (mut arch, mut adam) = adam(ArchConfig { lr: 0.05, ..ArchConfig::default() })?;
     for _ in 0..600 {
         let slope = ((arch.logits(0).detach() - 3.0)? * 2.0)?;
-        adam.step(&mut arch, &[slope]).map_err(candle_core::Error::wrap)?;
+        adam.step(&mut arch, &[slope], 0.0).map_err(candle_core::Error::wrap)?;
     }
     let found = arch.logits(0).to_vec2::<f64>()?[0][0];
     assert!((found - 3.0).abs() < 1e-3, "Adam stops at {found}");
@@ -155,7 +155,8 @@ fn all_find_the_bottom_of_a_parabola() -> Result<()> {
 fn adam_starts_with_a_step_of_the_learning_rate() -> Result<()> {
     let (mut arch, mut adam) = adam(ArchConfig { lr: 0.01, eps: 1e-300, ..ArchConfig::default() })?;
     let before = arch.logits(0).to_vec2::<f64>()?[0].clone();
-    adam.step(&mut arch, &[Tensor::new(&[[1e-3, -7.0]], &Device::Cpu)?]).map_err(candle_core::Error::wrap)?;
+    adam.step(&mut arch, &[Tensor::new(&[[1e-3, -7.0]], &Device::Cpu)?], 0.0)
+        .map_err(candle_core::Error::wrap)?;
     let after = arch.logits(0).to_vec2::<f64>()?[0].clone();
     close(after[0] - before[0], -0.01);
     close(after[1] - before[1], 0.01);
@@ -164,7 +165,7 @@ fn adam_starts_with_a_step_of_the_learning_rate() -> Result<()> {
 
 #[test]
 fn a_restored_adam_goes_on_as_if_it_had_not_stopped() -> Result<()> {
-    let settings = ArchConfig { weight_decay: 0.01, ..ArchConfig::default() };
+    let settings = ArchConfig::default();
     let slope = |i: u32| Tensor::new(&[[f64::from(i), -0.5]], &Device::Cpu);
     let ((mut one, mut adam_one), (mut two, mut adam_two)) = (adam(settings)?, adam(settings)?);
     for i in 0..6 {
@@ -173,8 +174,8 @@ fn a_restored_adam_goes_on_as_if_it_had_not_stopped() -> Result<()> {
             fresh.restore(adam_two.steps(), adam_two.moments().to_vec());
             adam_two = fresh;
         }
-        adam_one.step(&mut one, &[slope(i)?]).map_err(candle_core::Error::wrap)?;
-        adam_two.step(&mut two, &[slope(i)?]).map_err(candle_core::Error::wrap)?;
+        adam_one.step(&mut one, &[slope(i)?], 0.01).map_err(candle_core::Error::wrap)?;
+        adam_two.step(&mut two, &[slope(i)?], 0.01).map_err(candle_core::Error::wrap)?;
     }
     assert_eq!(one.logits(0).to_vec2::<f64>()?, two.logits(0).to_vec2::<f64>()?);
     Ok(())

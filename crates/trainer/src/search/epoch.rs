@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, time::Instant};
 use data::SearchData;
 use search_space::{Genotype, Rule};
 
-use super::{Search, held::Watching};
+use super::{Position, Search, held::Watching};
 use crate::{
     Collapse, Decision, EpochSummary, Error, Gap, GroupSummary, Progress, derive,
     evaluate::{Measurement, Sample, Subject},
@@ -74,7 +74,7 @@ impl Search<'_> {
         let (noise, sharpness) = self.watched(watching)?;
         self.first_sharpness = self.first_sharpness.or(sharpness);
         let choices = derive::argmax(&self.subject().probabilities()?);
-        let collapse = Collapse::of(self.layout(), &choices, sharpness);
+        let collapse = Collapse::of(self.layout(), &choices, self.catalog, sharpness);
         let entropy = self.entropy()?;
         let stop = self.config.watch.stop_on.filter(|_| !self.warming_up());
         let stopped = stop.is_some_and(|stop| collapse.is(stop, entropy, self.first_sharpness));
@@ -108,9 +108,17 @@ impl Search<'_> {
     /// Keeps the logits of an epoch without the sign to stop on; puts those of the last such epoch back where it came.
     fn remember(&mut self, stopped: bool) -> Result<(), Error> {
         self.stopped = stopped;
+        let (epoch, step) = (self.at.epoch, self.at.step);
+        let misfit = |source| Error::Logits { epoch, step, source };
+        if let Some((edges, _)) = &mut self.edges {
+            if stopped {
+                edges.set_logits(self.edges_before.clone()).map_err(misfit)?;
+            } else {
+                self.edges_before = edges.logits().to_vec();
+            }
+        }
         for group in 0..self.arch.len() {
             if stopped {
-                let misfit = |source| Error::Logits { epoch: self.at.epoch, step: self.at.step, source };
                 self.arch.set_logits(group, &self.before[group]).map_err(misfit)?;
             } else {
                 self.before[group] = self.arch.logits(group).detach();
@@ -129,7 +137,8 @@ impl Search<'_> {
 
     pub(super) fn subject(&self) -> Subject<'_> {
         let Self { supernet, params, arch, catalog, seed, .. } = self;
-        Subject { supernet, params, arch, catalog, seed: *seed, epoch: self.at.epoch }
+        let (edges, Position { epoch, step, .. }) = (self.edge_params(), self.at);
+        Subject { supernet, params, arch, edges, catalog, seed: *seed, epoch, step }
     }
 
     /// What the present epoch's gap is measured on.
@@ -143,12 +152,13 @@ impl Search<'_> {
     }
 
     fn groups(&self) -> Result<Vec<GroupSummary>, Error> {
-        let taus = self.taus();
-        let group = |group| {
+        let (taus, strengths) = (self.taus(), self.subject().strengths()?);
+        let group = |group: usize| {
             let logits = self.arch.logits(group).to_vec2()?; // host sync, of a copy on the host
             let name = self.arch.name(group).to_owned();
             let (entropy, margin) = (self.arch.entropy(group)?, self.arch.margins(group)?);
-            Ok(GroupSummary { name, entropy, margin, tau: taus[group].clone(), logits })
+            let strength = strengths.as_ref().map(|strengths| strengths[group].clone());
+            Ok(GroupSummary { name, entropy, margin, tau: taus[group].clone(), logits, strength })
         };
         (0..self.arch.len()).map(group).collect()
     }

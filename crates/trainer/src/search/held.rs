@@ -1,10 +1,10 @@
 //! What an epoch measures of the architecture's gradient, on a held batch with frozen weights.
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Result as TensorResult, Tensor};
 use controller::{
-    ArchParams, Estimator,
+    ArchParams, Estimator, Tau,
     estimators::{self, Darts},
 };
 use data::{Batch, SearchData};
@@ -31,6 +31,30 @@ pub(super) struct Watching {
 }
 
 impl Search<'_> {
+    /// Gradients `∂L/∂α` that `estimator` draws at the temperature `tau` of every edge, each flat over groups, edges and
+    /// candidates: on one batch of the architecture's part, with the weights and logits that the search has now. Nothing moves.
+    /// The same number draws the same noise.
+    ///
+    /// # Errors
+    /// The loss is not finite, or the data cannot be read.
+    pub fn gradients(
+        &self,
+        data: &SearchData,
+        estimator: &dyn Estimator,
+        tau: Tau,
+        draws: Range<u32>,
+    ) -> Result<Vec<Vec<f64>>, Error> {
+        let batch = self.held_batch(data)?;
+        let taus: Vec<Vec<f64>> =
+            self.layout().groups.iter().map(|group| vec![tau.get(); group.edges.len()]).collect();
+        let flat = |draw: u32| -> Result<Vec<f64>, Error> {
+            let gradient = self.held_gradient(estimator, &taus, &batch, u64::from(draw))?;
+            let alphas = gradient.iter().take(self.arch.len()); // behind them is what else is learned
+            Ok(alphas.map(|alpha| alpha.flatten_all()?.to_vec1()).collect::<TensorResult<Vec<_>>>()?.concat())
+        };
+        draws.map(flat).collect()
+    }
+
     /// Measures what one call may cost, where the settings ask for anything: how many calls there have been, or `None`
     /// once nothing is left.
     pub(super) fn watch(&mut self, data: &SearchData) -> Result<Option<usize>, Error> {
@@ -88,11 +112,12 @@ impl Search<'_> {
         let Watching { batch, gradients, reference: found, curvature, .. } = watching;
         if gradients.len() < *draws {
             let draw = gradients.len() as u64;
-            gradients.push(self.held_gradient(self.estimator.as_ref(), batch, draw)?);
+            gradients.push(self.held_gradient(self.estimator.as_ref(), &self.taus(), batch, draw)?);
             return Ok(true);
         }
         if let Some(name) = reference.as_ref().filter(|_| *draws > 0 && found.is_none()) {
-            *found = Some(self.held_gradient(estimators::by_name(name)?.as_ref(), batch, 1 << 31)?);
+            let estimator = estimators::by_name(name)?;
+            *found = Some(self.held_gradient(estimator.as_ref(), &self.taus(), batch, 1 << 31)?);
             return Ok(true);
         }
         if let Some(iteration) = curvature.as_mut().filter(|iteration| iteration.eigenvalue().is_none()) {
@@ -106,11 +131,12 @@ impl Search<'_> {
     fn held_gradient(
         &self,
         estimator: &dyn Estimator,
+        taus: &[Vec<f64>],
         batch: &Batch,
         index: u64,
     ) -> Result<Vec<Tensor>, Error> {
         let step = (self.at.epoch as u64) << 32 | index;
-        let relaxed = self.relaxed_by(estimator, Stream::Watch, step)?;
+        let relaxed = self.relaxed_by(estimator, taus, Stream::Watch, step)?;
         let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
         Ok(task.logits(&self.params, &self.arch, estimator)?.1)
     }

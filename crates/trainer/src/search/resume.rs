@@ -7,7 +7,7 @@ use crate::{
     Error, RunDir, checkpoint::Checkpoint, error::FileError, optimizer::Moments, run_dir::Part, score::Tally,
 };
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What the header says beside version and digest.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +32,16 @@ impl Search<'_> {
             checkpoint.put(format!("adam.first.{name}"), first);
             checkpoint.put(format!("adam.second.{name}"), second);
             checkpoint.put(format!("before.{name}"), &self.before[group]);
+        }
+        if let Some((edges, adam)) = &self.edges {
+            let before = edges.logits().iter().zip(&self.edges_before);
+            for (group, ((logits, before), moments)) in before.zip(adam.moments()).enumerate() {
+                let name = self.arch.name(group);
+                checkpoint.put(format!("edges.logits.{name}"), logits);
+                checkpoint.put(format!("edges.first.{name}"), &moments.first);
+                checkpoint.put(format!("edges.second.{name}"), &moments.second);
+                checkpoint.put(format!("edges.before.{name}"), before);
+            }
         }
         checkpoint.put_numbers("tau", &self.temperature.numbers())?;
         checkpoint.put_numbers("sharpness", &[self.first_sharpness.unwrap_or(-1.0)])?;
@@ -64,6 +74,19 @@ impl Search<'_> {
             moments.push(Moments { first: get("adam.first")?.clone(), second: get("adam.second")?.clone() });
             self.arch.set_logits(group, get("logits")?).map_err(misfit)?;
             self.before[group] = get("before")?.clone();
+        }
+        if let Some((edges, adam)) = &mut self.edges {
+            let (mut logits, mut of_edges, mut before) = (Vec::new(), Vec::new(), Vec::new());
+            for (group, own) in edges.logits().iter().enumerate() {
+                let name = self.arch.name(group);
+                let get = |kind: &str| checkpoint.get(&format!("edges.{kind}.{name}"), own.dims()).cloned();
+                logits.push(get("logits")?);
+                of_edges.push(Moments { first: get("first")?, second: get("second")? });
+                before.push(get("before")?);
+            }
+            edges.set_logits(logits).map_err(misfit)?;
+            adam.restore(adam_steps, of_edges);
+            self.edges_before = before;
         }
         let n = self.temperature.numbers().len();
         self.temperature.restore(&checkpoint.number_list("tau", n)?);

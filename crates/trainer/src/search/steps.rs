@@ -75,12 +75,18 @@ impl Search<'_> {
         let failed = |source| Error::Logits { epoch, step, source };
         let before: Vec<Tensor> =
             (0..self.arch.len()).map(|group| self.arch.logits(group).detach()).collect();
-        let (alphas, slopes) = gradients.split_at(before.len());
+        let (alphas, rest) = gradients.split_at(before.len());
+        let (slopes, by_edge) = rest.split_at(before.len());
         let (mut alphas, mut slopes) = (alphas.to_vec(), tau::to_rows(slopes)?);
         self.terms().add(&self.arch, &self.taus(), &mut alphas, &mut slopes)?;
         self.temperature.learn(&slopes);
-        self.adam.step(&mut self.arch, &alphas).map_err(failed)?;
+        let decay = self.course(self.config.arch.weight_decay);
+        self.adam.step(&mut self.arch, &alphas, decay).map_err(failed)?;
         self.arch.check_finite().map_err(failed)?;
+        if let Some((edges, adam)) = &mut self.edges {
+            let moved = adam.moved(edges.logits(), by_edge, decay)?;
+            edges.set_logits(moved).map_err(failed)?;
+        }
         for (group, paths) in paths.iter().enumerate() {
             if let Paths::Pair(pairs) = paths {
                 let settled = Proxyless::settle(&before[group], self.arch.logits(group), pairs)?;
@@ -94,30 +100,37 @@ impl Search<'_> {
 
     /// The weights of what is added to the loss, in the present epoch.
     fn terms(&self) -> Terms {
-        let (warmup, ArchConfig { entropy_bonus, beta_decay, dirichlet_kl, .. }) =
-            (self.config.warmup(), self.config.arch);
-        let (epoch, epochs) = (self.at.epoch.saturating_sub(warmup), self.config.epochs - warmup);
-        let now = |course: Course| course.arriving(epoch, epochs);
-        Terms { bonus: now(entropy_bonus), decay: now(beta_decay), divergence: now(dirichlet_kl) }
+        let ArchConfig { entropy_bonus, beta_decay, dirichlet_kl, .. } = self.config.arch;
+        Terms {
+            bonus: self.course(entropy_bonus),
+            decay: self.course(beta_decay),
+            divergence: self.course(dirichlet_kl),
+        }
+    }
+
+    /// The value in the present epoch of a number that moves with those in which α does.
+    fn course(&self, course: Course) -> f64 {
+        let warmup = self.config.warmup();
+        course.arriving(self.at.epoch.saturating_sub(warmup), self.config.epochs - warmup)
     }
 
     fn relaxed(&self, stream: Stream, step: u64) -> Result<Vec<Relaxed>, Error> {
-        self.relaxed_by(self.estimator.as_ref(), stream, step)
+        self.relaxed_by(self.estimator.as_ref(), &self.taus(), stream, step)
     }
 
     pub(super) fn relaxed_by(
         &self,
         estimator: &dyn Estimator,
+        taus: &[Vec<f64>],
         stream: Stream,
         step: u64,
     ) -> Result<Vec<Relaxed>, Error> {
         let Position { epoch, step: at, .. } = self.at;
-        let taus = self.taus();
-        if let Some((group, row, value)) = not_a_temperature(&taus) {
+        if let Some((group, row, value)) = not_a_temperature(taus) {
             let (group, edge) = (self.arch.name(group).to_owned(), self.arch.group(group).edges[row]);
             return Err(Error::Temperature { epoch, step: at, group, edge, value });
         }
-        let columns = Temperature::columns(&taus)?;
+        let columns = Temperature::columns(taus)?;
         Ok(Relaxed::samples(&self.arch, estimator, &columns, &mut self.seed.rng(stream, step))?)
     }
 
@@ -130,7 +143,8 @@ impl Search<'_> {
         name: &'static str,
     ) -> Task<'a> {
         let draw = Draw { seed: self.seed.of(stream), step };
-        Task { supernet: &self.supernet, batch, relaxed, draw, at: (self.at.epoch, self.at.step), name }
+        let (edges, at) = (self.edge_params(), (self.at.epoch, self.at.step));
+        Task { supernet: &self.supernet, batch, relaxed, edges, draw, at, name }
     }
 
     fn diverged(&self, weight: &str) -> Error {

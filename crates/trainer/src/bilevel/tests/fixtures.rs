@@ -67,7 +67,8 @@ impl Net {
 
     fn task<'a>(&'a self, batch: &'a Batch, relaxed: &'a Relaxed) -> Task<'a> {
         let relaxed = std::slice::from_ref(relaxed);
-        Task { supernet: &self.supernet, batch, relaxed, draw: Draw::default(), at: (0, 0), name: "weight" }
+        let (draw, at) = (Draw::default(), (0, 0));
+        Task { supernet: &self.supernet, batch, relaxed, edges: None, draw, at, name: "weight" }
     }
 
     /// Straight-through gates with the fixture's noise, `w` or `a`.
@@ -124,8 +125,8 @@ impl Net {
         let (batch, relaxed) = (self.batch("val")?, self.relaxed('a')?);
         let (tally, gradients) = self.task(&batch, &relaxed).logits(&params, &self.arch, &Gdas)?;
         self.check_loss("step.val_loss", tally)?;
-        let settings = ArchConfig { lr: 3e-4, weight_decay: 1e-3, ..ArchConfig::default() };
-        Adam::new(settings, &self.arch)?.step(&mut self.arch, &gradients)?;
+        let settings = ArchConfig { lr: 3e-4, ..ArchConfig::default() };
+        Adam::new(settings, &self.arch)?.step(&mut self.arch, &gradients, 1e-3)?;
         for group in 0..self.arch.len() {
             let name = format!("step.alpha{group}");
             assert_agrees(&name, self.arch.logits(group), self.reference.raw(&name), 1e-9)?;

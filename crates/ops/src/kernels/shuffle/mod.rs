@@ -1,0 +1,52 @@
+//! Partial channels put back together: one part that was computed, the rest that passed by, and the channels shuffled.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{D, Result, Tensor, bail};
+
+use super::values::{Map, Values, dense, expect_dims, for_real, tensor};
+
+/// Joins `part` `(N, …, c)` and `rest` `(N, …, (parts − 1)·c)` along the channels and takes one channel of each part in turn:
+/// `(N, …, parts·c)`, of which channel `i·parts + j` is channel `j·c + i` of the joined (ShuffleNet's shuffle with `parts`
+/// groups; Zhang et al., 2018, <https://arxiv.org/abs/1707.01083>).
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn join(part: &Tensor, rest: &Tensor, parts: usize) -> Result<Tensor> {
+    let map = Map::of(part.dims())?;
+    let (c, all) = (map.c, Map { c: map.c * parts, ..map });
+    expect_dims("channels that pass by", rest, &Map { c: c * parts.saturating_sub(1), ..map }.dims())?;
+    if !part.device().is_cpu() {
+        let joined = Tensor::cat(&[part, rest], D::Minus1)?.reshape((all.len() / all.c, parts, c))?;
+        return joined.transpose(1, 2)?.contiguous()?.reshape(all.dims());
+    }
+    let (part, rest) = (dense(part)?, dense(rest)?);
+    for_real!(part, T => tensor(cpu::join::<T>(&Values::of(&part)?, &Values::of(&rest)?, c, parts), &all.dims()))
+}
+
+/// Undoes [`join`]: `(part, rest)` of `y` `(N, …, parts·c)`. It is its gradient, too.
+///
+/// # Errors
+/// `parts` does not divide the channels, or the type does not fit.
+pub fn separate(y: &Tensor, parts: usize) -> Result<(Tensor, Tensor)> {
+    let all = Map::of(y.dims())?;
+    if parts < 2 || !all.c.is_multiple_of(parts) {
+        bail!("found {} channels in {parts} parts, expected two parts or more, and equal ones", all.c);
+    }
+    let c = all.c / parts;
+    let [one, others] = [c, all.c - c].map(|c| Map { c, ..all }.dims());
+    if !y.device().is_cpu() {
+        let apart =
+            y.reshape((all.len() / all.c, c, parts))?.transpose(1, 2)?.contiguous()?.reshape(all.dims())?;
+        let [part, rest] =
+            [(0, c), (c, all.c - c)].map(|(from, n)| apart.narrow(D::Minus1, from, n)?.contiguous());
+        return Ok((part?, rest?));
+    }
+    let y = dense(y)?;
+    for_real!(y, T => {
+        let y = Values::<T>::of(&y)?;
+        Ok((tensor(cpu::part(&y, c, parts), &one)?, tensor(cpu::rest(&y, c, parts), &others)?))
+    })
+}
