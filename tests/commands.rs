@@ -102,7 +102,10 @@ fn the_laboratory_writes_its_numbers_and_pictures() {
     }
     fs::write(bench().path().join("losses.txt"), "1, 2\n4").expect("writable");
     run(&[&quick[..], &["--loss", "table:losses.txt"]].concat()).success().stdout(contains("3 candidates"));
-    refuses(&["lab", "--loss", "steep"], "expected linear, quadratic, exponential, cubic or table:FILE");
+    refuses(
+        &["lab", "--loss", "steep"],
+        "expected linear, quadratic, exponential, cubic, table:FILE or supernet",
+    );
     refuses(&["lab", "--tau", "1:0:3"], "expected FROM:TO:N with 0 < FROM <= TO");
     refuses(&["lab", "--draws", "1"], "draws: found 1; expected at least 2");
     refuses(&["lab", "--estimators", "gdsa"], "did you mean `gdas`?");
@@ -196,6 +199,36 @@ fn check_counts_by_hand_countable_spaces() {
     assert_eq!(report["params"]["min"], fixed);
     assert!(report["peak_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
     assert_eq!(report["errors"].as_array().map(Vec::len), Some(0));
+}
+
+/// Half of four channels: 2·2·9 + 4 an edge in the supernet; children are trained with all.
+#[test]
+fn check_counts_partial_channels() {
+    let check = ["check", "toy.yaml", "--data", "idx:data", "--json", "--set"];
+    let report = json(&[&check[..], &["partial_channels=2"]].concat());
+    let fixed = 36 + 8 + 50;
+    assert_eq!(report["params"]["supernet"], fixed + 3 * 40);
+    assert_eq!(report["params"]["max"], fixed + 3 * 152);
+    let three = [&check[..], &["partial_channels=3"]].concat();
+    run(&three).code(2).stdout(contains("expected a divisor of every edge's width, which are those of 4"));
+    run(&[&check[..], &["partial_channels=0"]].concat()).code(2).stdout(contains("expected at least 1"));
+}
+
+#[test]
+fn the_laboratory_measures_a_supernet() {
+    fs::write(bench().path().join("losses.txt"), "1, 2\n0.5").expect("writable");
+    let table = json(&["lab", "--loss", "table:losses.txt", "--draws", "50", "--tau", "1:1:1", "--json"]);
+    assert_eq!(table["problem"], "linear loss, 3 candidates");
+    let small = ["lab", "--space", "toy.yaml", "--data", "idx:data", "--weight-epochs", "1", "--draws", "4"];
+    let few = ["--tau", "0.5:2:2", "--estimators", "gumbel-st,exact", "--set", "batch=8", "--json"];
+    let found = json(&[&small[..], &few].concat());
+    assert_eq!(found["reference"], "exact, over all 12 architectures");
+    assert_eq!(found["points"].as_array().map(Vec::len), Some(4));
+    // The enumeration is the truth: no bias, no variance.
+    assert!(found["points"][2]["bias"].as_f64().is_some_and(|bias| bias < 1e-6), "{found}");
+    assert!(found["points"][0]["variance"].as_f64().is_some_and(|variance| variance > 0.0), "{found}");
+    refuses(&["lab", "--space", "toy.yaml", "--loss", "cubic"], "expected --loss supernet");
+    refuses(&["lab", "--loss", "supernet", "--logits", "0,1"], "a supernet has logits of its own");
 }
 
 #[test]

@@ -3,24 +3,28 @@
 use serde::Serialize;
 
 use crate::{
-    Error, Experiment, Point,
+    Curve, Error, Experiment, Point, Truth,
     laws::{self, Balance, Slope},
     plot::{self, Quantity},
 };
 
 /// All that an experiment came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Account {
     /// `α`.
     pub logits: Vec<f64>,
-    /// How the loss runs between two choices.
-    pub loss: String,
+    /// What was measured: the loss and the number of candidates, or a network.
+    pub problem: String,
+    /// Where the true gradient comes from.
+    pub reference: String,
     /// Gradients drawn per point.
     pub draws: usize,
     /// The seed.
     pub seed: u64,
-    /// The exact gradient.
+    /// The true gradient.
     pub truth: Vec<f64>,
+    /// How well it is known: the root of the trace of its covariance, 0 where it is exact.
+    pub truth_error: f64,
     /// Every estimator at every temperature.
     pub points: Vec<Point>,
     /// Growth of the variance by range.
@@ -35,18 +39,32 @@ impl Account {
     /// # Errors
     /// As [`Experiment::run`].
     pub fn of(experiment: &Experiment) -> Result<Self, Error> {
+        let Experiment { logits, draws, seed, .. } = experiment;
         let (points, curve) = (experiment.run()?, experiment.loss.curve());
+        let account = Self {
+            logits: logits.clone(),
+            problem: format!("{curve} loss, {} candidates", logits.len()),
+            reference: "exact, in closed form".into(),
+            draws: *draws,
+            seed: *seed,
+            ..Self::default()
+        };
+        Ok(account.read(points, &experiment.truth(), Some(curve)))
+    }
+
+    /// This account with `points`, each estimator's together, and with what they say; `curve` is `None` where a network makes
+    /// the loss.
+    #[must_use]
+    pub fn read(self, points: Vec<Point>, truth: &Truth, curve: Option<Curve>) -> Self {
         let each: Vec<&[Point]> = series(&points);
-        Ok(Self {
-            logits: experiment.logits.clone(),
-            loss: curve.to_string(),
-            draws: experiment.draws,
-            seed: experiment.seed,
-            truth: experiment.truth(),
+        Self {
+            truth: truth.gradient.clone(),
+            truth_error: truth.error,
             slopes: each.iter().flat_map(|points| laws::slopes(points, curve)).collect(),
             balances: each.iter().filter_map(|points| laws::balance(points, curve)).collect(),
             points,
-        })
+            ..self
+        }
     }
 
     /// One line per point: `estimator,tau,bias,variance,mse,standard_error`.
@@ -65,7 +83,7 @@ impl Account {
     /// # Errors
     /// As [`plot::draw`].
     pub fn to_svg(&self, quantity: Quantity) -> Result<String, Error> {
-        let caption = format!("{} loss, {} candidates, {} draws", self.loss, self.logits.len(), self.draws);
+        let caption = format!("{}, {} draws", self.problem, self.draws);
         plot::draw(&series(&self.points), quantity, &caption)
     }
 
@@ -73,11 +91,8 @@ impl Account {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "{} loss, {} candidates, {} draws a point, seed {}\n\nvariance against temperature\n",
-            self.loss,
-            self.logits.len(),
-            self.draws,
-            self.seed
+            "{}, {} draws a point, seed {}\ntrue gradient: {}\n\nvariance against temperature\n",
+            self.problem, self.draws, self.seed, self.reference
         );
         for Slope { estimator, from, to, slope, law, reason } in &self.slopes {
             let law = law.map_or_else(String::new, |law| format!(" (theory {law})"));

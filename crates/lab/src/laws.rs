@@ -56,9 +56,10 @@ pub fn slope(points: &[Point], from: f64, to: f64) -> Option<f64> {
     Some(product / square).filter(|slope| slope.is_finite())
 }
 
-/// The slopes of one estimator in the cold, the middle and the warm part of what was measured.
+/// The slopes of one estimator in the cold, the middle and the warm part of what was measured; `curve` is `None` where a
+/// network makes the loss, which is bent.
 #[must_use]
-pub fn slopes(points: &[Point], curve: Curve) -> Vec<Slope> {
+pub fn slopes(points: &[Point], curve: Option<Curve>) -> Vec<Slope> {
     let Some(first) = points.first() else { return Vec::new() };
     let ranges = [(0.0, COLD), (COLD, WARM), (WARM, f64::INFINITY)];
     let part = |(from, to): (f64, f64)| {
@@ -71,10 +72,11 @@ pub fn slopes(points: &[Point], curve: Curve) -> Vec<Slope> {
     ranges.into_iter().filter_map(part).collect()
 }
 
-fn law(estimator: &str, curve: Curve, to: f64) -> (Option<f64>, &'static str) {
+fn law(estimator: &str, curve: Option<Curve>, to: f64) -> (Option<f64>, &'static str) {
     let word = estimator.split(':').next().unwrap_or_default();
     let relaxes = matches!(word, "gumbel-st" | "gdas" | "gumbel-soft" | "snas");
-    let soft = matches!(word, "gumbel-soft" | "snas") || (word == "gumbel-st" && curve == Curve::Linear);
+    let soft =
+        matches!(word, "gumbel-soft" | "snas") || (word == "gumbel-st" && curve == Some(Curve::Linear));
     match word {
         _ if relaxes && to <= COLD => {
             (Some(-1.0), "y is one-hot but for near-ties, of probability ∝ τ and a Jacobian ∝ 1/τ")
@@ -93,9 +95,9 @@ fn law(estimator: &str, curve: Curve, to: f64) -> (Option<f64>, &'static str) {
     }
 }
 
-/// Where one estimator's error is least, and where its bias ends in the cold.
+/// Where one estimator's error is least, and where its bias ends in the cold; `curve` as in [`slopes`].
 #[must_use]
-pub fn balance(points: &[Point], curve: Curve) -> Option<Balance> {
+pub fn balance(points: &[Point], curve: Option<Curve>) -> Option<Balance> {
     let best = points.iter().min_by(|a, b| a.mse.total_cmp(&b.mse))?;
     let cold = points.iter().min_by(|a, b| a.tau.total_cmp(&b.tau))?;
     let worst = points.iter().map(|p| p.mse).fold(0.0, f64::max);
@@ -109,9 +111,9 @@ pub fn balance(points: &[Point], curve: Curve) -> Option<Balance> {
     })
 }
 
-fn limit(estimator: &str, curve: Curve) -> &'static str {
+fn limit(estimator: &str, curve: Option<Curve>) -> &'static str {
     let word = estimator.split(':').next().unwrap_or_default();
-    let bent = matches!(curve, Curve::Exponential | Curve::Cubic);
+    let bent = matches!(curve, None | Some(Curve::Exponential | Curve::Cubic));
     match word {
         "gumbel-soft" | "snas" => "as τ → 0 the mixture becomes the choice, and the bias vanishes",
         "gumbel-st" | "gumbel-rao" if bent => {

@@ -5,7 +5,8 @@
 //! loss is a function of the gates, so that `∂/∂α Σ_k π_k L(k)` has a closed form.
 //!
 //! The one design decision: **it runs the estimators that a search runs**, through the same trait and with the same answers,
-//! and knows nothing of how they work. What theory expects ([`laws`]) stands beside what came out, never in its place.
+//! and knows nothing of how they work. Where the gradients come from a network, its owner draws them, and [`Draws`] sums them up
+//! as here. What theory expects ([`laws`]) stands beside what came out, never in its place.
 //!
 //! ```
 //! use strait_lab::{Account, Curve, Experiment, Loss};
@@ -37,5 +38,5 @@ mod tests;
 pub use account::Account;
 pub use error::Error;
 pub use loss::{Curve, Loss};
-pub use measure::{Experiment, Point, gradients};
+pub use measure::{Draws, Experiment, Point, Truth, gradients};
 pub use plot::Quantity;

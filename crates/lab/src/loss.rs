@@ -144,7 +144,7 @@ impl FromStr for Curve {
         Self::ALL.into_iter().find(|curve| curve.name() == text).ok_or_else(|| Error::Setting {
             what: "loss",
             found: text.into(),
-            accepted: "linear, quadratic, exponential, cubic or table:FILE",
+            accepted: "linear, quadratic, exponential, cubic, table:FILE or supernet",
         })
     }
 }

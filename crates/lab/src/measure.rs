@@ -24,7 +24,25 @@ pub struct Experiment {
     pub seed: u64,
 }
 
-/// How far one estimator strays at one temperature, against `g = ∂/∂α Σ_k π_k L(k)`.
+/// What gradients are compared with.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// `g`, one number per logit.
+    pub gradient: Vec<f64>,
+    /// How well it is known: the root of the trace of its covariance, 0 where it is exact.
+    pub error: f64,
+}
+
+/// The gradients of one estimator at one temperature, summed up around the truth.
+#[derive(Debug)]
+pub struct Draws<'t> {
+    truth: &'t Truth,
+    n: f64,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+/// How far one estimator strays at one temperature, against the true gradient `g`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// The estimator's name.
@@ -37,7 +55,8 @@ pub struct Point {
     pub variance: f64,
     /// `‖mean − g‖² + variance`, what one draw is off in the mean square.
     pub mse: f64,
-    /// Of `bias`: `√(variance/draws) / ‖g‖`. A bias below two of these is none that was seen.
+    /// Of `bias`: `√(variance/draws) / ‖g‖`, and the truth's own error where it has one. A bias below two of these is none
+    /// that was seen.
     pub standard_error: f64,
 }
 
@@ -64,13 +83,14 @@ impl Experiment {
 
     /// The exact gradient, `g_j = π_j (L(j) − Σ_k π_k L(k))`.
     #[must_use]
-    pub fn truth(&self) -> Vec<f64> {
+    pub fn truth(&self) -> Truth {
         let max = self.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let powers: Vec<f64> = self.logits.iter().map(|alpha| (alpha - max).exp()).collect();
         let total: f64 = powers.iter().sum();
         let losses: Vec<f64> = (0..powers.len()).map(|k| self.loss.of_choice(k)).collect();
         let mean = powers.iter().zip(&losses).map(|(p, loss)| p / total * loss).sum::<f64>();
-        powers.iter().zip(losses).map(|(p, loss)| p / total * (loss - mean)).collect()
+        let gradient = powers.iter().zip(losses).map(|(p, loss)| p / total * (loss - mean)).collect();
+        Truth { gradient, error: 0.0 }
     }
 
     /// Measures every estimator at every temperature, in that order.
@@ -104,37 +124,90 @@ impl Experiment {
         if self.draws < 2 {
             return Err(count("draws", self.draws, "at least 2"));
         }
-        if norm(&self.truth()) == 0.0 { Err(Error::Flat) } else { Ok(()) }
+        self.truth().steep()
     }
 
     fn point(&self, name: &str, estimator: &dyn Estimator, tau: Tau) -> Result<Point, Error> {
-        let (k, n) = (self.logits.len(), self.draws as f64);
-        let (mut sums, mut squares) = (vec![0.0; k], vec![0.0; k]);
         let truth = self.truth();
+        let mut draws = Draws::around(&truth);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut left = self.draws;
         while left > 0 {
             let rows = left.min(CHUNK);
-            for row in gradients(estimator, &self.logits, tau, &self.loss, rows, &mut rng)? {
-                for (j, x) in row.into_iter().enumerate() {
-                    let off = x - truth[j]; // sums around the truth: at warm τ the squares' mean is nearly the mean's square
-                    sums[j] += off;
-                    squares[j] += off * off;
-                }
-            }
+            let gradients = gradients(estimator, &self.logits, tau, &self.loss, rows, &mut rng)?;
+            gradients.iter().for_each(|gradient| draws.push(gradient));
             left -= rows;
         }
-        let means: Vec<f64> = sums.iter().map(|sum| sum / n).collect();
-        let spread = squares.iter().zip(&means).map(|(square, mean)| (square - n * mean * mean) / (n - 1.0));
-        let (variance, off, scale) = (spread.sum::<f64>().max(0.0), norm(&means), norm(&truth));
-        Ok(Point {
-            estimator: name.to_owned(),
-            tau: tau.get(),
+        Ok(draws.point(name, tau.get()))
+    }
+}
+
+impl Truth {
+    /// The mean of many gradients of an unbiased estimator.
+    ///
+    /// # Errors
+    /// There are fewer than two.
+    pub fn of(gradients: &[Vec<f64>]) -> Result<Self, Error> {
+        let [first, _, ..] = gradients else {
+            return Err(count("gradients of a reference", gradients.len(), "at least 2"));
+        };
+        let origin = Self { gradient: vec![0.0; first.len()], error: 0.0 };
+        let mut draws = Draws::around(&origin);
+        gradients.iter().for_each(|gradient| draws.push(gradient));
+        let (gradient, variance) = draws.moments();
+        Ok(Self { gradient, error: (variance / gradients.len() as f64).sqrt() })
+    }
+
+    /// Refuses a gradient of zeros: nothing strays from it.
+    ///
+    /// # Errors
+    /// [`Error::Flat`].
+    pub fn steep(&self) -> Result<(), Error> {
+        if norm(&self.gradient) == 0.0 { Err(Error::Flat) } else { Ok(()) }
+    }
+}
+
+impl<'t> Draws<'t> {
+    /// None yet.
+    #[must_use]
+    pub fn around(truth: &'t Truth) -> Self {
+        let zeros = vec![0.0; truth.gradient.len()];
+        Self { truth, n: 0.0, sums: zeros.clone(), squares: zeros }
+    }
+
+    /// One more, as long as the truth.
+    pub fn push(&mut self, gradient: &[f64]) {
+        self.n += 1.0;
+        for (j, (x, g)) in gradient.iter().zip(&self.truth.gradient).enumerate() {
+            let off = x - g; // sums around the truth: at warm τ the squares' mean is nearly the mean's square
+            self.sums[j] += off;
+            self.squares[j] += off * off;
+        }
+    }
+
+    /// What they come to; of at least two.
+    #[must_use]
+    pub fn point(&self, estimator: &str, tau: f64) -> Point {
+        let ((means, variance), scale) = (self.moments(), norm(&self.truth.gradient));
+        let off = norm(&means);
+        Point {
+            estimator: estimator.to_owned(),
+            tau,
             bias: off / scale,
             variance,
             mse: off * off + variance,
-            standard_error: (variance / n).sqrt() / scale,
-        })
+            standard_error: (variance / self.n + self.truth.error.powi(2)).sqrt() / scale,
+        }
+    }
+
+    /// Mean around the truth, and the trace of the covariance.
+    fn moments(&self) -> (Vec<f64>, f64) {
+        let n = self.n;
+        let means: Vec<f64> = self.sums.iter().map(|sum| sum / n).collect();
+        let spread =
+            self.squares.iter().zip(&means).map(|(square, mean)| (square - n * mean * mean) / (n - 1.0));
+        let variance = spread.sum::<f64>().max(0.0);
+        (means, variance)
     }
 }
 

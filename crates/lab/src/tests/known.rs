@@ -8,7 +8,7 @@ fn the_truth_is_the_derivative_of_the_expected_loss() -> Result<(), Error> {
     let mut experiment = experiment(Curve::Linear, &["exact"], vec![1.0], 2);
     experiment.logits = vec![0.0, 3f64.ln()];
     experiment.loss = Loss::table(vec![1.0, 5.0])?;
-    let truth = experiment.truth();
+    let truth = experiment.truth().gradient;
     assert!((truth[0] + 0.75).abs() < 1e-15 && (truth[1] - 0.75).abs() < 1e-15, "{truth:?}");
     let point = experiment.run()?.remove(0);
     assert!(point.bias < 1e-15 && point.variance < 1e-30, "{point:?}");
@@ -45,6 +45,23 @@ fn a_power_law_has_its_slope() {
     let found = laws::slope(&points, 0.1, 70.0).expect("four points");
     assert!((found + 2.0).abs() < 1e-12, "{found}");
     assert_eq!(laws::slope(&points, 0.1, 0.1), None);
+}
+
+/// Gradients (1, 1), (3, 1), (2, 4) around the truth (2, 0): mean off by (0, 2), variances 1 and 3.
+#[test]
+fn draws_from_elsewhere_are_summed_up_around_the_truth() -> Result<(), Error> {
+    let gradients = [vec![1.0, 1.0], vec![3.0, 1.0], vec![2.0, 4.0]];
+    let exact = Truth { gradient: vec![2.0, 0.0], error: 0.0 };
+    let mut draws = Draws::around(&exact);
+    gradients.iter().for_each(|gradient| draws.push(gradient));
+    let Point { bias, variance, mse, standard_error, .. } = draws.point("any", 1.0);
+    assert_eq!((bias, mse), (1.0, 8.0));
+    assert!((variance - 4.0).abs() < 1e-12 && (standard_error - (4.0f64 / 3.0).sqrt() / 2.0).abs() < 1e-12);
+    let Truth { gradient, error } = Truth::of(&gradients)?;
+    assert_eq!(gradient, [2.0, 2.0]);
+    assert!((error - (4.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    assert!(Truth::of(&gradients[..1]).is_err());
+    Ok(())
 }
 
 #[test]
