@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Which estimator decides best on the digits? Every one searches with several seeds, its child is trained from scratch and
+# tested; beside them children at random (logits that never move) and uniform sampling with shared weights (the best of 50
+# drawn children). Prints mean, standard deviation and seconds of processor time of a search with its child.
+#
+#   tests/compare.sh [SEEDS] [STRAIT] [SEARCH ARGUMENTS…]
+#
+# by default 5 seeds of target/release/strait on the whole default search, some hours of processor time. Results go to
+# comparison.csv as they come; a line that is there is not computed again. Needs awk.
+set -euo pipefail
+TIMEFORMAT='%U %S'
+seeds=${1:-5}
+strait=${2:-target/release/strait}
+[ $# -ge 2 ] && shift 2 || shift $#
+[ $# -gt 0 ] || set -- digits
+
+table=comparison.csv
+[ -f "$table" ] || echo "estimator,seed,accuracy,seconds" >"$table"
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+
+# Name of the row, seed, and what sets it apart.
+row() {
+    local name=$1 seed=$2 accuracy
+    shift 2
+    ! grep -q "^$name,$seed," "$table" || return 0
+    rm -rf "$dir/run"
+    { time "$strait" -q search $search --seed "$seed" --out "$dir/run" --set watch.draws=0 "$@" --json \
+        >"$dir/result.json" 2>"$dir/errors"; } 2>"$dir/time" || {
+        cat "$dir/errors" >&2 # a child without a path, for one: the row is left out
+        return 0
+    }
+    accuracy=$(sed -n 's/.*"test_accuracy": *\([0-9.]*\).*/\1/p' "$dir/result.json" | head -1)
+    echo "$name,$seed,$accuracy,$(awk '{ printf "%.1f", $1 + $2 }' "$dir/time")" >>"$table"
+}
+
+search=$*
+seed=0
+while [ "$seed" -lt "$seeds" ]; do
+    for estimator in $("$strait" list estimators --json | tr ',' '\n' | sed -n 's/.*"name": *"\([^"]*\)".*/\1/p'); do
+        case $estimator in
+            # ReinMax has a temperature of its own.
+            reinmax) row "$estimator" "$seed" --estimator "$estimator" --set 'tau={schedule: constant, from: 1}' ;;
+            *) row "$estimator" "$seed" --estimator "$estimator" ;;
+        esac
+    done
+    row random "$((seed + 10))" --set arch.lr=0 --epochs 1 --set warmup_epochs=0
+    row uniform "$seed" --set arch.lr=0 --set rule=sampled:50
+    seed=$((seed + 1))
+done
+awk -F, 'NR > 1 { n[$1]++; s[$1] += $3; q[$1] += $3 * $3; t[$1] += $4 }
+    END { for (e in n) { m = s[e] / n[e]; v = q[e] / n[e] - m * m
+        printf "%-12s %.4f ± %.4f, %d seeds, %.0f s\n", e, m, sqrt(v > 0 ? v : 0), n[e], t[e] / n[e] } }' "$table" | sort -k2 -r
