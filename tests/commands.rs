@@ -719,6 +719,7 @@ fn a_child_may_start_from_its_supernet() {
     refuses(&["train", "run", "--epochs", "1", "--inherit", "data", "--out", "no"], "no run here");
     let wider = ["train", "run", "--epochs", "1", "--inherit", "run", "--channels", "8", "--out", "too-wide"];
     refuses(&wider, "[3, 3, 1, 4] in the supernet, [3, 3, 1, 8] in the child");
+    assert!(!bench().path().join("too-wide").exists(), "nothing is left of a training that could not begin");
 }
 
 /// The child with a convolution on every edge: the dearest that `check` counts, as trained, as shown, as exported.

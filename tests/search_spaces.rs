@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use strait::network::{Network, Supernet};
 use strait::ops::Catalog;
 use strait::space::{
-    CellGenotype, Chosen, Costs, Extent, Genotype, Layout, LayoutRequest, Phase, Shape, Space,
+    Block, CellGenotype, Chosen, Costs, Extent, Genotype, Layout, LayoutRequest, Phase, Shape, Space,
 };
 use strait::{DType, Device};
 
@@ -34,10 +34,11 @@ const ROBUST: &[(&str, &str)] = &[("normal", "46080"), ("reduce", "46080")]; // 
 const MOBILE: &[(&str, &str)] = &[("first", "46656"), ("layer", "4747561509943")]; // 6⁶ and 7¹⁵
 
 #[rustfmt::skip]
-const TABLE: [Row; 10] = [
+const TABLE: [Row; 11] = [
     Row { name: "digits", input: DIGIT, architectures: "15625", per_cell: NB201, supernet: 396_922 },
     Row { name: "nas-bench-201", input: PICTURE, architectures: "15625", per_cell: NB201, supernet: 1_692_826 },
     Row { name: "darts", input: PICTURE, architectures: "1076746950455072400", per_cell: DARTS, supernet: 1_930_618 },
+    Row { name: "darts-imagenet", input: PICTURE, architectures: "1076746950455072400", per_cell: DARTS, supernet: 1_931_410 },
     Row { name: "darts-s1", input: PICTURE, architectures: "2123366400", per_cell: ROBUST, supernet: 405_146 },
     Row { name: "darts-s2", input: PICTURE, architectures: "2123366400", per_cell: ROBUST, supernet: 665_466 },
     Row { name: "darts-s3", input: PICTURE, architectures: "2123366400", per_cell: ROBUST, supernet: 665_466 },
@@ -65,8 +66,12 @@ fn built(layout: Layout) -> u64 {
 
 /// Weights of a child that is built, the auxiliary head left out, by its layout and in its store.
 fn child(name: &str, genotype: &Genotype) -> [u64; 2] {
+    weights(layout(name, PICTURE, Phase::Train).child(genotype).expect("it is of the space"))
+}
+
+/// Weights of a layout, the auxiliary head left out, as it counts them and in the store of the network.
+fn weights(layout: Layout) -> [u64; 2] {
     let catalog = Catalog::standard();
-    let layout = layout(name, PICTURE, Phase::Train).child(genotype).expect("it is of the space");
     let counted = layout.cost(&catalog).expect("it is of the catalog").params;
     let bare = Layout { auxiliary: None, ..layout };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -116,6 +121,37 @@ fn darts_children_have_the_weights_of_their_authors() {
         let genotype = Genotype::from_darts(text, &space("darts")).expect("the authors' own words");
         assert_eq!(child("darts", &genotype), [weights; 2]);
     }
+}
+
+/// Table 3 of DARTS: 4.7 M weights, at 48 channels, 14 cells and pictures of 224×224. Its authors' network written again in
+/// PyTorch has the same weights and multiply-accumulates to the digit; the paper's 574 M multiply-adds count more than these.
+#[test]
+fn the_darts_child_for_imagenet_has_the_size_of_its_paper() {
+    let catalog = Catalog::standard();
+    let (space, extent) = (space("darts-imagenet"), Extent::Image { height: 224, width: 224 });
+    let input = Shape { extent, channels: 3 };
+    let request = LayoutRequest { input, classes: 1000, phase: Phase::Train, channels: None, cells: None };
+    let layout = space.layout(&request, &catalog).expect("it fits");
+    let cells = layout
+        .blocks
+        .iter()
+        .filter_map(|block| if let Block::Cell(cell) = block { Some(cell) } else { None });
+    let cells: Vec<_> = cells.collect();
+    let reductions: Vec<_> = cells.iter().filter(|cell| cell.reduction).map(|cell| cell.index).collect();
+    assert_eq!((cells.len(), reductions), (14, vec![4, 9]));
+    let read = |input: usize| cells[0].inputs[input].preprocess.as_ref().map(|(op, _)| op.label.as_str());
+    assert_eq!(
+        [read(0), read(1)],
+        [Some("skip_connect"), Some("nor_conv_1x1")],
+        "cell 0 as after a reduction"
+    );
+    let extents: Vec<usize> = cells.iter().map(|cell| cell.shape.extent.pixels()).collect();
+    assert_eq!([extents[0], extents[4], extents[9]], [28 * 28, 14 * 14, 7 * 7]);
+    assert_eq!(layout.auxiliary.as_ref().map(|head| head.op.label.as_str()), Some("auxiliary_head_n1"));
+    let genotype = Genotype::from_darts(DARTS_V2, &space).expect("the authors' own words");
+    let child = layout.child(&genotype).expect("it is of the space");
+    assert_eq!(child.cost(&catalog).expect("it is of the catalog").macs, 529_911_552);
+    assert_eq!(weights(child), [4_718_752; 2]);
 }
 
 #[test]

@@ -44,6 +44,7 @@ SPACES = [
     ("nas-bench-201", UNREACHED, ["--cells", "1"]),
     ("darts", darts(*ALL), ["--cells", "3"]),
     ("darts", darts(*ALL[2:]), ["--cells", "5"]),
+    ("darts-imagenet", darts(*ALL), ["--cells", "3"]),
     ("darts-s2", darts("skip_connect", "sep_conv_3x3", "sep_conv_3x3"), ["--cells", "3"]),
     ("darts-s3", darts("sep_conv_3x3", "skip_connect", "skip_connect"), ["--cells", "3"]),
     ("darts-s4", darts("sep_conv_3x3"), ["--cells", "3"]),

@@ -167,7 +167,8 @@ impl Search {
             console.note(&format!("{}\n\ntraining it from scratch", outcome.genotype));
             let from_scratch =
                 Child { space: &plan.space, genotype: &outcome.genotype, data, catalog: &catalog };
-            let score = from_scratch.train(train, &device, &drive)?;
+            run.write_train(&train, plan.space.yaml())?;
+            let score = from_scratch.begin(train, Some(&run), &device, console)?.finish(&drive)?;
             outcome.test_accuracy = Some(score.score.accuracy);
         }
         run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;

@@ -104,6 +104,12 @@ pub(crate) struct Child<'a> {
     pub(crate) catalog: &'a Catalog,
 }
 
+/// A training with its data, at the step where it stands.
+pub(crate) struct Begun {
+    training: Retraining,
+    data: (TrainData, TestData),
+}
+
 impl Train {
     /// Trains and tests, once or with several seeds.
     pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
@@ -166,20 +172,17 @@ impl Train {
     ) -> Result<Value, Failure> {
         let (begun, catalog) = (Instant::now(), Catalog::standard());
         let data = dataset(&config.data)?;
-        let layout = child_layout(space, genotype, &config, data.info(), &catalog)?;
-        let cost = layout.cost(&catalog)?;
-        config.inherit.as_deref().map(RunDir::view).transpose()?; // before a directory is made
+        let cost = child_layout(space, genotype, &config, data.info(), &catalog)?.cost(&catalog)?;
+        let (epochs, seed, classes) = (config.epochs, config.seed, data.info().classes.clone());
+        let child = Child { space, genotype, data, catalog: &catalog };
+        let training = child.begin(config.clone(), reopened.as_ref(), device, console)?; // before a directory is made
         let run = reopened.map_or_else(|| self.create(space, genotype, &config), Ok)?;
         log.begin(run.path())?;
         let machine = Machine::new(host(self.machine.threads(), run.path()));
         run.write_machine(&machine)?;
         let again = format!("go on with: strait train --resume {}", run.path().display());
         let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
-        let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
-        let (epochs, seed) = (config.epochs, config.seed);
-        let classes = data.info().classes.clone();
-        let child = Child { space, genotype, data, catalog: &catalog };
-        let exam = child.train(config, device, &drive)?;
+        let exam = training.finish(&Drive { run: &run, console, minutes: self.save_every, again, events })?;
         let Score { accuracy, loss } = exam.score;
         let mut told = json!({
             "test_accuracy": accuracy, "test_loss": loss, "test_top5": exam.top5, "epochs": epochs, "seed": seed,
@@ -235,20 +238,19 @@ impl Train {
 }
 
 impl Child<'_> {
-    /// Trains from where the run's checkpoint stands, or from scratch, and tests once, at the end.
-    pub(crate) fn train(
+    /// Where a training stands: at the run's checkpoint, or at fresh or inherited weights. Writes nothing.
+    pub(crate) fn begin(
         &self,
         config: TrainConfig,
+        run: Option<&RunDir>,
         device: &Device,
-        drive: &Drive<'_>,
-    ) -> Result<Exam, Failure> {
-        let (train, test) = (TrainData::of(self.data.clone())?, TestData::of(self.data.clone())?);
-        drive.run.write_train(&config, self.space.yaml())?;
+        console: &Console,
+    ) -> Result<Begun, Failure> {
+        let data = (TrainData::of(self.data.clone())?, TestData::of(self.data.clone())?);
         let inherited = config.inherit.clone();
-        let mut training = Retraining::new(self.space, self.genotype, self.catalog, &train, config, device)?;
-        if !training.resume(drive.run)?
-            && let Some(parent) = inherited
-        {
+        let mut training = Retraining::new(self.space, self.genotype, self.catalog, &data.0, config, device)?;
+        let resumed = run.map(|run| training.resume(run)).transpose()?.unwrap_or(false);
+        if let (false, Some(parent)) = (resumed, inherited) {
             let search = Finished::open(&parent, None, self.catalog, device)?.search;
             if search.config().partial_channels > 1 {
                 let message =
@@ -259,14 +261,23 @@ impl Child<'_> {
             }
             let found = training.inherit(search.params())?;
             let all = training.params().n_weights();
-            drive
-                .console
+            console
                 .note(&format!("{found} of {all} tensors start from the supernet in {}", parent.display()));
-            training.save(drive.run)?; // or a run that is killed at once would forget them
+        }
+        Ok(Begun { training, data })
+    }
+}
+
+impl Begun {
+    /// Trains to the end, and tests once, there.
+    pub(crate) fn finish(mut self, drive: &Drive<'_>) -> Result<Exam, Failure> {
+        let (train, test) = &self.data;
+        if self.training.config().inherit.is_some() {
+            self.training.save(drive.run)?; // or a run that is killed at once would forget what it inherited
         }
         drive.events.iter().for_each(|events| events.go_on_training(drive.run.path()));
-        drive.to_the_end(Training(&mut training, &train))?;
-        Ok(training.examine(&test)?)
+        drive.to_the_end(Training(&mut self.training, train))?;
+        Ok(self.training.examine(test)?)
     }
 }
 

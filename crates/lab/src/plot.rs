@@ -159,11 +159,11 @@ fn laws(
         let taus = (0..=200).map(|i| from * (to / from).powf(f64::from(i) / 200.0));
         let places: Vec<(f64, f64)> =
             taus.map(|tau| (tau, at(tau))).filter(|(_, y)| *y > low && *y < high).collect();
-        let end = places.last().copied();
+        let near_end = places.get(places.len() * 9 / 10).copied();
         chart.draw_series(DashedLineSeries::new(places, 5, 4, GREY.stroke_width(1))).map_err(words)?;
-        if let Some(end) = end {
+        if let Some(end) = near_end {
             let style = ("sans-serif", 14).into_font().color(&GREY);
-            let place = (end.0 / (to / from).powf(0.05), end.1 * (high / low).powf(0.06));
+            let place = (end.0 * (to / from).powf(0.012), end.1 * (high / low).powf(0.04)); // right of it and above
             chart.draw_series([Text::new(word, place, style)]).map_err(words)?;
         }
     }

@@ -14,6 +14,7 @@ shipped!(
     "digits",
     "nas-bench-201",
     "darts",
+    "darts-imagenet",
     "darts-s1",
     "darts-s2",
     "darts-s3",

@@ -55,6 +55,7 @@ impl Vocabulary for Words {
             "nor_conv" | "sep_conv" | "dil_conv" | "avg_pool" | "max_pool" => &[("kernel", 3)],
             "conv_norm" => &[("kernel", 3), ("activation", 0)],
             "mbconv" => &[("kernel", 3), ("expansion", 6)],
+            "auxiliary_head" => &[("norms", 2)],
             _ => &[],
         };
         let mut params: BTreeMap<String, i64> =
@@ -100,7 +101,10 @@ impl Vocabulary for Words {
             "conv_norm" | "linear_norm" => taps * c_in * c_out + 2 * c_out,
             "residual_block" => three * (c_in * c_out + c_out * c_out) + c_in * c_out + 4 * c_out,
             "norm_relu" => 2 * c_out,
-            "auxiliary_head" => 128 * c_in + 256 + 4 * 128 * 768 + 2 * 768 + 768 * c_out + c_out,
+            "auxiliary_head" => {
+                let norms = 2 * 128 + if op.params["norms"] == 2 { 2 * 768 } else { 0 };
+                128 * c_in + 4 * 128 * 768 + norms + 768 * c_out + c_out
+            }
             _ => return refuse("it fits nowhere"),
         };
         let output = site.output().elements() as u64;

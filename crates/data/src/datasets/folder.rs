@@ -44,7 +44,7 @@ pub(crate) fn open(dir: &Path, options: &DataOptions) -> Result<InMemory, Error>
         test
     };
     if test.is_empty() {
-        return Err(Error::file(if own_test { &test_dir } else { dir }, ErrorKind::Empty));
+        return Err(if own_test { Error::file(&test_dir, ErrorKind::Empty) } else { lone_pictures(dir) });
     }
     let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
     let (shape, mut data) = decode(&train, &test, options.resize)?;
@@ -66,6 +66,14 @@ fn lonely(missing: &str) -> ErrorKind {
         missing: missing.into(),
         accepted: "train/ and test/ with a folder a class, or neither".into(),
     }
+}
+
+/// A share of every class is for testing, but of a class of one there is no share.
+fn lone_pictures(dir: &Path) -> Error {
+    let missing = "a second picture of some class, to test on,".into();
+    let accepted =
+        "two pictures or more in some class, or folders train/ and test/ with a folder a class".into();
+    Error::file(dir, ErrorKind::Missing { missing, accepted })
 }
 
 fn label(found: String, classes: &[String]) -> ErrorKind {

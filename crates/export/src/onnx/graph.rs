@@ -314,12 +314,13 @@ impl<'a> Emitter<'a> {
     /// Cuts away what a window that starts inside does not read. The extent stays that of the whole map, from which
     /// outputs are counted.
     fn cropped(&mut self, name: &str, window: &Window, x: Value) -> (Reach, Value) {
-        let reach = Reach::of(window, x.extent);
+        let mut reach = Reach::of(window, x.extent);
         if !reach.cuts() {
             return (reach, x);
         }
         let rank = x.extent.rank();
         let starts = spatial(reach.crop, rank);
+        let x = self.longer(name, &mut reach, x);
         let axes: Vec<usize> = (2..2 + starts.len()).collect();
         let ends = vec![i64::MAX as usize; starts.len()];
         let starts = self.int(&format!("{name}.starts"), &starts);
@@ -327,6 +328,22 @@ impl<'a> Emitter<'a> {
         let axes = self.int(&format!("{name}.axes"), &axes);
         let inputs = vec![x.name, starts, ends, axes];
         (reach, self.put("Slice", &format!("{name}.crop"), inputs, vec![], x.extent))
+    }
+
+    /// With the zeros behind the map that a window will read, where cutting would leave nothing of it (a map of one pixel
+    /// whose every second is read): runtimes expect no empty tensors.
+    fn longer(&mut self, name: &str, reach: &mut Reach, x: Value) -> Value {
+        let (height, width) = x.extent.plane();
+        let nothing = [height, width].iter().zip(reach.crop).any(|(size, crop)| crop >= *size);
+        if !nothing {
+            return x;
+        }
+        let rank = x.extent.rank();
+        let zeros = vec![0; 2 + spatial([0, 0], rank).len()];
+        let ends = [vec![0; 2], spatial(reach.end, rank)].concat();
+        let pads = self.int(&format!("{name}.pads"), &[zeros, ends].concat());
+        reach.end = [0, 0];
+        self.put("Pad", &format!("{name}.pad"), vec![x.name, pads], vec![], x.extent)
     }
 
     fn relu(&mut self, place: &str, x: Value) -> Value {

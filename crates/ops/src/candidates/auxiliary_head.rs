@@ -5,7 +5,7 @@ use search_space::{Cost, Extent, Site, WordError};
 
 use super::{Candidate, taps};
 use crate::{
-    Definition, Op, ParamBuilder,
+    Definition, Op, ParamBuilder, Parameter,
     layers::{AUXILIARY, auxiliary_head},
 };
 
@@ -13,14 +13,21 @@ use crate::{
 ///
 /// It ends the map: whatever the site's stride, the output is flat, and `c_out` is the number of classes.
 #[derive(Clone, Copy, Debug)]
-pub struct Auxiliary;
+pub struct Auxiliary {
+    /// Whether the second batch norm is there: DARTS's head for CIFAR-10 has it, the one for ImageNet has not.
+    pub second_norm: bool,
+}
 
-/// The word `auxiliary_head`.
+/// The word `auxiliary_head`; `norms` is 2, or 1 for the head that DARTS was trained with on ImageNet.
 #[must_use]
 pub fn definition() -> Definition {
-    Definition::new("auxiliary_head", "a second classifier on an inner map, to help training", |_| {
-        Box::new(Auxiliary)
-    })
+    Definition::new(
+        "auxiliary_head",
+        "a second classifier on an inner map, to help training (norms: 2, or 1 as DARTS has it for ImageNet)",
+        |arguments| Box::new(Auxiliary { second_norm: arguments.size("norms") == 2 }),
+    )
+    .parameter(Parameter::number("norms", 1, 2).or(2))
+    .examples(&[&[2], &[1]])
 }
 
 impl Candidate for Auxiliary {
@@ -28,9 +35,10 @@ impl Candidate for Auxiliary {
         let [narrow, wide] = AUXILIARY.map(|channels| channels as u64);
         let (c_in, classes, bins) = (site.c_in as u64, site.c_out as u64, taps(site, 2));
         let (a, b, fc) = (c_in * narrow, bins * narrow * wide, wide * classes);
+        let norms = 2 * (narrow + if self.second_norm { wide } else { 0 });
         let output = Site { extent: Extent::Flat, ..*site }.output().elements() as u64;
         Ok(Cost {
-            params: a + b + fc + 2 * (narrow + wide) + classes,
+            params: a + b + fc + norms + classes,
             macs: bins * a + b + fc,
             saved: site.input().elements() as u64 + bins * (c_in + 2 * narrow) + 2 * wide,
             output,
@@ -38,7 +46,7 @@ impl Candidate for Auxiliary {
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
-        Ok(Box::new(auxiliary_head(params, site)?))
+        Ok(Box::new(auxiliary_head(params, site, self.second_norm)?))
     }
 }
 
@@ -59,15 +67,13 @@ mod tests {
         Tensor::from_vec(values, dims, &Device::Cpu)
     }
 
-    /// Of each convolution one filter alone; what comes out was computed on paper, and by DARTS's `AuxiliaryHeadCIFAR`
-    /// in PyTorch with the same weights.
-    #[test]
-    fn a_head_computes_what_was_computed_by_hand() -> Result<()> {
+    /// The logits of a head on the 8×8 map -40, -39, …, of whose convolutions one filter each is not 0.
+    fn logits(second_norm: bool) -> Result<Vec<f64>> {
         let extent = Extent::Image { height: 8, width: 8 };
         let site = Site { extent, c_in: 1, c_out: 2, stride: 1, norm: Norm::default() };
         let mut params = ParamStore::new(DType::F64, &Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let head = Auxiliary.build(&site, &mut ParamBuilder::new(&mut params, &mut rng))?;
+        let head = Auxiliary { second_norm }.build(&site, &mut ParamBuilder::new(&mut params, &mut rng))?;
         let taps = [1.0, 2.0, 3.0, 4.0].iter().enumerate().map(|(tap, &value)| (tap * 128 * 768, value));
         let taps: Vec<(usize, f64)> = taps.collect();
         params.load("a.conv.weight", &sparse(&[1, 1, 1, 128], &[(0, 1.0)])?)?;
@@ -77,11 +83,17 @@ mod tests {
         let x = (Tensor::arange(0.0, 64.0, &Device::Cpu)? - 40.0)?.reshape((1, 8, 8, 1))?; // above 0 from row 5 on
         let statistics = &mut Statistics::default();
         let mut pass = Forward { params: &params, mode: Mode::Eval, statistics, draw: Draw::default() };
-        let logits = head.forward(&x, &mut pass)?.0.to_vec2::<f64>()?;
-        // The corners' means are 0, 0, 150/25 and 195/25; 3 · 6 + 4 · 7.8 = 49.2, through two norms of variance 1 + 1e-5.
-        let through = 49.2 / (1.0 + 1e-5);
-        for (found, expected) in logits[0].iter().zip([through, 0.5 - through]) {
-            assert!((found - expected).abs() < 1e-9, "{found} instead of {expected}");
+        Ok(head.forward(&x, &mut pass)?.0.to_vec2::<f64>()?.remove(0))
+    }
+
+    /// Computed on paper, and by DARTS's `AuxiliaryHeadCIFAR` in PyTorch with the same weights.
+    #[test]
+    fn a_head_computes_what_was_computed_by_hand() -> Result<()> {
+        // The corners' means are 0, 0, 150/25 and 195/25; 3 · 6 + 4 · 7.8 = 49.2, through norms of variance 1 + 1e-5.
+        for (second_norm, through) in [(true, 49.2 / (1.0 + 1e-5)), (false, 49.2 / (1.0_f64 + 1e-5).sqrt())] {
+            for (found, expected) in logits(second_norm)?.iter().zip([through, 0.5 - through]) {
+                assert!((found - expected).abs() < 1e-9, "{found} instead of {expected}");
+            }
         }
         Ok(())
     }

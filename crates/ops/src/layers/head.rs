@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use search_space::Site;
 
-use super::{Activation, ConvNorm, CornerPool, GlobalPool, Linear, always_affine, axes, conv_norm};
+use super::{Activation, Conv, ConvNorm, CornerPool, GlobalPool, Linear, always_affine, axes, conv_norm};
 use crate::{
     Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Sketch,
     kernels::{Prelude, Window},
@@ -13,9 +13,12 @@ use crate::{
 /// Global average pool, dropout, linear: `(N, …, C)` becomes `(N, classes)`.
 pub type Classifier = (GlobalPool, (Dropout, Linear));
 
-/// ReLU, pool to 2×2, 1×1 convolution to 128 channels, batch norm, ReLU, 2×2 convolution to 768, batch norm, ReLU, linear.
-pub type AuxiliaryHead =
-    (Activation, (CornerPool, (ConvNorm, (ConvNorm, (Activation, (GlobalPool, Linear))))));
+/// ReLU, pool to 2×2, 1×1 convolution to 128 channels, batch norm, ReLU, 2×2 convolution to 768 with or without a batch norm,
+/// ReLU, linear.
+pub type AuxiliaryHead = (
+    Activation,
+    (CornerPool, (ConvNorm, ((Option<ConvNorm>, Option<Conv>), (Activation, (GlobalPool, Linear))))),
+);
 
 /// Channels of the auxiliary head's two convolutions.
 pub(crate) const AUXILIARY: [usize; 2] = [128, 768];
@@ -36,19 +39,29 @@ pub fn classifier(
 
 /// DARTS's auxiliary head at `site`, whose `c_out` is the number of classes. Named `a`, `b` and `fc`.
 ///
-/// The original averages 5×5 windows with stride 3, made for 8×8 maps; [`CornerPool`] does so there, and gives 2×2 from
-/// any size.
+/// The original averages 5×5 windows, made for 8×8 maps (stride 3) and for the 7×7 maps of ImageNet (stride 2, and there
+/// without the second batch norm; Liu et al., 2019, `cnn/model.py`); [`CornerPool`] does so there, and gives 2×2 from any
+/// size.
 ///
 /// # Errors
 /// A name is taken.
-pub fn auxiliary_head(params: &mut ParamBuilder<'_>, site: &Site) -> Result<AuxiliaryHead> {
+pub fn auxiliary_head(
+    params: &mut ParamBuilder<'_>,
+    site: &Site,
+    second_norm: bool,
+) -> Result<AuxiliaryHead> {
     let norm = always_affine(&site.norm);
     let bins = axes(site.extent.rank(), 2);
     let point = Window::same((1, 1), (1, 1), (1, 1));
     let whole = Window { kernel: bins, stride: bins, dilation: (1, 1), pad: (0, 0) };
     let [narrow, wide] = AUXILIARY;
     let a = conv_norm(&mut params.scope("a"), (site.c_in, narrow), point, Prelude::Identity, &norm)?;
-    let b = conv_norm(&mut params.scope("b"), (narrow, wide), whole, Prelude::Relu, &norm)?;
+    let mut scope = params.scope("b");
+    let b = if second_norm {
+        (Some(conv_norm(&mut scope, (narrow, wide), whole, Prelude::Relu, &norm)?), None)
+    } else {
+        (None, Some(Conv::new(&mut scope.scope("conv"), (narrow, wide), whole, Prelude::Relu)?))
+    };
     let fc = Linear::new(&mut params.scope("fc"), wide, site.c_out)?;
     Ok((Activation::Relu, (CornerPool, (a, (b, (Activation::Relu, (GlobalPool, fc)))))))
 }

@@ -38,6 +38,7 @@ fn spaces_have_the_sizes_of_their_papers() {
     assert_eq!(sizes("digits"), [("cell".to_owned(), 15_625u32.into())]);
     assert_eq!(sizes("nas-bench-201"), [("cell".to_owned(), 15_625u32.into())]);
     assert_eq!(sizes("darts"), both_kinds(1_037_664_180));
+    assert_eq!(sizes("darts-imagenet"), both_kinds(1_037_664_180));
     for name in ["darts-s1", "darts-s2", "darts-s3", "darts-s4"] {
         assert_eq!(sizes(name), both_kinds(46_080), "{name}");
     }

@@ -1,5 +1,8 @@
 //! From layers of YAML to one configuration, with errors that name the key.
 
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
 use controller::Demand;
 use data::Augment;
 use search_space::{At, Space, locate};
@@ -112,35 +115,56 @@ type OutOfRange = (&'static str, String, &'static str);
 trait Settings: Default + Serialize + DeserializeOwned {
     /// The defaults with every optional section present: all keys there are.
     fn full() -> Self;
+    /// Each value by itself.
     fn check(&self) -> Result<(), OutOfRange>;
+    /// Values together: asked of the last layer's result alone, since any layer may bring one of a pair.
+    fn agree(&self) -> Result<(), OutOfRange>;
 }
 
 fn resolve<S: Settings>(layers: &[Layer<'_>]) -> Result<S, Error> {
     let mut tree = value(&S::default());
     let keys = value(&S::full());
+    let mut last = BTreeMap::new();
     for layer in layers {
+        let origin = |key: &str| layer.place(key);
+        let mut merge =
+            Merge::<S> { tree: &mut tree, origin: &origin, settings: PhantomData, set: Vec::new() };
         match layer {
-            Layer::Space { origin, space } => {
-                let place = |key: &str| place(origin, space.yaml(), &format!("search.{key}")) + ": search";
-                Merge::<S>::new(&mut tree, &place).mapping("", &keys, space.search_settings())?;
-            }
-            Layer::Value { origin, value } => {
-                Merge::<S>::new(&mut tree, &|_| (*origin).to_owned()).mapping("", &keys, value)?;
-            }
-            Layer::Text { origin, text } => {
-                let value = parse(origin, text)?;
-                Merge::<S>::new(&mut tree, &|key| place(origin, text, key)).mapping("", &keys, &value)?;
-            }
+            Layer::Space { space, .. } => merge.mapping("", &keys, space.search_settings())?,
+            Layer::Value { value, .. } => merge.mapping("", &keys, value)?,
+            Layer::Text { origin, text } => merge.mapping("", &keys, &parse(origin, text)?)?,
             Layer::Set { key, value } => {
                 let value = parse(&format!("--set {key}"), value)?;
                 let nested = key.rsplit('.').fold(value, |value, key| {
                     Value::Mapping(Mapping::from_iter([(Value::from(key), value)]))
                 });
-                Merge::<S>::new(&mut tree, &|_| "--set".to_owned()).mapping("", &keys, &nested)?;
+                merge.mapping("", &keys, &nested)?;
             }
         }
+        last.extend(merge.set.into_iter().map(|key| (key, layer)));
     }
-    Ok(serde_yaml::from_value(tree).expect("every value that was put in was tried"))
+    let settings: S = serde_yaml::from_value(tree).expect("every value that was put in was tried");
+    settings.agree().map_err(|(key, found, accepted)| Error::Setting {
+        origin: last.get(key).map_or_else(|| "settings".to_owned(), |layer| layer.place(key)),
+        key: key.into(),
+        found,
+        accepted: format!("expected {accepted}"),
+    })?;
+    Ok(settings)
+}
+
+impl Layer<'_> {
+    /// What a message about a key of this layer begins with.
+    fn place(&self, key: &str) -> String {
+        match self {
+            Self::Space { origin, space } => {
+                place(origin, space.yaml(), &format!("search.{key}")) + ": search"
+            }
+            Self::Value { origin, .. } => (*origin).to_owned(),
+            Self::Text { origin, text } => place(origin, text, key),
+            Self::Set { .. } => "--set".to_owned(),
+        }
+    }
 }
 
 /// One layer on its way into the tree of values.
@@ -148,14 +172,12 @@ struct Merge<'a, S> {
     tree: &'a mut Value,
     /// What a message about a key begins with.
     origin: &'a dyn Fn(&str) -> String,
-    settings: std::marker::PhantomData<S>,
+    settings: PhantomData<S>,
+    /// The keys that it sets.
+    set: Vec<String>,
 }
 
-impl<'a, S: Settings> Merge<'a, S> {
-    fn new(tree: &'a mut Value, origin: &'a dyn Fn(&str) -> String) -> Self {
-        Self { tree, origin, settings: std::marker::PhantomData }
-    }
-
+impl<S: Settings> Merge<'_, S> {
     /// Puts every key of `found` in its place below `path`; `keys` are those there are.
     fn mapping(&mut self, path: &str, keys: &Value, found: &Value) -> Result<(), Error> {
         let known = keys.as_mapping().expect("only sections are descended into");
@@ -182,7 +204,10 @@ impl<'a, S: Settings> Merge<'a, S> {
         let settings: S = serde_yaml::from_value(tried.clone())
             .map_err(|error| self.refuse(path, value, error.to_string()))?;
         match settings.check() {
-            Ok(()) => *self.tree = tried,
+            Ok(()) => {
+                *self.tree = tried;
+                self.set.push(path.to_owned());
+            }
             Err((key, found, accepted)) => {
                 return Err(self.refuse(key, found, format!("expected {accepted}")));
             }
@@ -267,17 +292,11 @@ impl Settings for SearchConfig {
     }
 
     fn check(&self) -> Result<(), OutOfRange> {
-        let TauConfig { from, to, lr, bound, ref points, policy, .. } = self.tau;
+        let TauConfig { from, to, lr, bound, ref points, .. } = self.tau;
         version(self.version)?;
-        match controller::estimators::by_name(&self.estimator) {
-            Err(error) => {
-                let accepted = error.suggestion.unwrap_or(ESTIMATORS);
-                return Err(("estimator", self.estimator.clone(), accepted));
-            }
-            Ok(estimator) if self.unrolled && estimator.demand() == Demand::Joint => {
-                return Err(("unrolled", "true".into(), "false with snas, which has one loss"));
-            }
-            Ok(_) => {}
+        if let Err(error) = controller::estimators::by_name(&self.estimator) {
+            let accepted = error.suggestion.unwrap_or(ESTIMATORS);
+            return Err(("estimator", self.estimator.clone(), accepted));
         }
         at_least("partial_channels", self.partial_channels, 1, "at least 1")?;
         at_least("epochs", self.epochs, 1, "at least 1")?;
@@ -295,16 +314,9 @@ impl Settings for SearchConfig {
             let accepted = "pairs of progress, rising between 0 and 1, and a temperature above 0";
             return Err(("tau.points", format!("{points:?}"), accepted));
         }
-        if policy == TauPolicy::Learned && from <= to {
-            return Err((
-                "tau.policy",
-                "learned".into(),
-                "tau.from above tau.to, which a learned τ stays above",
-            ));
-        }
         let WatchConfig { draws, ref reference, .. } = self.watch;
-        if draws == 1 || (draws == 0 && policy == TauPolicy::Adaptive) {
-            return Err(("watch.draws", draws.to_string(), "0, or at least 2; an adaptive τ needs them"));
+        if draws == 1 {
+            return Err(("watch.draws", draws.to_string(), "0, or at least 2"));
         }
         if reference.as_deref().is_some_and(|name| controller::estimators::by_name(name).is_err()) {
             return Err(("watch.reference", reference.clone().unwrap_or_default(), ESTIMATORS));
@@ -329,6 +341,22 @@ impl Settings for SearchConfig {
         check("train.drop_path", train.drop_path, share, SHARE)?;
         check("train.label_smoothing", train.label_smoothing, share, SHARE)
     }
+
+    fn agree(&self) -> Result<(), OutOfRange> {
+        let TauConfig { from, to, policy, .. } = self.tau;
+        let estimator = controller::estimators::by_name(&self.estimator);
+        if self.unrolled && estimator.is_ok_and(|estimator| estimator.demand() == Demand::Joint) {
+            return Err(("unrolled", "true".into(), "false with snas, which has one loss"));
+        }
+        if policy == TauPolicy::Learned && from <= to {
+            let accepted = "tau.from above tau.to, which a learned τ stays above";
+            return Err(("tau.policy", "learned".into(), accepted));
+        }
+        if policy == TauPolicy::Adaptive && self.watch.draws == 0 {
+            return Err(("watch.draws", "0".into(), "at least 2, which an adaptive τ needs"));
+        }
+        Ok(())
+    }
 }
 
 impl Settings for TrainConfig {
@@ -350,12 +378,16 @@ impl Settings for TrainConfig {
         check("mixup", self.mixup, |x| (0.0..=100.0).contains(&x), STRENGTH)?;
         check("cutmix", self.cutmix, |x| (0.0..=100.0).contains(&x), STRENGTH)?;
         check("ema", self.ema, share, SHARE)?;
-        if self.schedule == Shape::Exponential && !(self.weights.lr > 0.0 && self.weights.lr_min > 0.0) {
-            let found = format!("exponential to {}", self.weights.lr_min);
-            return Err(("schedule", found, "weights.lr and weights.lr_min above 0 (set them first)"));
-        }
         check("drop_path", self.drop_path, share, SHARE)?;
         check("label_smoothing", self.label_smoothing, share, SHARE)
+    }
+
+    fn agree(&self) -> Result<(), OutOfRange> {
+        if self.schedule == Shape::Exponential && !(self.weights.lr > 0.0 && self.weights.lr_min > 0.0) {
+            let found = format!("exponential to {}", self.weights.lr_min);
+            return Err(("schedule", found, "weights.lr and weights.lr_min above 0"));
+        }
+        Ok(())
     }
 }
 

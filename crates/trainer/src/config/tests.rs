@@ -131,11 +131,7 @@ fn what_is_watched_and_added_is_checked_too() {
         "-1",
         "--set: `arch.entropy_bonus`: found -1; expected a number of at least 0",
     );
-    refuses(
-        "watch.draws",
-        "1",
-        "--set: `watch.draws`: found 1; expected 0, or at least 2; an adaptive τ needs them",
-    );
+    refuses("watch.draws", "1", "--set: `watch.draws`: found 1; expected 0, or at least 2");
     refuses(
         "watch.reference",
         "gdsa",
@@ -153,6 +149,28 @@ fn what_is_watched_and_added_is_checked_too() {
         let error = set(key, value).expect_err("a faulty setting was accepted").to_string();
         assert!(error.starts_with(&format!("--set: `{key}`: found {value}; ")), "{error}");
     }
+}
+
+/// Each of a pair of settings alone would contradict what was there before.
+#[test]
+fn settings_that_belong_together_come_in_any_order() -> Result<(), Error> {
+    let none = Layer::Set { key: "watch.draws", value: "0" };
+    let (adaptive, draws) =
+        (Layer::Set { key: "tau.policy", value: "adaptive" }, Layer::Set { key: "watch.draws", value: "8" });
+    for layers in [[none, adaptive, draws], [none, draws, adaptive]] {
+        let config = SearchConfig::resolve(&layers)?;
+        assert_eq!((config.tau.policy, config.watch.draws), (TauPolicy::Adaptive, 8));
+    }
+    let said = |layers: &[Layer<'_>]| SearchConfig::resolve(layers).expect_err("a contradiction").to_string();
+    assert_eq!(
+        said(&[Layer::Text { origin: "my.yaml", text: "epochs: 9\nwatch: {draws: 0}\n" }, adaptive]),
+        "my.yaml:2:9: `watch.draws`: found 0; expected at least 2, which an adaptive τ needs"
+    );
+    assert_eq!(
+        said(&[Layer::Set { key: "tau", value: "{policy: learned, from: 0.1}" }]),
+        "--set: `tau.policy`: found learned; expected tau.from above tau.to, which a learned τ stays above"
+    );
+    Ok(())
 }
 
 #[test]

@@ -71,6 +71,19 @@ fn without_a_test_folder_a_share_of_every_class_is_for_testing() -> Result {
 }
 
 #[test]
+fn one_picture_a_class_leaves_none_to_test_on() -> Result {
+    let dir = tempdir()?;
+    save(dir.path(), "a/0.png", &grey(1, 1, 0))?;
+    save(dir.path(), "b/0.png", &grey(1, 1, 9))?;
+    let expected = "DIR: a second picture of some class, to test on, is missing; accepted: two pictures or more in some \
+        class, or folders train/ and test/ with a folder a class";
+    refuses("folder:DIR", dir.path(), &DataOptions::default(), expected);
+    save(dir.path(), "b/1.png", &grey(1, 1, 9))?;
+    assert_eq!(folder::open(dir.path(), &DataOptions::default())?.len(Part::Test), 1);
+    Ok(())
+}
+
+#[test]
 fn mixed_sizes_are_refused_unless_resized() -> Result {
     let dir = tempdir()?;
     save(dir.path(), "train/a/0.png", &grey(2, 3, 51))?;
