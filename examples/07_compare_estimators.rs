@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let n = seeds as f64;
         let mean = accuracies.iter().sum::<f64>() / n;
-        let spread = (accuracies.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+        let spread = (accuracies.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt();
         let seconds = begun.elapsed().as_secs_f64() / n;
         println!("{estimator:<12} {mean:.4} ± {spread:.4}, ranks {ranks:?}, {seconds:.1} s a search");
     }

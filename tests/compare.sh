@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Which estimator decides best on the digits? Every one searches with several seeds, its child is trained from scratch and
 # tested; beside them other temperatures for the default estimator, children at random (logits that never move) and uniform
-# sampling with shared weights (the best of 50 drawn children). Prints mean, standard deviation and seconds of processor time
-# of a search with its child.
+# sampling with shared weights (the best of 50 drawn children). Prints mean, standard deviation of the seeds, and seconds of
+# processor time of a search with its child.
 #
 #   tests/compare.sh ["SEED…"] [STRAIT] [SEARCH ARGUMENTS…]
 #
@@ -53,5 +53,5 @@ for seed in $seeds; do
     row uniform "$seed" --set arch.lr=0 --set rule=sampled:50
 done
 awk -F, 'NR > 1 { n[$1]++; s[$1] += $3; q[$1] += $3 * $3; t[$1] += $4 }
-    END { for (e in n) { m = s[e] / n[e]; v = q[e] / n[e] - m * m
+    END { for (e in n) { m = s[e] / n[e]; v = n[e] > 1 ? (q[e] - n[e] * m * m) / (n[e] - 1) : 0
         printf "%-24s %.4f ± %.4f, %d seeds, %.0f s\n", e, m, sqrt(v > 0 ? v : 0), n[e], t[e] / n[e] } }' "$table" | sort -k2 -r

@@ -32,6 +32,7 @@ mod later;
 mod product;
 mod simd;
 mod threads;
+mod transpose;
 mod values;
 
 #[cfg(test)]

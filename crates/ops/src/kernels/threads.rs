@@ -122,11 +122,14 @@ pub(crate) fn collect<R: Send>(n: usize, work: usize, piece: impl Fn(usize) -> R
     }
 }
 
-/// Adds vectors in order.
+/// Adds vectors of `len` elements in order.
 pub(crate) fn add_in_order<T: Real>(parts: impl IntoIterator<Item = Vec<T>>, len: usize) -> Vec<T> {
-    parts.into_iter().fold(vec![T::ZERO; len], |mut sum, part| {
-        sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-        sum
+    const SHARE: usize = 4_096; // their sum and one of them stay in the first-level cache
+    let parts: Vec<Vec<T>> = parts.into_iter().collect();
+    fill(len, SHARE, parts.len() * len, |i, sum: &mut [T]| {
+        for part in &parts {
+            sum.iter_mut().zip(piece(part, i, SHARE)).for_each(|(sum, &x)| *sum += x);
+        }
     })
 }
 

@@ -10,6 +10,7 @@ use crate::kernels::{
     product::{Panels, Run, Start, Sum, product, runs},
     simd::lanes,
     threads::{add_in_order, collect, fill, images_per_piece, piece},
+    transpose::transpose,
     values::{Map, Real},
 };
 
@@ -132,8 +133,8 @@ impl<'a, T: Real> Outputs<'a, T> {
             return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
-        let tap = |tap: usize| w[tap * input.c * output.c..][..input.c * output.c].to_vec();
-        let rows = |taps: &[usize]| taps.iter().flat_map(|&t| tap(t)).collect::<Vec<_>>();
+        let tap = |&tap: &usize| &w[tap * input.c * output.c..][..input.c * output.c];
+        let rows = |taps: &[usize]| taps.iter().map(tap).collect::<Vec<_>>().concat();
         let wide = |taps: &[usize]| padded(&rows(taps), output.c, lanes::<T>(isa)).into_owned();
         let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
         Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
@@ -173,11 +174,8 @@ impl<'a, T: Real> Inputs<'a, T> {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
         }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
-        let transposed = |tap: usize| {
-            let w = &w[tap * input.c * output.c..][..input.c * output.c];
-            (0..output.c).flat_map(move |co| (0..input.c).map(move |ci| w[ci * output.c + co]))
-        };
-        let rows = |taps: &[usize]| taps.iter().flat_map(|&t| transposed(t)).collect::<Vec<_>>();
+        let tap = |&tap: &usize| transpose(&w[tap * input.c * output.c..][..input.c * output.c], output.c);
+        let rows = |taps: &[usize]| taps.iter().map(tap).collect::<Vec<_>>().concat();
         let wide = |taps: &[usize]| padded(&rows(taps), input.c, lanes::<T>(isa)).into_owned();
         let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
@@ -227,7 +225,7 @@ impl<'a, T: Real> Weights<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
         }
-        if whole::fits::<T>(isa, shape) {
+        if whole::fits::<T>(isa, shape) && output.c.is_multiple_of(lanes::<T>(isa)) {
             return Self { isa, shape, way: WeightsWay::Whole(PointWeights::new(isa)) };
         }
         if pointwise::fits::<T>(isa, window, output.c) {

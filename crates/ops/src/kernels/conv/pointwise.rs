@@ -6,6 +6,7 @@ use crate::kernels::{
     product::{Matrix, Panels, Start, matrix_product},
     simd::{lanes, vectorized},
     threads::Scratch,
+    transpose::transpose,
     values::Real,
 };
 
@@ -34,8 +35,7 @@ impl<T: Real> Points<T> {
 
     pub(super) fn backward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
         let (to, from) = (shape.input.c, shape.output.c);
-        let w = (0..from).flat_map(|co| (0..to).map(move |ci| w[ci * from + co])).collect();
-        Self::new(isa, from, to, w)
+        Self::new(isa, from, to, transpose(w, from))
     }
 
     /// By a matrix `(from, to)`; `to` fills whole vectors.
@@ -56,13 +56,24 @@ impl<T: Real> Points<T> {
 
 /// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
 pub(super) struct PointWeights<T> {
-    isa: Isa,
+    pub(super) isa: Isa,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> PointWeights<T> {
     pub(super) fn new(isa: Isa) -> Self {
         Self { isa, scratch: Scratch::new() }
+    }
+
+    /// Calls `each` with the first row, the values behind the prelude, and the number of rows of every block of `x`.
+    pub(super) fn for_blocks(
+        &self,
+        from: usize,
+        prelude: Prelude,
+        x: &[T],
+        mut each: impl FnMut(usize, &[T], usize),
+    ) {
+        for_blocks(self.isa, &self.scratch, x, from, prelude, |i, x, rows| each(i * PIXELS, x, rows));
     }
 
     /// What some rows add to the gradient `(from, to)`.

@@ -5,7 +5,14 @@ use super::{
     cpu::Shape,
     pointwise::{PointWeights, Points},
 };
-use crate::kernels::{Isa, simd::lanes, values::Real};
+use crate::kernels::{
+    Isa,
+    product::{Matrix, Panels, Start, matrix_product},
+    simd::lanes,
+    threads::fill,
+    transpose::transpose_to,
+    values::Real,
+};
 
 /// Pixels of the largest map that comes here.
 const PIXELS: usize = 4;
@@ -55,13 +62,15 @@ fn links(shape: Shape<'_>) -> Vec<Link> {
 pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T> {
     let Shape { input, output, .. } = shape;
     let (from, to) = (input.h * input.w * input.c, output.h * output.w * output.c);
-    let mut matrix = vec![T::ZERO; from * to];
-    for Link { input: p, output: q, tap } in links(shape) {
-        let taps = &w[tap * input.c * output.c..][..input.c * output.c];
-        for (ci, row) in taps.chunks_exact(output.c).enumerate() {
-            matrix[(p * input.c + ci) * to + q * output.c..][..output.c].copy_from_slice(row);
+    let links = links(shape);
+    let matrix = fill(from * to, input.c * to, from * to, |p, rows: &mut [T]| {
+        for &Link { output: q, tap, .. } in links.iter().filter(|link| link.input == p) {
+            let taps = &w[tap * input.c * output.c..][..input.c * output.c];
+            for (row, taps) in rows.chunks_exact_mut(to).zip(taps.chunks_exact(output.c)) {
+                row[q * output.c..][..output.c].copy_from_slice(taps);
+            }
         }
-    }
+    });
     Points::new(isa, from, to, matrix)
 }
 
@@ -69,30 +78,29 @@ pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T>
 pub(super) fn backward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T> {
     let Shape { input, output, .. } = shape;
     let (to, from) = (input.h * input.w * input.c, output.h * output.w * output.c);
-    let mut matrix = vec![T::ZERO; from * to];
-    for Link { input: p, output: q, tap } in links(shape) {
-        let taps = &w[tap * input.c * output.c..][..input.c * output.c];
-        for (co, row) in matrix[q * output.c * to..][..output.c * to].chunks_exact_mut(to).enumerate() {
-            for (ci, value) in row[p * input.c..][..input.c].iter_mut().enumerate() {
-                *value = taps[ci * output.c + co];
-            }
+    let links = links(shape);
+    let matrix = fill(from * to, output.c * to, from * to, |q, rows: &mut [T]| {
+        for &Link { input: p, tap, .. } in links.iter().filter(|link| link.output == q) {
+            let taps = &w[tap * input.c * output.c..][..input.c * output.c];
+            transpose_to(taps, output.c, &mut rows[p * input.c..], to);
         }
-    }
+    });
     Points::new(isa, from, to, matrix)
 }
 
-/// What some consecutive images add to the weights' gradient: the matrix's, each link's share added to its tap.
+/// What some consecutive images add to the weights' gradient: each link's share to its tap.
 pub(super) fn part<T: Real>(weights: &PointWeights<T>, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
     let Shape { input, output, window, prelude } = shape;
     let (from, to) = (input.h * input.w * input.c, output.h * output.w * output.c);
-    let matrix = weights.part((from, to), prelude, x, gy);
+    let (links, lanes) = (links(shape), lanes::<T>(weights.isa));
     let mut part = vec![T::ZERO; window.taps() * input.c * output.c];
-    for Link { input: p, output: q, tap } in links(shape) {
-        let taps = &mut part[tap * input.c * output.c..][..input.c * output.c];
-        for (ci, row) in taps.chunks_exact_mut(output.c).enumerate() {
-            let share = &matrix[(p * input.c + ci) * to + q * output.c..][..output.c];
-            row.iter_mut().zip(share).for_each(|(sum, &x)| *sum += x);
+    weights.for_blocks(from, prelude, x, |first, x, images| {
+        for &Link { input: p, output: q, tap } in &links {
+            let a = Matrix { values: &x[p * input.c..], rows: input.c, cols: images, row: 1, col: from };
+            let b = Panels { values: &gy[first * to + q * output.c..], row: to, vector: lanes };
+            let taps = &mut part[tap * input.c * output.c..][..input.c * output.c];
+            matrix_product(weights.isa, a, b, taps, output.c, output.c, Start::Old);
         }
-    }
+    });
     part
 }

@@ -23,6 +23,7 @@ use crate::kernels::{
     product::{Matrix, Panels, Start, matrix_product},
     simd::{Vector, lanes, vectorized},
     threads::Scratch,
+    transpose::transpose_to,
     values::{Map, Real},
 };
 
@@ -237,11 +238,7 @@ fn see<T: Real>(
 fn turn<T: Real>(w: &[T], c_in: usize, c_out: usize) -> Vec<T> {
     let mut turned = vec![T::ZERO; w.len()];
     for (from, to) in w.chunks_exact(c_in * c_out).zip(turned.chunks_exact_mut(c_in * c_out).rev()) {
-        for (ci, row) in from.chunks_exact(c_out).enumerate() {
-            for (co, &w) in row.iter().enumerate() {
-                to[co * c_in + ci] = w;
-            }
-        }
+        transpose_to(from, c_out, to, c_in);
     }
     turned
 }

@@ -1,14 +1,13 @@
-//! Optimizer steps on slices; tensors of weights are small, so one thread does.
+//! Optimizer steps on slices; tensors of weights are small, so one thread does for each.
 
 use super::{AdamStep, SgdStep};
 use crate::kernels::{Isa, simd::vectorized, values::Real};
 
 pub(super) fn sgd<T: Real>(isa: Isa, w: &[T], g: &[T], v: Option<&[T]>, step: SgdStep) -> (Vec<T>, Vec<T>) {
-    let (mut w, mut v_new) = (w.to_vec(), vec![T::ZERO; w.len()]);
     // At first the velocity is the gradient, as if it had been 0.
-    v_new.copy_from_slice(v.unwrap_or(&vec![T::ZERO; g.len()]));
-    descend(isa, &mut w, g, &mut v_new, step);
-    (w, v_new)
+    let (mut w, mut v) = (w.to_vec(), v.map_or_else(|| vec![T::ZERO; g.len()], <[T]>::to_vec));
+    descend(isa, &mut w, g, &mut v, step);
+    (w, v)
 }
 
 pub(super) fn adam<T: Real>(

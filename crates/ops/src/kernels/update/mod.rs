@@ -13,6 +13,7 @@ use super::{
     gpu::on_gpu,
     later::Later,
     sum,
+    threads::collect,
     values::{Values, dense, for_real, same_shape, tensor},
 };
 
@@ -150,16 +151,21 @@ pub fn sgd_of_many(
             Ok(Moved { norm_squared: Later::OnDevice(squares), moved })
         });
     }
+    let work = tensors.iter().map(|(w, ..)| w.elem_count()).sum();
+    let squares = collect(tensors.len(), work, |i| norm_squared(tensors[i].1));
     let squares =
-        tensors.iter().try_fold(0.0, |sum, (_, g, _)| Ok::<_, candle_core::Error>(sum + norm_squared(g)?))?;
+        squares.into_iter().try_fold(0.0, |sum, square| Ok::<_, candle_core::Error>(sum + square?))?;
     let norm_squared = Later::Known(squares);
     if !squares.is_finite() {
         return Ok(Moved { norm_squared, moved: Vec::new() });
     }
     let grad_scale = clip.map_or(step.grad_scale, |clip| (clip / (squares.sqrt() + 1e-6)).min(1.0));
     let step = SgdStep { grad_scale, ..step };
-    let moved = tensors.iter().map(|(w, g, v)| sgd(w, g, *v, step)).collect::<Result<_>>()?;
-    Ok(Moved { norm_squared, moved })
+    let moved = collect(tensors.len(), work, |i| {
+        let (w, g, v) = tensors[i];
+        sgd(w, g, v, step)
+    });
+    Ok(Moved { norm_squared, moved: moved.into_iter().collect::<Result<_>>()? })
 }
 
 /// `(1 − m)·old + m·new` of every `(old, new, m)`.
