@@ -1,7 +1,7 @@
 //! The truth about a small space: every child trained from scratch and tested.
 //!
 //! `cargo run --release --example 06_enumerate_children` trains the last five of 125 children once;
-//! `… -- 125 2 > examples/06_children.csv` trained all of them twice and made the table that lies beside this file.
+//! `… -- 125 4 > examples/06_children.csv` trained all of them with four seeds and made the table that lies beside this file.
 
 use std::{env, error::Error};
 

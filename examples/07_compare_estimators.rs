@@ -9,7 +9,7 @@ use strait::controller::estimators::NAMES;
 use strait::trainer::Layer;
 use strait::{Catalog, DataOptions, Device, Rule, Search, SearchConfig, SearchData, Space, open};
 
-/// Operations of the three edges, and the mean test accuracy of two trainings.
+/// Operations of the three edges, and the mean test accuracy of four trainings.
 const TABLE: &str = include_str!("06_children.csv");
 
 fn main() -> Result<(), Box<dyn Error>> {
