@@ -100,12 +100,16 @@ fn the_laboratory_writes_its_numbers_and_pictures() {
     for picture in ["variance.svg", "bias.svg", "error.svg"] {
         assert!(read(picture).contains("reinforce:2"), "{picture}");
     }
+    let page = read("lab.html");
+    assert!(page.matches("<svg").count() == 3 && page.contains("slope"));
     fs::write(bench().path().join("losses.txt"), "1, 2\n4").expect("writable");
     run(&[&quick[..], &["--loss", "table:losses.txt"]].concat()).success().stdout(contains("3 candidates"));
     refuses(
         &["lab", "--loss", "steep"],
         "expected linear, quadratic, exponential, cubic, table:FILE or supernet",
     );
+    fs::write(bench().path().join("faulty.txt"), "1, 2\n4 x").expect("writable");
+    refuses(&["lab", "--loss", "table:faulty.txt"], "faulty.txt:2:3: found x; expected numbers");
     refuses(&["lab", "--tau", "1:0:3"], "expected FROM:TO:N with 0 < FROM <= TO");
     refuses(&["lab", "--draws", "1"], "draws: found 1; expected at least 2");
     refuses(&["lab", "--estimators", "gdsa"], "did you mean `gdas`?");

@@ -87,6 +87,24 @@ impl Account {
         plot::draw(&series(&self.points), quantity, &caption)
     }
 
+    /// One page with every picture and what was seen, in HTML that needs nothing else.
+    ///
+    /// # Errors
+    /// As [`plot::draw`].
+    pub fn to_html(&self) -> Result<String, Error> {
+        let pictures = Quantity::ALL.into_iter().map(|quantity| self.to_svg(quantity));
+        let pictures = pictures.collect::<Result<Vec<_>, _>>()?.join("\n");
+        let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let (title, text) = (escaped(&self.problem), escaped(&self.to_text()));
+        Ok(format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width\">\n<title>strait lab: {title}</title>\n\
+             <style>body {{ font-family: sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }} \
+             svg {{ max-width: 100%; height: auto; display: block }} pre {{ white-space: pre-wrap }}</style>\n\
+             <h1>Bias and variance: {title}</h1>\n{pictures}\n<pre>{text}</pre>\n</html>\n"
+        ))
+    }
+
     /// What was seen, in sentences.
     #[must_use]
     pub fn to_text(&self) -> String {

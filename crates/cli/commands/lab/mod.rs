@@ -23,7 +23,8 @@ Examples:
 One choice among K candidates, whose loss is a function of the gates: the true gradient is known, and every estimator
 is compared with it. With `--loss supernet` the gradient is that of a real supernet's logits: its weights are trained on
 uniformly sampled paths and then frozen, and every gradient is of the same batch; the truth is enumerated where the space
-has at most 1,000 architectures, and otherwise the mean of many gradients of `reinforce`. `-o` writes lab.csv, lab.json, variance.svg, bias.svg and error.svg.";
+has at most 1,000 architectures, and otherwise the mean of many gradients of `reinforce`. `-o` writes lab.csv, lab.json, variance.svg, bias.svg, error.svg, and
+all of it on one page, lab.html.";
 
 /// `strait lab`
 #[derive(Args, Debug)]
@@ -98,7 +99,10 @@ impl Lab {
             write(directory, &account)?;
         }
         let written = |dir: &PathBuf| {
-            format!("\nwritten to {}: lab.csv, lab.json, and a picture of each\n", dir.display())
+            format!(
+                "\nwritten to {}: lab.csv, lab.json, a picture of each, and lab.html with all of it\n",
+                dir.display()
+            )
         };
         Answer::either(self.json, &account, || {
             account.to_text() + &self.out.as_ref().map(written).unwrap_or_default()
@@ -145,19 +149,28 @@ fn write(directory: &Path, account: &Account) -> Result<(), Failure> {
         let name = format!("{}.svg", quantity.name());
         options::write(&directory.join(name), account.to_svg(quantity)?.as_bytes())?;
     }
-    Ok(())
+    options::write(&directory.join("lab.html"), account.to_html()?.as_bytes())
 }
 
 /// Numbers separated by commas, blanks or line ends.
 fn table(path: &Path) -> Result<Loss, Failure> {
     let text = options::read(path)?;
-    let words = text.split([',', ' ', '\t', '\n', '\r']).filter(|word| !word.is_empty());
-    let number = |word: &str| {
-        word.parse::<f64>().map_err(|_| {
-            Failure::misuse(format!("{}: found {word}; expected a loss for every candidate", path.display()))
-        })
-    };
-    Ok(Loss::table(words.map(number).collect::<Result<_, _>>()?)?)
+    let mut losses = Vec::new();
+    for (line, row) in (1..).zip(text.lines()) {
+        let mut column = 1;
+        for word in row.split([',', ' ', '\t']) {
+            if !word.is_empty() {
+                losses.push(word.parse().map_err(|_| {
+                    let place = format!("{}:{line}:{column}", path.display());
+                    Failure::misuse(format!(
+                        "{place}: found {word}; expected numbers, a loss for every candidate"
+                    ))
+                })?);
+            }
+            column += word.chars().count() + 1;
+        }
+    }
+    Ok(Loss::table(losses)?)
 }
 
 impl FromStr for LossName {
