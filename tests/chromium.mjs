@@ -2,10 +2,11 @@
 //
 //   node tests/chromium.mjs report.html [FOLDER for screenshots]     (or http://127.0.0.1:8080)
 //
-// Needs Node 22 (or 20 with --experimental-websocket) and Chromium (Debian: apt-get install chromium). Fails on any error of the console, on a slider that
-// moves no picture, on a play button that does not play, and on a live page that does not follow its search.
+// Needs Node 22 (or 20 with --experimental-websocket) and Chromium (Debian: apt-get install chromium). Fails on any error of
+// the console, on a slider that moves no picture, on a play button that does not play, and on a live page that does not follow
+// its search.
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
@@ -57,6 +58,7 @@ const shoot = async (name, width, height, dark) => {
   const wide = await evaluate("document.documentElement.scrollWidth <= window.innerWidth");
   check(`${name}: nothing is wider than ${width} pixels`, wide);
   if (!folder) return;
+  mkdirSync(folder, { recursive: true });
   const { result } = await ask("Page.captureScreenshot", { captureBeyondViewport: true });
   writeFileSync(join(folder, `${name}.png`), Buffer.from(result.data, "base64"));
 };

@@ -72,7 +72,7 @@ pub(crate) struct Train {
     /// All chance derives from it
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Directory to write to, new or empty [default: runs/SPACE-trained-seedN]
+    /// Directory to write to, new or empty [default: runs/SPACE-RECIPE-seedN, or runs/SPACE-trained-seedN]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with an interrupted training, with its own settings
@@ -228,7 +228,10 @@ impl Train {
         let path = match (&self.out, self.seeds) {
             (Some(out), Some(_)) => out.join(format!("seed{}", config.seed)),
             (Some(out), None) => out.clone(),
-            (None, _) => PathBuf::from(format!("runs/{}-trained-seed{}", space.name(), config.seed)),
+            (None, _) => {
+                let how = self.recipe.as_deref().unwrap_or("trained");
+                PathBuf::from(format!("runs/{}-{how}-seed{}", space.name(), config.seed))
+            }
         };
         let run = create_run(&path, self.force)?;
         run.write_genotype(genotype)?;
