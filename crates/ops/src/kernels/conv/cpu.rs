@@ -45,6 +45,12 @@ impl Shape<'_> {
         self.output.len() * self.window.taps() * self.input.c
     }
 
+    /// The weights of one tap, `(c_in, c_out)`.
+    pub(super) fn tap<'w, T>(&self, w: &'w [T], tap: usize) -> &'w [T] {
+        let weights = self.input.c * self.output.c;
+        &w[tap * weights..][..weights]
+    }
+
     /// Elements of piece `i` of the input where a piece is `images` images.
     pub(in crate::kernels) fn input<'a, T>(&self, x: &'a [T], i: usize, images: usize) -> &'a [T] {
         piece(x, i, images * self.input.image())
@@ -133,8 +139,7 @@ impl<'a, T: Real> Outputs<'a, T> {
             return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
-        let tap = |&tap: &usize| &w[tap * input.c * output.c..][..input.c * output.c];
-        let rows = |taps: &[usize]| taps.iter().map(tap).collect::<Vec<_>>().concat();
+        let rows = |taps: &[usize]| taps.iter().map(|&tap| shape.tap(w, tap)).collect::<Vec<_>>().concat();
         let wide = |taps: &[usize]| padded(&rows(taps), output.c, lanes::<T>(isa)).into_owned();
         let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
         Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
@@ -174,7 +179,7 @@ impl<'a, T: Real> Inputs<'a, T> {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
         }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
-        let tap = |&tap: &usize| transpose(&w[tap * input.c * output.c..][..input.c * output.c], output.c);
+        let tap = |&tap: &usize| transpose(shape.tap(w, tap), output.c);
         let rows = |taps: &[usize]| taps.iter().map(tap).collect::<Vec<_>>().concat();
         let wide = |taps: &[usize]| padded(&rows(taps), input.c, lanes::<T>(isa)).into_owned();
         let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();

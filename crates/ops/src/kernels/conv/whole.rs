@@ -65,8 +65,7 @@ pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T>
     let links = links(shape);
     let matrix = fill(from * to, input.c * to, from * to, |p, rows: &mut [T]| {
         for &Link { output: q, tap, .. } in links.iter().filter(|link| link.input == p) {
-            let taps = &w[tap * input.c * output.c..][..input.c * output.c];
-            for (row, taps) in rows.chunks_exact_mut(to).zip(taps.chunks_exact(output.c)) {
+            for (row, taps) in rows.chunks_exact_mut(to).zip(shape.tap(w, tap).chunks_exact(output.c)) {
                 row[q * output.c..][..output.c].copy_from_slice(taps);
             }
         }
@@ -81,8 +80,7 @@ pub(super) fn backward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T
     let links = links(shape);
     let matrix = fill(from * to, output.c * to, from * to, |q, rows: &mut [T]| {
         for &Link { input: p, tap, .. } in links.iter().filter(|link| link.output == q) {
-            let taps = &w[tap * input.c * output.c..][..input.c * output.c];
-            transpose_to(taps, output.c, &mut rows[p * input.c..], to);
+            transpose_to(shape.tap(w, tap), output.c, &mut rows[p * input.c..], to);
         }
     });
     Points::new(isa, from, to, matrix)
