@@ -114,6 +114,23 @@ fn supernets_have_the_weights_of_the_table() {
     }
 }
 
+/// What pictures show of a network is all of it.
+#[test]
+fn stretches_and_the_head_cost_what_the_whole_costs() {
+    let words = Catalog::standard();
+    for (Row { name, input, .. }, phase) in
+        TABLE.iter().flat_map(|row| [(row, Phase::Search), (row, Phase::Train)])
+    {
+        let layout = layout(name, *input, phase);
+        let stretches = layout.stretches(&words).expect("the catalog counts its own words");
+        let blocks: usize = stretches.iter().map(|stretch| stretch.count).sum();
+        assert_eq!(blocks, layout.blocks.len() + usize::from(layout.stem.is_some()), "{name}");
+        let head = layout.head_cost(&words).expect("the catalog counts its own words");
+        let sum = stretches.iter().fold(head, |sum, stretch| sum + stretch.cost);
+        assert_eq!(sum, layout.cost(&words).expect("the catalog counts its own words"), "{name}");
+    }
+}
+
 /// Table 2 of DARTS: its second-order and its first-order cell (Liu et al., 2019, figures 4 and 5; `genotypes.py`).
 #[test]
 fn darts_children_have_the_weights_of_their_authors() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use strait::data::{Normalize, TrainData, fingerprint};
 use strait::export::safetensors::Model;
-use strait::export::{Build, ModelCard, Trained, shapes};
+use strait::export::{Build, ModelCard, Trained, rows, shapes};
 use strait::network::{self, Network, Purpose};
 use strait::ops::{Catalog, Draw, Forward, Mode, ParamStore, Statistics};
 use strait::space::{Genotype, Space};
@@ -130,6 +130,7 @@ pub(crate) fn card(
         classes: data.classes.clone(),
         input: data.shape.batch_dims(1).split_off(1),
         shapes: shapes(&layout),
+        network: rows(&layout, catalog)?,
         build: Build { inherited: false, channels: config.channels, cells: config.cells },
         ..ModelCard::default()
     })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use strait::controller::{Demand, estimators};
 use strait::data::DataSpec;
 use strait::ops::Catalog;
-use strait::space::{Block, Costs, Layout, LayoutRequest, PathsKept, Phase, Rule, Shape, Space};
+use strait::space::{Costs, Layout, LayoutRequest, PathsKept, Phase, Rule, Shape, Space, Stretch};
 use strait::trainer::SearchConfig;
 
 use crate::options::{Settings, data_flag, dataset, estimator_name, space};
@@ -77,6 +77,7 @@ impl Check {
             batch,
             estimator,
             rule,
+            stretches: layout.stretches(catalog)?,
             layout,
             space,
         })
@@ -111,6 +112,7 @@ pub(crate) fn resident(held: u64) -> u64 {
 struct Report {
     space: Space,
     layout: Layout,
+    stretches: Vec<Stretch>,
     rule: Rule,
     architectures: String,
     per_cell: Vec<(String, String)>,
@@ -147,9 +149,11 @@ impl std::fmt::Display for Report {
         let Costs { supernet, min, max } = self.costs;
         let Layout { input, classes, .. } = &self.layout;
         writeln!(f, "{}: valid, for examples of {input} in {classes} classes\n", self.space.name())?;
-        for line in shapes(&self.layout) {
-            writeln!(f, "  {line}")?;
+        for Stretch { count, what, shape, .. } in &self.stretches {
+            writeln!(f, "  {count:>3} × {what:<28} {shape}")?;
         }
+        let features = self.layout.head.features;
+        writeln!(f, "  head           {features} features to {classes} logits")?;
         writeln!(f, "\narchitectures  {} by {}", grouped(&self.architectures), self.rule)?;
         for (kind, n) in &self.per_cell {
             writeln!(f, "  {kind:<12} {}", grouped(n))?;
@@ -167,25 +171,6 @@ impl std::fmt::Display for Report {
             self.batch, self.estimator
         )
     }
-}
-
-/// What stands where: one line for each run of equal blocks.
-fn shapes(layout: &Layout) -> Vec<String> {
-    let stem = layout.stem.iter().map(|(op, site)| (format!("stem {op}"), site.output()));
-    let blocks = layout.blocks.iter().map(|block| match block {
-        Block::Cell(cell) => (format!("cell {}", cell.name), cell.shape),
-        Block::Fixed { op, site } => (op.to_string(), site.output()),
-    });
-    let mut lines: Vec<(usize, (String, Shape))> = Vec::new();
-    for row in stem.chain(blocks) {
-        match lines.last_mut() {
-            Some((n, last)) if *last == row => *n += 1,
-            _ => lines.push((1, row)),
-        }
-    }
-    let head = format!("head           {} features to {} logits", layout.head.features, layout.classes);
-    let line = |(n, (what, shape)): (usize, (String, Shape))| format!("{n:>3} × {what:<28} {shape}");
-    lines.into_iter().map(line).chain([head]).collect()
 }
 
 /// `1930618` as `1,930,618`.

@@ -6,10 +6,11 @@ use search_space::Genotype;
 
 use crate::{
     Error, ModelCard,
+    card::Row,
     graph::{Graph, Role},
 };
 
-/// Writes one cluster per cell; the card's metrics become the graph's tooltip.
+/// Writes one cluster per cell, and one of the whole network where the card has it; the card's metrics become the graph's tooltip.
 ///
 /// # Errors
 /// An edge that runs backward, or the writer's.
@@ -26,7 +27,24 @@ pub fn write(genotype: &Genotype, card: &ModelCard, out: &mut dyn Write) -> Resu
         write_graph(&Graph::of(cell)?, index, out)?;
         writeln!(out, "  }}")?;
     }
+    write_network(card, out)?;
     Ok(writeln!(out, "}}")?)
+}
+
+/// The whole network as a chain of boxes, where the card has it.
+fn write_network(card: &ModelCard, out: &mut dyn Write) -> Result<(), Error> {
+    if card.network.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  subgraph cluster_network {{\n    label=\"network\";")?;
+    for (i, Row { what, shape, params, macs }) in card.network.iter().enumerate() {
+        let label = format!("{what}, {shape}: {params} weights, {macs} MACs");
+        writeln!(out, "    n{i} [label={}];", quoted(&label))?;
+    }
+    for i in 1..card.network.len() {
+        writeln!(out, "    n{} -> n{i};", i - 1)?;
+    }
+    Ok(writeln!(out, "  }}")?)
 }
 
 fn write_graph(graph: &Graph<'_>, cell: usize, out: &mut dyn Write) -> Result<(), Error> {

@@ -90,7 +90,9 @@ fn section(format: Format, trained: Option<&Trained>) -> String {
     let file = format.file_name();
     match format {
         Format::Yaml | Format::Json => {
-            format!("## {file}\n\nThe genotype, for strait: `strait train {file}`.\n\n")
+            format!(
+                "## {file}\n\nThe genotype, for strait: `strait train {file}`, with `--space FILE` where its space does not come with strait.\n\n"
+            )
         }
         Format::Nb201 => format!("## {file}\n\nThe genotype as the string of NAS-Bench-201.\n\n"),
         Format::Darts => format!("## {file}\n\nThe genotype as the tuple of DARTS's `genotypes.py`.\n\n"),

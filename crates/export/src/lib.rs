@@ -56,7 +56,7 @@ mod named;
 mod tests;
 mod trained;
 
-pub use card::{Build, ModelCard, shapes};
+pub use card::{Build, ModelCard, Row, rows, shapes};
 pub use error::Error;
 pub use format::{Format, UnknownFormat};
 pub use trained::Trained;

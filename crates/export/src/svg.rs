@@ -1,6 +1,6 @@
 //! A picture of the cells, drawn without any program but this one.
 //!
-//! One panel per cell kind, inputs at the left, the output at the right; operations are labels on curves, colored by
+//! One panel per cell kind and a table of the whole network, where the card has it. In a cell's, inputs at the left, the output at the right; operations are labels on curves, colored by
 //! family. A space in which every cell chooses one operation for itself becomes a strip of layers instead. The colors
 //! follow Okabe & Ito's palette for all kinds of color vision, and the reader's light or dark setting.
 
@@ -12,6 +12,7 @@ use crate::{Error, ModelCard};
 
 mod cell;
 mod chain;
+mod network;
 mod place;
 mod theme;
 
@@ -23,11 +24,12 @@ const MARGIN: f64 = 22.0;
 /// # Errors
 /// An edge that runs backward, a cell too large to be drawn, or the writer's.
 pub fn write(genotype: &Genotype, card: &ModelCard, out: &mut dyn Write) -> Result<(), Error> {
-    let panels = if chain::is_chain(genotype) {
+    let mut panels = if chain::is_chain(genotype) {
         vec![chain::panel(genotype, card)]
     } else {
         genotype.cells.iter().map(cell::panel).collect::<Result<_, _>>()?
     };
+    panels.extend(network::panel(card));
     let families = theme::Families::of(genotype);
     out.write_all(document(genotype, card, &panels, &families).as_bytes())?;
     Ok(())

@@ -91,6 +91,26 @@ fn pictures_are_those_that_were_looked_at() -> Result<(), Error> {
     Ok(())
 }
 
+/// The child of NAS-Bench-201 with a convolution on every edge: five cells in each of three stages.
+#[test]
+fn the_whole_network_is_drawn_with_shapes_and_costs() -> Result<(), Error> {
+    let row =
+        |what: &str, shape: &str, params, macs| Row { what: what.into(), shape: shape.into(), params, macs };
+    let network = vec![
+        row("stem conv_norm_3x3", "32×32×16", 464, 442_368),
+        row("5 × cell cell", "32×32×16", 70_080, 70_778_880),
+        row("residual_block", "16×16×32", 14_464, 3_670_016),
+        row("head", "10 logits", 1_290, 1_280),
+    ];
+    let card = ModelCard { network, ..card() };
+    for format in [Format::Svg, Format::Dot] {
+        let mut bytes = Vec::new();
+        write(format, &nb201(), &card, None, &mut bytes)?;
+        insta::assert_snapshot!(format!("{format}_network"), String::from_utf8(bytes).expect("it is text"));
+    }
+    Ok(())
+}
+
 /// The same drawing: twice as large, on white, with text in it. (How letters come out to the last bit is resvg's.)
 #[test]
 fn pixels_show_what_is_drawn() -> Result<(), Error> {

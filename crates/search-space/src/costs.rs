@@ -114,10 +114,17 @@ impl Layout {
             Block::Fixed { op, site } => Some((op, site)),
             Block::Cell(_) => None,
         });
-        let pairs =
-            self.stem.iter().chain(preprocess).chain(&self.head.before_pool).map(|(op, site)| (op, site));
+        let pairs = self.stem.iter().chain(preprocess).map(|(op, site)| (op, site));
         let standing: Cost =
             pairs.chain(blocks).map(|(op, site)| words.cost(op, site)).sum::<Result<_, _>>()?;
+        Ok(standing + self.head_cost(words)?)
+    }
+
+    /// Of what stands behind the last block: a fixed operation, where there is one, and the linear layer.
+    ///
+    /// # Errors
+    /// As [`Layout::cost`].
+    pub fn head_cost(&self, words: &dyn Vocabulary) -> Result<Cost, WordError> {
         let (features, classes) = (self.head.features as u64, self.classes as u64);
         let linear = Cost {
             params: features * classes + classes,
@@ -125,7 +132,8 @@ impl Layout {
             saved: features,
             output: classes,
         };
-        Ok(standing + linear)
+        let before_pool = self.head.before_pool.as_ref().map(|(op, site)| words.cost(op, site));
+        Ok(linear + before_pool.transpose()?.unwrap_or_default())
     }
 
     /// For every row of every group, the cost of each candidate in all the cells that share the row.

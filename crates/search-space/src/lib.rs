@@ -40,6 +40,7 @@ mod shape;
 mod shipped;
 mod site;
 mod space;
+mod stretches;
 mod vocabulary;
 
 #[cfg(test)]
@@ -61,4 +62,5 @@ pub use shape::{Extent, Rank, Shape};
 pub use shipped::Template;
 pub use site::{Norm, Site};
 pub use space::{CellKind, KindEdge, Preprocess, Space};
+pub use stretches::Stretch;
 pub use vocabulary::{OpSpec, Vocabulary, Word, WordError, Written};
