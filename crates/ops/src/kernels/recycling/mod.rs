@@ -89,10 +89,24 @@ impl<A: GlobalAlloc> Recycling<A> {
             }
             // SAFETY: an arena has a size, and its alignment is a power of two.
             let arena = unsafe { self.inner.alloc(Layout::from_size_align_unchecked(ARENA, ARENA)) };
+            let arena = NonNull::new(arena)?;
+            ask_for_huge_pages(arena);
             // SAFETY: it was just lent to us, as large and as aligned as an arena is.
-            unsafe { free.add(NonNull::new(arena)?) };
+            unsafe { free.add(arena) };
         }
     }
+}
+
+/// Asks for an arena of pages of 2 MiB, where the system has such: a pass over maps meets a new page of 4 KiB every few
+/// hundred cycles, and on a virtual machine each of those is looked up in two tables.
+fn ask_for_huge_pages(arena: NonNull<u8>) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: advice about an arena of ours, which changes none of its bytes; what does not heed it is as before.
+    unsafe {
+        libc::madvise(arena.as_ptr().cast(), ARENA, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = arena;
 }
 
 impl Free {
