@@ -30,6 +30,7 @@ pub mod update;
 mod gather;
 mod later;
 mod product;
+mod rows;
 mod simd;
 mod threads;
 mod transpose;

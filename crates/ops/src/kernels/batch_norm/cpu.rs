@@ -3,6 +3,7 @@
 use crate::kernels::{
     Isa,
     bias::{fold, repeat},
+    rows::{correlate, moments},
     simd::vectorized,
     threads::{add_in_order, collect, fill, piece, rows_per_piece},
     values::Real,
@@ -201,35 +202,11 @@ pub(super) fn round<T: Real>(values: &[f64]) -> Vec<T> {
 }
 
 vectorized! {
-    fn moments<T, V, WIDE>(x: &[T], about: &[T], sums: &mut [f64], squares: &mut [f64]) -> () {
-        for x in x.chunks(about.len()) {
-            for (((&x, &about), sum), square) in x.iter().zip(about).zip(&mut *sums).zip(&mut *squares) {
-                let x = (x - about).to_f64();
-                *sum += x;
-                *square += x * x;
-            }
-        }
-    }
-}
-
-vectorized! {
     /// `(x − mean)·factor + shift`, channels repeated.
     pub(in crate::kernels) fn normalize<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
         for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
             for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
                 *y = (x - mean) * factor + shift;
-            }
-        }
-    }
-}
-
-vectorized! {
-    fn correlate<T, V, WIDE>(x: &[T], gy: &[T], mean: &[T], products: &mut [f64], sums: &mut [f64]) -> () {
-        for (x, gy) in x.chunks(mean.len()).zip(gy.chunks(mean.len())) {
-            let values = x.iter().zip(gy).zip(mean);
-            for (((( &x, &gy), &mean), product), sum) in values.zip(&mut *products).zip(&mut *sums) {
-                *product += (x - mean).to_f64() * gy.to_f64();
-                *sum += gy.to_f64();
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::kernels::{
     Isa,
-    simd::vectorized,
+    rows::add_up,
     threads::{add_in_order, collect, piece, rows_per_piece},
     values::Real,
 };
@@ -29,16 +29,6 @@ pub(super) fn gradient<T: Real>(isa: Isa, gy: &[T], c: usize) -> Vec<T> {
 /// `Σ x` of each of `c` channels, in `f64`.
 pub(in crate::kernels) fn channel_sums<T: Real>(isa: Isa, x: &[T], c: usize) -> Vec<f64> {
     let mut sums = repeat(&vec![0.0; c]);
-    sum_piece(isa, x, &mut sums);
+    add_up(isa, x, &mut sums);
     fold(&sums, c)
-}
-
-vectorized! {
-    fn sum_piece<T, V, WIDE>(x: &[T], sums: &mut [f64]) -> () {
-        for x in x.chunks(sums.len()) {
-            for (sum, &x) in sums.iter_mut().zip(x) {
-                *sum += x.to_f64();
-            }
-        }
-    }
 }

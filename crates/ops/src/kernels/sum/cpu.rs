@@ -170,7 +170,6 @@ vectorized! {
         sums.iter().sum()
     }
 }
-
 vectorized! {
     fn is_finite_piece<T, V, WIDE>(x: &[T]) -> bool {
         // 0·x is 0 for a finite x, else NaN.
