@@ -120,6 +120,7 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
     let step = ["bench", "step", "--space", "toy.yaml", "--batch", "4", "--steps", "4", "--json"];
     let latin = json(&[&step[..], &["--estimator", "gdas", "--schedule", "latin"]].concat());
     assert_eq!(latin["steps"], 6); // two whole cycles of three candidates
+    assert_eq!(latin["arithmetic"], "f32");
     let keys = ["median_ms_per_step", "images_per_s", "gflop", "gflops", "fma_peak_gflops", "bandwidth_gbs"];
     for key in keys {
         assert!(latin[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {}", latin[key]);
@@ -154,6 +155,7 @@ fn memory_is_what_was_estimated() {
 #[test]
 fn operations_are_measured_where_a_supernet_runs_them() {
     let found = json(&["bench", "ops", "--space", "toy.yaml", "--batch", "2", "--tries", "1", "--json"]);
+    assert_eq!(found["arithmetic"], "f32");
     let [conv] = found["ops"].as_array().map(Vec::as_slice).expect("a list") else {
         panic!("one operation computes something: {}", found["ops"])
     };
@@ -337,6 +339,12 @@ fn wrong_settings_are_refused_in_words() {
     refuses(&search(&["--epochs", "0"]), "at least 1");
     refuses(&search(&["--threads", "0"]), "1..=1024");
     refuses(&search(&["--device", "tpu"]), "expected cpu, cuda or cuda:INDEX");
+    refuses(&search(&["--tf32", "on"]), "leave out --tf32, or name a GPU with --device cuda");
+    refuses(&search(&["--tf32", "perhaps"]), "possible values: on, off");
+    refuses(&search(&["--precision", "bf16"]), "needs a GPU");
+    refuses(&search(&["--precision", "f16"]), "possible values: f32, bf16");
+    let both = ["--device", "cuda", "--precision", "bf16", "--tf32", "on"];
+    refuses(&search(&both), "leave out one of the two");
     refuses(&["search", "--resume", "run", "--seed", "1"], "cannot be used with");
     refuses(&["derive", "run", "--rule", "best"], "accepted: argmax");
     refuses(&["export", "run", "--format", "tflite"], "safetensors");

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use strait::ops::kernels::gpu::Arithmetic;
 use strait::trainer::Host;
 
 const LOCK: &str = include_str!("../../Cargo.lock");
 
-/// This machine, for a run in `path` that computes with `threads`.
-pub(crate) fn host(threads: usize, path: &Path) -> Host {
+/// This machine, for a run in `path` that computes with `threads`, in `arithmetic`.
+pub(crate) fn host(threads: usize, arithmetic: Arithmetic, path: &Path) -> Host {
     let libraries = ["candle-core", "candle-nn"].into_iter();
     Host {
         threads,
+        arithmetic: arithmetic.name().to_owned(),
         processor: processor(),
         libraries: libraries.filter_map(|name| Some((name.to_owned(), locked(name)?.to_owned()))).collect(),
         paths: BTreeMap::from([("run".to_owned(), path.display().to_string())]),

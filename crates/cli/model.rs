@@ -16,7 +16,7 @@ use strait::{Device, Tensor};
 
 use crate::commands::child_layout;
 use crate::failure::Failure;
-use crate::options::{Finished, Subject, dataset};
+use crate::options::{Computer, Finished, Subject, dataset};
 
 /// A network with its weights, and all it takes to feed it.
 pub(crate) struct Loaded {
@@ -61,7 +61,7 @@ impl Loaded {
             }
         }
         card.build = Build { inherited: true, channels: None, cells: None };
-        let Finished { search, split, .. } = Finished::open(path, None, catalog, &Device::Cpu)?;
+        let Finished { search, split, .. } = Finished::open(path, None, catalog, &Computer::cpu())?;
         let settings = search.config();
         if settings.partial_channels > 1 || settings.edge_normalization {
             let message = format!(

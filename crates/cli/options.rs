@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use strait::controller::estimators::{self, UnknownEstimator};
 use strait::data::{self, DataSpec, Dataset, SearchData};
-use strait::ops::{Catalog, kernels::gpu};
+use strait::ops::{
+    Catalog,
+    kernels::gpu::{self, Arithmetic},
+};
 use strait::space::{Genotype, Notation, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
@@ -28,25 +31,80 @@ pub(crate) struct Machine {
     /// Device to compute on: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
+    /// Whether a GPU's convolutions run on matrix units, their factors rounded to TF32 (10 bits of mantissa), as PyTorch's
+    /// do [default: on where the GPU can]
+    #[arg(long, value_enum, value_name = "on|off")]
+    tf32: Option<Switch>,
+    /// What a GPU stores maps and multiplies convolutions in: f32, or bf16 beside weights, sums and statistics in f32
+    #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
+    precision: Precision,
+}
+
+/// Where numbers are computed, and of what kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Computer {
+    pub(crate) device: Device,
+    pub(crate) arithmetic: Arithmetic,
+}
+
+impl Computer {
+    /// The CPU.
+    pub(crate) fn cpu() -> Self {
+        Self { device: Device::Cpu, arithmetic: Arithmetic::F32 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
 }
 
 impl Machine {
     /// Sets the size of the thread pool and opens the device.
-    pub(crate) fn open(&self) -> Result<Device, Failure> {
+    pub(crate) fn open(&self) -> Result<Computer, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
         // This thread computes, too: a kernel called from outside its pool waits to be woken up.
         pool.use_current_thread().build_global()?;
         match self.device {
-            DeviceName::Cpu => Ok(Device::Cpu),
+            DeviceName::Cpu if self.tf32.is_some() => {
+                Err(Failure::misuse("--tf32: the CPU computes in f32; a GPU's convolutions have the choice")
+                    .hint("leave out --tf32, or name a GPU with --device cuda"))
+            }
+            DeviceName::Cpu if self.precision == Precision::Bf16 => Err(Failure::misuse(
+                "--precision bf16: needs a GPU; the CPU computes in f32, since it would only emulate bf16",
+            )
+            .hint("name a GPU with --device cuda, or leave out --precision")),
+            DeviceName::Cpu => Ok(Computer::cpu()),
+            DeviceName::Cuda(_) if self.tf32.is_some() && self.precision == Precision::Bf16 => {
+                Err(Failure::misuse("--tf32: with --precision bf16 convolutions multiply bf16")
+                    .hint("leave out one of the two"))
+            }
             DeviceName::Cuda(_) if !cuda_is_available() => {
                 Err(Failure::misuse("this strait was built without CUDA; `--device cpu` is what it has")
                     .hint("strait doctor says what a build with CUDA needs"))
             }
-            DeviceName::Cuda(index) => match gpu::open(index, kernel_cache().as_deref()) {
-                Ok(opened) => Ok(opened.device),
+            DeviceName::Cuda(index) => match gpu::open(index, self.arithmetic(), kernel_cache().as_deref()) {
+                Ok(gpu::Opened { device, arithmetic, .. }) => Ok(Computer { device, arithmetic }),
                 Err(error) => Err(Failure::new(format!("cannot open cuda:{index}"), error)
                     .hint("strait doctor says what is there and what is missing")),
             },
+        }
+    }
+
+    /// What the GPU is asked to multiply, where it is asked for something.
+    fn arithmetic(&self) -> Option<Arithmetic> {
+        match (self.precision, self.tf32) {
+            (Precision::Bf16, _) => Some(Arithmetic::Bf16),
+            (Precision::F32, Some(Switch::On)) => Some(Arithmetic::Tf32),
+            (Precision::F32, Some(Switch::Off)) => Some(Arithmetic::F32),
+            (Precision::F32, None) => None,
         }
     }
 
@@ -281,12 +339,13 @@ impl<'c> Finished<'c> {
         path: &Path,
         other: Option<&DataSpec>,
         catalog: &'c Catalog,
-        device: &Device,
+        on: &Computer,
     ) -> Result<Self, Failure> {
         let run = RunDir::view(path)?;
         let (space, config) = (space_of(&run, catalog)?, run.search_config()?);
         let own = SearchData::split(dataset(&config.data)?, &config.split())?;
-        let mut search = Search::new(&space, catalog, &own, config.clone(), device)?;
+        let search = Search::new(&space, catalog, &own, config.clone(), &on.device)?;
+        let mut search = search.with_maps(on.arithmetic.maps());
         if !search.resume(&run)? {
             let again = format!("let it search: strait search --resume {}", path.display());
             return Err(Failure::misuse(format!("{}: no checkpoint yet", path.display())).hint(again));

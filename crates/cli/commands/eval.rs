@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
-use strait::Device;
 use strait::controller::estimators;
 use strait::data::{DataSpec, TestData, TrainData};
 use strait::ops::Catalog;
 use strait::trainer::{Exam, Retraining, RunDir};
 
-use crate::options::{self, Finished, Subject, dataset};
+use crate::options::{self, Computer, Finished, Subject, dataset};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
 /// `strait eval`
@@ -31,7 +30,7 @@ pub(crate) struct Eval {
 impl Eval {
     /// The supernet and the derived child on the architecture's part, a trained child on the test part.
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
-        let device = self.machine.open()?;
+        let on = self.machine.open()?;
         let mut found = json!({
             "run": self.run.display().to_string(),
             "supernet_accuracy": null, "derived_accuracy": null, "test_accuracy": null,
@@ -39,11 +38,11 @@ impl Eval {
         let run = RunDir::view(&self.run)?;
         if run.path().join("config.yaml").is_file() {
             console.note("measuring the supernet on the architecture's part");
-            self.searched(&device, &mut found)?;
+            self.searched(&on, &mut found)?;
         }
         if run.path().join("train.yaml").is_file() {
             console.note("measuring the trained child on the test part");
-            if let Some(exam) = self.trained(&run, &device)? {
+            if let Some(exam) = self.trained(&run, &on)? {
                 found["test_accuracy"] = json!(exam.score.accuracy);
                 found["test_top5"] = json!(exam.top5);
                 found["per_class"] = json!(exam.per_class());
@@ -53,10 +52,10 @@ impl Eval {
         Answer::either(self.json, &found, || words(&found, &self.run))
     }
 
-    fn searched(&self, device: &Device, found: &mut Value) -> Result<(), Failure> {
+    fn searched(&self, on: &Computer, found: &mut Value) -> Result<(), Failure> {
         let catalog = Catalog::standard();
         let Finished { config, search, split, .. } =
-            Finished::open(&self.run, self.data.as_ref(), &catalog, device)?;
+            Finished::open(&self.run, self.data.as_ref(), &catalog, on)?;
         let gap = search.evaluate(&split, config.last_gap_batches)?;
         let mixture = estimators::by_name(&config.estimator)?.demand().mixes();
         found["supernet_accuracy"] = json!(if mixture { gap.mixture.accuracy } else { gap.sampled.accuracy });
@@ -66,7 +65,7 @@ impl Eval {
     }
 
     /// The exam of a child that is trained to the end; of one that is not there is none to report.
-    fn trained(&self, run: &RunDir, device: &Device) -> Result<Option<Exam>, Failure> {
+    fn trained(&self, run: &RunDir, on: &Computer) -> Result<Option<Exam>, Failure> {
         let catalog = Catalog::standard();
         let Subject { space, genotype, .. } = Subject::of(run, &catalog)?;
         let mut config = run.train_config()?;
@@ -80,8 +79,9 @@ impl Eval {
         };
         let config = run.train_config()?;
         let epochs = config.epochs;
-        let mut training =
-            Retraining::new(&space, &genotype, &catalog, &TrainData::of(data)?, config, device)?;
+        let training =
+            Retraining::new(&space, &genotype, &catalog, &TrainData::of(data)?, config, &on.device)?;
+        let mut training = training.with_maps(on.arithmetic.maps());
         let ended = training.resume(run)? && training.epoch() == epochs;
         Ok(if ended { Some(training.examine(&TestData::of(tested)?)?) } else { None })
     }

@@ -123,7 +123,7 @@ impl Search {
     /// Searches, derives, trains, reports.
     pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
         let begun = Instant::now();
-        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let (on, catalog) = (self.machine.open()?, Catalog::standard());
         let reopened = self.resume.as_deref().map(RunDir::open).transpose()?;
         let plan = match &reopened {
             Some(run) => Plan { space: options::space_of(run, &catalog)?, config: run.search_config()? },
@@ -132,10 +132,11 @@ impl Search {
         let data = dataset(&plan.config.data)?;
         let split = SearchData::split(data.clone(), &plan.config.split())?;
         console.note(&format!("searching {} on {}: {split}", plan.space.name(), plan.config.data.source));
-        let mut search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &device)?;
+        let search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &on.device)?;
+        let mut search = search.with_maps(on.arithmetic.maps());
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
-        let machine = Machine::new(host(self.machine.threads(), run.path()));
+        let machine = Machine::new(host(self.machine.threads(), on.arithmetic, run.path()));
         run.write_machine(&machine)?;
         if let Some(port) = self.live {
             console.note(&format!("live: http://{}", live::serve(run.path(), port)?));
@@ -168,7 +169,7 @@ impl Search {
             let from_scratch =
                 Child { space: &plan.space, genotype: &outcome.genotype, data, catalog: &catalog };
             run.write_train(&train, plan.space.yaml())?;
-            let score = from_scratch.begin(train, Some(&run), &device, console)?.finish(&drive)?;
+            let score = from_scratch.begin(train, Some(&run), &on, console)?.finish(&drive)?;
             outcome.test_accuracy = Some(score.score.accuracy);
         }
         run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;

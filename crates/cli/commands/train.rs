@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
-use strait::Device;
 use strait::data::{DataInfo, DataSpec, Dataset, TestData, TrainData};
 use strait::ops::Catalog;
 use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
@@ -15,7 +14,7 @@ use strait::trainer::{Exam, Layer, Machine, Retraining, RunDir, Score, SearchCon
 use super::check::grouped;
 use crate::events::Events;
 use crate::host::{host, peak_bytes};
-use crate::options::{self, Finished, Settings, Subject, create_run, data_flag, dataset, quoted};
+use crate::options::{self, Computer, Finished, Settings, Subject, create_run, data_flag, dataset, quoted};
 use crate::progress::{Drive, Training};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -113,16 +112,16 @@ pub(crate) struct Begun {
 impl Train {
     /// Trains and tests, once or with several seeds.
     pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
-        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let (on, catalog) = (self.machine.open()?, Catalog::standard());
         if let Some(path) = &self.resume {
             let run = RunDir::open(path)?;
             let (subject, config) = (Subject::of(&run, &catalog)?, run.train_config()?);
-            let told = self.once(&subject, config, Some(run), &device, console, log)?;
+            let told = self.once(&subject, config, Some(run), &on, console, log)?;
             return Answer::either(self.json, &told, || words(&told));
         }
         let (subject, config) = self.plan(&catalog)?;
         let Some(n) = self.seeds else {
-            let told = self.once(&subject, config, None, &device, console, log)?;
+            let told = self.once(&subject, config, None, &on, console, log)?;
             return Answer::either(self.json, &told, || words(&told));
         };
         let mut told = Vec::new();
@@ -132,7 +131,7 @@ impl Train {
                 &subject,
                 TrainConfig { seed, ..config.clone() },
                 None,
-                &device,
+                &on,
                 console,
                 log,
             )?);
@@ -166,7 +165,7 @@ impl Train {
         Subject { space, genotype, .. }: &Subject,
         config: TrainConfig,
         reopened: Option<RunDir>,
-        device: &Device,
+        on: &Computer,
         console: &Console,
         log: &RunLog,
     ) -> Result<Value, Failure> {
@@ -175,10 +174,10 @@ impl Train {
         let cost = child_layout(space, genotype, &config, data.info(), &catalog)?.cost(&catalog)?;
         let (epochs, seed, classes) = (config.epochs, config.seed, data.info().classes.clone());
         let child = Child { space, genotype, data, catalog: &catalog };
-        let training = child.begin(config.clone(), reopened.as_ref(), device, console)?; // before a directory is made
+        let training = child.begin(config.clone(), reopened.as_ref(), on, console)?; // before a directory is made
         let run = reopened.map_or_else(|| self.create(space, genotype, &config), Ok)?;
         log.begin(run.path())?;
-        let machine = Machine::new(host(self.machine.threads(), run.path()));
+        let machine = Machine::new(host(self.machine.threads(), on.arithmetic, run.path()));
         run.write_machine(&machine)?;
         let again = format!("go on with: strait train --resume {}", run.path().display());
         let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
@@ -246,15 +245,16 @@ impl Child<'_> {
         &self,
         config: TrainConfig,
         run: Option<&RunDir>,
-        device: &Device,
+        on: &Computer,
         console: &Console,
     ) -> Result<Begun, Failure> {
         let data = (TrainData::of(self.data.clone())?, TestData::of(self.data.clone())?);
         let inherited = config.inherit.clone();
-        let mut training = Retraining::new(self.space, self.genotype, self.catalog, &data.0, config, device)?;
+        let training = Retraining::new(self.space, self.genotype, self.catalog, &data.0, config, &on.device)?;
+        let mut training = training.with_maps(on.arithmetic.maps());
         let resumed = run.map(|run| training.resume(run)).transpose()?.unwrap_or(false);
         if let (false, Some(parent)) = (resumed, inherited) {
-            let search = Finished::open(&parent, None, self.catalog, device)?.search;
+            let search = Finished::open(&parent, None, self.catalog, on)?.search;
             if search.config().partial_channels > 1 {
                 let message =
                     format!("{}: its supernet has partial channels, a child has all", parent.display());

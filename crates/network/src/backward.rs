@@ -90,6 +90,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         grad: &Tensor,
         auxiliary: Option<&Tensor>,
     ) -> Result<(), Error> {
+        let maps = self.pass.params.maps();
+        let (grad, auxiliary) =
+            (&grad.to_dtype(maps)?, auxiliary.map(|grad| grad.to_dtype(maps)).transpose()?);
         let wanted = Wanted::of(&graph.layout, trace.purpose);
         let n_blocks = graph.blocks.len();
         let mut grads: Vec<Option<Tensor>> = vec![None; n_blocks + 1];
@@ -102,7 +105,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         }
         grads[n_blocks] = g;
         for index in (0..n_blocks).rev() {
-            if let (Some(op), Some(aux), Some(g)) = (&graph.auxiliary, &graph.layout.auxiliary, auxiliary)
+            if let (Some(op), Some(aux), Some(g)) = (&graph.auxiliary, &graph.layout.auxiliary, &auxiliary)
                 && aux.after == index
             {
                 let g = self.op(op.as_ref(), trace.auxiliary.take(), g, wanted.0[index + 1])?;

@@ -34,7 +34,7 @@ pub(crate) struct Walk<'w, 'p> {
 }
 
 impl Walk<'_, '_> {
-    /// Runs the whole network.
+    /// Runs the whole network. What it stores on the way may be narrower than what goes in and comes out.
     pub(crate) fn run(
         mut self,
         graph: &Graph,
@@ -51,9 +51,9 @@ impl Walk<'_, '_> {
             classifier: None,
             auxiliary: None,
         };
-        let mut last = x.clone();
+        let mut last = x.to_dtype(self.pass.params.maps())?;
         if let Some(stem) = &graph.stem {
-            (last, trace.stem) = self.step(stem.as_ref(), x, || Place::Stem)?;
+            (last, trace.stem) = self.step(stem.as_ref(), &last, || Place::Stem)?;
         }
         let mut before = last.clone(); // the output before the last one
         let mut auxiliary = None;
@@ -84,7 +84,9 @@ impl Walk<'_, '_> {
         }
         let (main, saved) = self.step(&graph.classifier, &last, || Place::Head)?;
         trace.classifier = saved;
-        Ok((Logits { main, auxiliary }, trace))
+        let wide = |logits: Tensor| logits.to_dtype(self.pass.params.dtype());
+        let logits = Logits { main: wide(main)?, auxiliary: auxiliary.map(wide).transpose()? };
+        Ok((logits, trace))
     }
 
     /// Runs one cell on the outputs of the previous block and of the one before it.

@@ -7,7 +7,7 @@ use crate::{Backward, Forward, Layer, WeightId};
 /// An [`crate::Op`] of any function of `(x, weights)` written with candle's ordinary operations.
 ///
 /// The forward records candle's graph and the backward walks it: convenient, and several times slower than an
-/// operation with a backward of its own.
+/// operation with a backward of its own. The function sees the weights' type; narrower maps are cast before and after.
 ///
 /// ```
 /// use candle_core::Result;
@@ -53,16 +53,16 @@ where
     type Saved = Recorded;
 
     fn forward(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<(Tensor, Recorded)> {
-        let x = Var::from_tensor(x)?;
+        let (maps, x) = (x.dtype(), Var::from_tensor(&x.to_dtype(pass.params.dtype())?)?);
         let leaf = |id: &WeightId| Var::from_tensor(pass.params.weight(*id));
         let weights = self.weights.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
         let y = (self.function)(x.as_tensor(), &tensors)?;
-        Ok((y.detach(), Recorded { y, x, weights }))
+        Ok((y.detach().to_dtype(maps)?, Recorded { y, x, weights }))
     }
 
     fn backward(&self, saved: Recorded, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        let found = (&saved.y * grad)?.sum_all()?.backward()?;
+        let found = (&saved.y * grad.to_dtype(saved.y.dtype())?)?.sum_all()?.backward()?;
         if let Some(gradients) = pass.gradients.as_deref_mut() {
             for (id, var) in self.weights.iter().zip(&saved.weights) {
                 if let Some(grad) = found.get(var) {
@@ -70,6 +70,9 @@ where
                 }
             }
         }
-        found.get(&saved.x).map_or_else(|| saved.x.zeros_like(), |grad| Ok(grad.clone()))
+        found
+            .get(&saved.x)
+            .map_or_else(|| saved.x.zeros_like(), |grad| Ok(grad.clone()))?
+            .to_dtype(grad.dtype())
     }
 }

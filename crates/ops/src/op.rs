@@ -16,7 +16,8 @@ use crate::{
     params::{Gradients, ParamStore, Statistics},
 };
 
-/// A built operation: shapes are those of the [`search_space::Site`] it was built for, channels last.
+/// A built operation: shapes are those of the [`search_space::Site`] it was built for, channels last. Maps and their
+/// gradients may be narrower than weights ([`ParamStore::maps`]); what is made of them is as narrow.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no operation",
     note = "implement `Op`, implement `Layer` (typed saved state), or wrap a candle function in `Autograd`"

@@ -26,6 +26,7 @@ pub struct ParamStore {
     weights: Vec<(String, Tensor)>,
     stats: Vec<(String, RunningStats)>,
     dtype: DType,
+    maps: DType,
     device: Device,
 }
 
@@ -64,13 +65,26 @@ impl ParamStore {
     /// A store without weights.
     #[must_use]
     pub fn new(dtype: DType, device: &Device) -> Self {
-        Self { weights: Vec::new(), stats: Vec::new(), dtype, device: device.clone() }
+        Self { weights: Vec::new(), stats: Vec::new(), dtype, maps: dtype, device: device.clone() }
+    }
+
+    /// The same, with maps and their gradients stored as `maps` (`BF16` on a device, beside weights in `F32`).
+    #[must_use]
+    pub fn with_maps(self, maps: DType) -> Self {
+        Self { maps, ..self }
     }
 
     /// The type of every weight and statistic.
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// What a network stores maps and their gradients as: the type of the weights, unless [`ParamStore::with_maps`] says
+    /// another. What goes into a network and comes out of it is of the weights' type always.
+    #[must_use]
+    pub fn maps(&self) -> DType {
+        self.maps
     }
 
     /// Where the values live.

@@ -344,7 +344,8 @@ impl Subject<'_> {
         };
         let (dtype, device) = (self.params.dtype(), self.params.device());
         let mut unused = self.seed.rng(Stream::Weights, 0); // every value is replaced
-        let (child, mut params) = Network::new(layout, self.catalog, dtype, device, &mut unused)?;
+        let (child, params) = Network::new(layout, self.catalog, dtype, device, &mut unused)?;
+        let mut params = params.with_maps(self.params.maps());
         let found = inherit(&mut params, self.params)?;
         if found != params.n_weights() {
             return Err(Error::Orphans { found, expected: params.n_weights() });

@@ -35,6 +35,8 @@ pub struct Machine {
 pub struct Host {
     /// Threads that compute.
     pub threads: usize,
+    /// What convolutions multiply: `f32`, or a GPU's `tf32` or `bf16`.
+    pub arithmetic: String,
     /// The processor's name, where the system says.
     pub processor: Option<String>,
     /// Versions of the libraries that compute.

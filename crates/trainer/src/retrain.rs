@@ -131,6 +131,14 @@ impl Retraining {
         })
     }
 
+    /// The same training with maps stored as `maps`: `DType::BF16` on a device, where
+    /// [`ops::kernels::gpu::Arithmetic::maps`] says so. Weights and checkpoints stay as they are.
+    #[must_use]
+    pub fn with_maps(self, maps: DType) -> Self {
+        let average = self.average.map(|average| average.with_maps(maps));
+        Self { params: self.params.with_maps(maps), average, ..self }
+    }
+
     /// Steps until an epoch is over; `None` once all are. `data` is that of [`Retraining::new`].
     ///
     /// # Errors

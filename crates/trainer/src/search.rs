@@ -172,6 +172,13 @@ impl<'c> Search<'c> {
         Ok(search)
     }
 
+    /// The same search with maps stored as `maps`: `DType::BF16` on a device, where [`ops::kernels::gpu::Arithmetic::maps`]
+    /// says so. Weights, logits and checkpoints stay as they are.
+    #[must_use]
+    pub fn with_maps(self, maps: DType) -> Self {
+        Self { params: self.params.with_maps(maps), ..self }
+    }
+
     /// The same search with an estimator of the program's own, whatever the configuration names.
     #[must_use]
     pub fn with_estimator(self, estimator: Box<dyn Estimator>) -> Self {

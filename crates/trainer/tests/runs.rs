@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path};
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use data::{Examples, InMemory, SearchData, Split, TestData, TrainData, Values};
 use ops::{
     Catalog,
-    kernels::gpu::{self, emulate, unavailable},
+    kernels::gpu::{self, Arithmetic, emulate, emulate_in, unavailable},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -532,51 +532,122 @@ fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
 }
 
 /// A whole search: its genotype, and the losses of weights and logits epoch by epoch.
-fn searched(sets: &[(&str, &str)], device: &Device) -> Result<(String, Vec<f64>), Error> {
+fn searched(
+    sets: &[(&str, &str)],
+    device: &Device,
+    arithmetic: Arithmetic,
+) -> Result<(String, Vec<f64>), Error> {
     let (catalog, data) = (Catalog::standard(), halves());
-    let mut search = Search::new(&space(&catalog), &catalog, &data, config(sets), device)?;
+    let search = Search::new(&space(&catalog), &catalog, &data, config(sets), device)?;
+    let mut search = search.with_maps(arithmetic.maps());
     let (mut genotype, mut losses) = (String::new(), Vec::new());
     while let Some(epoch) = search.next_epoch(&data)? {
         losses.push(epoch.weights.loss);
         losses.extend(epoch.architecture.map(|score| score.loss));
         genotype = epoch.genotype;
     }
+    assert!(search.params().tensors().all(|(_, weight)| weight.dtype() == DType::F32));
     Ok((genotype, losses))
+}
+
+/// A real device, where there is one; else says why there is none.
+fn real_device(arithmetic: Arithmetic) -> Option<Device> {
+    match gpu::open(0, Some(arithmetic), None) {
+        Ok(opened) => Some(opened.device),
+        Err(reason) => {
+            let reason = reason.to_string(); // behind its first line perhaps a backtrace
+            eprintln!(
+                "skipped: no NVIDIA device to search on ({})",
+                reason.lines().next().unwrap_or_default()
+            );
+            None
+        }
+    }
+}
+
+#[track_caller]
+fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < tolerance, "found {found}, expected {expected}");
+    }
 }
 
 /// The same noise, the same batches and, but for rounding, the same numbers: on a device that is emulated, and on a
 /// real one where there is one; there the same bytes twice.
 #[test]
 fn a_device_searches_as_the_cpu_does() -> Outcome {
-    let near = |found: &[f64], expected: &[f64]| {
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-3, "found {found}, expected {expected}");
-        }
-    };
-    let device = gpu::open(0, None);
-    if let Err(reason) = &device {
-        let reason = reason.to_string(); // behind its first line perhaps a backtrace
-        eprintln!("skipped: no NVIDIA device to search on ({})", reason.lines().next().unwrap_or_default());
-    }
+    let arithmetic = Arithmetic::F32;
+    let device = real_device(arithmetic);
     for estimator in ["gumbel-st", "darts"] {
         let sets = [("estimator", estimator)];
-        let (genotype, losses) = searched(&sets, &Device::Cpu)?;
+        let (genotype, losses) = searched(&sets, &Device::Cpu, arithmetic)?;
         match unavailable() {
             Some(reason) => eprintln!("{reason}"),
             None if estimator == "darts" => {} // mixtures are emulated too slowly for every day
             None => {
-                let found = emulate(|| searched(&sets, &Device::Cpu))?;
-                near(&found.1, &losses);
+                let found = emulate(|| searched(&sets, &Device::Cpu, arithmetic))?;
+                assert_near(&found.1, &losses, 1e-3);
                 assert_eq!(found.0, genotype, "{estimator}");
             }
         }
-        if let Ok(opened) = &device {
-            let found = searched(&sets, &opened.device)?;
-            near(&found.1, &losses);
+        if let Some(device) = &device {
+            let found = searched(&sets, device, arithmetic)?;
+            assert_near(&found.1, &losses, 1e-3);
             assert_eq!(found.0, genotype, "{estimator}");
-            assert_eq!(searched(&sets, &opened.device)?, found, "{estimator}, again");
+            assert_eq!(searched(&sets, device, arithmetic)?, found, "{estimator}, again");
         }
     }
+    Ok(())
+}
+
+/// Narrow maps leave a search where it was, within what their rounding costs; weights stay in `f32`.
+#[test]
+fn a_device_searches_in_bf16() -> Outcome {
+    let exact = searched(&[], &Device::Cpu, Arithmetic::F32)?.1;
+    let rounded = |found: &[f64]| {
+        assert_near(found, &exact, 0.02);
+        assert!(
+            found.iter().zip(&exact).any(|(found, exact)| (found - exact).abs() > 1e-5),
+            "nothing was rounded"
+        );
+    };
+    match unavailable() {
+        Some(reason) => eprintln!("{reason}"),
+        None => {
+            let found = emulate_in(Arithmetic::Bf16, || searched(&[], &Device::Cpu, Arithmetic::Bf16))?;
+            rounded(&found.1);
+        }
+    }
+    if let Some(device) = real_device(Arithmetic::Bf16) {
+        let found = searched(&[], &device, Arithmetic::Bf16)?;
+        rounded(&found.1);
+        assert_eq!(searched(&[], &device, Arithmetic::Bf16)?, found, "again");
+    }
+    Ok(())
+}
+
+/// The same of a training from scratch, with its drop path.
+#[test]
+fn a_device_trains_in_bf16() -> Outcome {
+    if let Some(reason) = unavailable() {
+        eprintln!("{reason}");
+        return Ok(());
+    }
+    let (catalog, data) = (Catalog::standard(), TrainData::of(std::sync::Arc::new(pictures()))?);
+    let genotype = {
+        let data = halves();
+        let search = Search::new(&space(&catalog), &catalog, &data, config(&[]), &Device::Cpu)?;
+        search.derive(Rule::Top { inputs: 2 }, &data)?.connected()?
+    };
+    let trained = |arithmetic: Arithmetic| -> Result<f64, Error> {
+        let space = space(&catalog);
+        let training = Retraining::new(&space, &genotype, &catalog, &data, training(1), &Device::Cpu)?;
+        let mut training = training.with_maps(arithmetic.maps());
+        Ok(training.next_epoch(&data)?.expect("an epoch was asked for").score.loss)
+    };
+    let (exact, found) =
+        (trained(Arithmetic::F32)?, emulate_in(Arithmetic::Bf16, || trained(Arithmetic::Bf16))?);
+    assert_near(&[found], &[exact], 0.02);
     Ok(())
 }

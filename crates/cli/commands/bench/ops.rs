@@ -7,15 +7,16 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::Serialize;
 use serde_json::json;
 use strait::data::{Dataset, Part};
+use strait::ops::kernels::gpu::Arithmetic;
 use strait::ops::{
     Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics,
 };
 use strait::space::{LayoutRequest, OpSpec, Phase, Shape, Site, Space, Vocabulary};
-use strait::{DType, Device, Tensor};
+use strait::{DType, Tensor};
 
 use super::noise::Noise;
 use super::roofline::{Roofline, bandwidth};
-use crate::options::{Machine, space};
+use crate::options::{Computer, Machine, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
 /// `strait bench ops`
@@ -69,18 +70,18 @@ struct Limits {
 
 impl Ops {
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
-        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let (on, catalog) = (self.machine.open()?, Catalog::standard());
         let sites = self.sites(&catalog)?;
         let Roofline { gflops, gbs } = Roofline::measure();
         console.note(&format!("timing operations at {} sites", sites.len()));
         let rows =
-            sites.iter().filter_map(|(op, site)| self.time(op, site, gflops, &catalog, &device).transpose());
+            sites.iter().filter_map(|(op, site)| self.time(op, site, gflops, &catalog, &on).transpose());
         let rows = rows.collect::<Result<Vec<Row>, Failure>>()?;
         let report = json!({
-            "batch": self.batch, "threads": self.machine.threads(), "fma_peak_gflops": gflops,
-            "bandwidth_gbs": gbs, "ops": rows,
+            "batch": self.batch, "threads": self.machine.threads(), "arithmetic": on.arithmetic.name(),
+            "fma_peak_gflops": gflops, "bandwidth_gbs": gbs, "ops": rows,
         });
-        Answer::either(self.json, &report, || table(&rows, gflops, gbs))
+        Answer::either(self.json, &report, || table(&rows, on.arithmetic, gflops, gbs))
     }
 
     /// Every operation, once at each site.
@@ -115,18 +116,18 @@ impl Ops {
         site: &Site,
         peak: f64,
         catalog: &Catalog,
-        device: &Device,
+        on: &Computer,
     ) -> Result<Option<Row>, Failure> {
-        let (mut params, mut rng) = (ParamStore::new(DType::F32, device), ChaCha8Rng::seed_from_u64(0));
+        let (mut params, mut rng) = (ParamStore::new(DType::F32, &on.device), ChaCha8Rng::seed_from_u64(0));
         let op = catalog.build(spec, site, &mut ParamBuilder::new(&mut params, &mut rng))?;
-        let (x, grad) = (self.batch_of(site.input(), device)?, self.batch_of(site.output(), device)?);
+        let (x, grad) = (self.batch_of(site.input(), on)?, self.batch_of(site.output(), on)?);
         let (mut forward, mut backward) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..=self.tries {
             let Some((there, back)) = once(op.as_ref(), &params, &x, &grad)? else { return Ok(None) };
             (forward, backward) = (forward.min(there), backward.min(back));
         }
         let (input, output) = (site.input().elements(), site.output().elements());
-        let bytes = |elements: usize| (4 * elements * self.batch as usize) as f64;
+        let bytes = |elements: usize| (x.dtype().size_in_bytes() * elements * self.batch as usize) as f64;
         let limits = Limits { gflops: peak, gbs: bandwidth(bytes(input + output) as usize) };
         let flop = 2.0 * catalog.cost(spec, site)?.macs as f64 * f64::from(self.batch);
         Ok(Some(Row {
@@ -138,14 +139,15 @@ impl Ops {
         }))
     }
 
-    fn batch_of(&self, shape: Shape, device: &Device) -> Result<Tensor, Failure> {
+    fn batch_of(&self, shape: Shape, on: &Computer) -> Result<Tensor, Failure> {
         let (noise, n) = (Noise::new(shape, 2, self.batch as usize), self.batch as usize);
         let mut values = vec![0.0; n * shape.elements()];
         for (index, example) in values.chunks_exact_mut(shape.elements()).enumerate() {
             noise.read(Part::Train, index, example);
         }
         let centered = values.into_iter().map(|x| x - 0.5).collect();
-        Ok(Tensor::from_vec::<_, f32>(centered, shape.batch_dims(n), device)?)
+        let batch = Tensor::from_vec::<_, f32>(centered, shape.batch_dims(n), &on.device)?;
+        Ok(batch.to_dtype(on.arithmetic.maps())?)
     }
 }
 
@@ -177,8 +179,10 @@ impl Pass {
     }
 }
 
-fn table(rows: &[Row], gflops: f64, gbs: f64) -> String {
-    let mut text = format!("{gflops:.0} GFLOP/s of fused multiply-adds, {gbs:.1} GB/s from memory\n\n");
+fn table(rows: &[Row], arithmetic: Arithmetic, gflops: f64, gbs: f64) -> String {
+    let mut text = format!(
+        "computed in {arithmetic}; this CPU: {gflops:.0} GFLOP/s of fused multiply-adds, {gbs:.1} GB/s from memory\n\n"
+    );
     text += &format!("{:<16} {:>10} {:>10}  {:^34}  {:^34}\n", "", "", "", "forward", "backward");
     let head = format!("{:>8} {:>8} {:>7} {:>8}", "ms", "GFLOP/s", "GB/s", "roof %");
     text += &format!("{:<16} {:>10} {:>10}  {head}  {head}\n", "operation", "input", "output");

@@ -16,7 +16,7 @@ use super::noise::Noise;
 use super::roofline::Roofline;
 use super::schedule::{Observed, Schedule, Seen, whole_cycles};
 use crate::host;
-use crate::options::{Machine, Settings, estimator_name, quoted, space};
+use crate::options::{Computer, Machine, Settings, estimator_name, quoted, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
 /// Steps before the clock starts: memory is mapped, weights have a velocity.
@@ -71,6 +71,8 @@ struct Report {
     channels: usize,
     cells: usize,
     threads: usize,
+    /// What convolutions multiply: `f32`, or a GPU's `tf32` or `bf16`.
+    arithmetic: &'static str,
     schedule: String,
     steps: usize,
     /// Under `latin` of whole cycles, per step.
@@ -100,7 +102,7 @@ struct Report {
 
 impl Step {
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
-        let (device, catalog) = (self.machine.open()?, Catalog::standard());
+        let (Computer { device, arithmetic }, catalog) = (self.machine.open()?, Catalog::standard());
         let space = space(&self.space, &catalog)?;
         let config = self.config(&space)?;
         let whole = self.layout(&space, &catalog)?;
@@ -138,7 +140,7 @@ impl Step {
             seen: seen.clone(),
         };
         let search = Search::from_layout(whole, space.rule(), &catalog, &data, config.clone(), &device)?;
-        let mut search = search.with_estimator(Box::new(observed));
+        let mut search = search.with_maps(arithmetic.maps()).with_estimator(Box::new(observed));
         console.note(&format!("timing {steps} steps of {} with {}", layout.space, config.estimator));
         let mut millis = Vec::with_capacity(steps);
         for step in 0..WARMUP + steps {
@@ -167,6 +169,7 @@ impl Step {
             channels: layout.stem.as_ref().map_or(layout.input.channels, |(_, site)| site.c_out),
             cells: layout.cells().count(),
             threads: self.machine.threads(),
+            arithmetic: arithmetic.name(),
             schedule: format!("{:?}", self.schedule).to_lowercase(),
             steps,
             median_ms_per_step: quantile(&mut cycles, 0.5),
@@ -261,14 +264,20 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { space, estimator, batch, channels, cells, threads, steps, instructions, .. } = self;
+        let Self {
+            space, estimator, batch, channels, cells, threads, arithmetic, steps, instructions, ..
+        } = self;
         let [low, high] = self.quartiles_ms_per_step;
         writeln!(
             f,
             "{space}, {estimator}: {cells} cells, {channels} channels, batch {batch}, {} weights",
             self.params
         )?;
-        writeln!(f, "{threads} threads, {instructions}, {} schedule, {steps} steps\n", self.schedule)?;
+        writeln!(
+            f,
+            "{threads} threads, {instructions}, {arithmetic}, {} schedule, {steps} steps\n",
+            self.schedule
+        )?;
         writeln!(
             f,
             "step           {:.1} ms (quartiles {low:.1} to {high:.1}, mean {:.1}, fastest {:.1})",

@@ -7,7 +7,7 @@ use search_space::Site;
 use super::{Activation, Conv, ConvNorm, CornerPool, GlobalPool, Linear, always_affine, axes, conv_norm};
 use crate::{
     Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Sketch,
-    kernels::{Prelude, Window},
+    kernels::{Prelude, Window, gpu::computed_in},
 };
 
 /// Global average pool, dropout, linear: `(N, …, C)` becomes `(N, classes)`.
@@ -88,15 +88,20 @@ impl Layer for Dropout {
         let draw = || if rng.random::<f64>() < self.probability { 0.0 } else { kept };
         let factors: Vec<f64> = std::iter::repeat_with(draw).take(x.elem_count()).collect();
         let factors = Tensor::from_vec(factors, x.shape(), &Device::Cpu)?;
-        let factors = factors.to_dtype(x.dtype())?.to_device(x.device())?;
-        Ok(((x * &factors)?, Some(factors)))
+        let factors = factors.to_dtype(computed_in(x.dtype()))?.to_device(x.device())?;
+        Ok((scaled(x, &factors)?, Some(factors)))
     }
 
     fn backward(&self, saved: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
-        saved.map_or_else(|| Ok(grad.clone()), |factors| grad * factors)
+        saved.map_or_else(|| Ok(grad.clone()), |factors| scaled(grad, &factors))
     }
 
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
         Some(Sketch::identity())
     }
+}
+
+/// `x·factors`, of which a narrow `x` is rounded once.
+fn scaled(x: &Tensor, factors: &Tensor) -> Result<Tensor> {
+    (x.to_dtype(factors.dtype())? * factors)?.to_dtype(x.dtype())
 }

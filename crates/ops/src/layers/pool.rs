@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::{
     Backward, Forward, Layer, ParamStore, Sketch,
-    kernels::{Window, pool},
+    kernels::{Window, gpu::computed_in, pool},
 };
 
 /// The largest value of each window; of equal ones the first in row-major order gets the gradient.
@@ -69,19 +69,20 @@ impl Layer for CornerPool {
 
     fn forward(&self, x: &Tensor, _: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
         let (n, h, w, c) = plane(x.dims());
-        let map = x.reshape((n, h, w, c))?;
+        let map = x.reshape((n, h, w, c))?.to_dtype(computed_in(x.dtype()))?;
         let mean = |((top, height), (left, width))| {
             map.narrow(1, top, height)?.narrow(2, left, width)?.mean((1, 2)) // (N, C)
         };
         let means = corners(x.dims()).into_iter().map(mean).collect::<Result<Vec<_>>>()?;
         let mut dims: Vec<usize> = x.dims().iter().map(|_| 2).collect();
         (dims[0], dims[x.rank() - 1]) = (n, c);
-        Ok((Tensor::stack(&means, 1)?.reshape(dims)?, x.dims().to_vec()))
+        Ok((Tensor::stack(&means, 1)?.reshape(dims)?.to_dtype(x.dtype())?, x.dims().to_vec()))
     }
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         let ((n, h, w, c), windows) = (plane(&dims), corners(&dims));
-        let grad = grad.reshape((n, windows.len(), c))?;
+        let maps = grad.dtype();
+        let grad = grad.reshape((n, windows.len(), c))?.to_dtype(computed_in(maps))?;
         let mut sum = Tensor::zeros((n, h, w, c), grad.dtype(), grad.device())?;
         for (index, ((top, height), (left, width))) in windows.into_iter().enumerate() {
             let share = (grad.narrow(1, index, 1)?.unsqueeze(1)? / (height * width) as f64)?; // (N, 1, 1, C)
@@ -89,7 +90,7 @@ impl Layer for CornerPool {
             let share = share.pad_with_zeros(1, top, h - top - height)?;
             sum = (sum + share.pad_with_zeros(2, left, w - left - width)?)?;
         }
-        sum.reshape(dims)
+        sum.reshape(dims)?.to_dtype(maps)
     }
 }
 

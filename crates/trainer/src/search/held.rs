@@ -152,11 +152,12 @@ impl Search<'_> {
     /// `∇²_α · v`, by central differences.
     fn curvature_along(&self, v: &[Tensor], batch: &Batch) -> Result<Vec<Tensor>, Error> {
         const REACH: f64 = 1e-2;
+        let wide = self.params.clone().with_maps(self.params.dtype()); // narrow maps would drown the difference
         let gradient = |arch: &ArchParams| -> Result<Vec<Tensor>, Error> {
             let taus = Temperature::columns(&self.taus())?;
             let relaxed = Relaxed::samples(arch, &Darts, &taus, &mut self.seed.rng(Stream::Watch, 0))?;
             let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
-            Ok(task.logits(&self.params, arch, &Darts)?.1)
+            Ok(task.logits(&wide, arch, &Darts)?.1)
         };
         let plus = gradient(&self.arch.shifted(v, REACH)?)?;
         let minus = gradient(&self.arch.shifted(v, -REACH)?)?;

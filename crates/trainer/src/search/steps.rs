@@ -35,7 +35,9 @@ impl Search<'_> {
             let train = self.task(train, &relaxed, Stream::WeightPass, self.at.weight_steps, "unrolled");
             let tally = validation.tally(&self.params)?;
             let problem = Losses { train, validation, arch: &self.arch, estimator };
-            (tally, bilevel::unrolled(&problem, &self.params, &self.sgd, self.lr(), bilevel::REACH)?)
+            // A difference of two gradients would drown in the rounding of narrow maps.
+            let wide = self.params.clone().with_maps(self.params.dtype());
+            (tally, bilevel::unrolled(&problem, &wide, &self.sgd, self.lr(), bilevel::REACH)?)
         } else {
             validation.logits(&self.params, &self.arch, estimator)?
         };

@@ -44,7 +44,7 @@ __device__ __forceinline__ void add_slices(const double *parts, int slices, int 
 
 // Sums about the first row's values lose no digits to a large mean.
 struct AboutFirst {
-    const real *x;
+    const map *x;
     mutable double pivot;
     __device__ __forceinline__ void start(int channel) const { pivot = x[channel]; }
     __device__ __forceinline__ void add(int at, double &a, double &b) const {
@@ -55,7 +55,8 @@ struct AboutFirst {
 };
 
 struct Correlation {
-    const real *x, *gy, *mean;
+    const map *x, *gy;
+    const real *mean;
     mutable double about;
     __device__ __forceinline__ void start(int channel) const { about = mean[channel]; }
     __device__ __forceinline__ void add(int at, double &a, double &b) const {
@@ -66,21 +67,21 @@ struct Correlation {
 };
 
 struct Plain {
-    const real *x;
+    const map *x;
     __device__ __forceinline__ void start(int) const {}
     __device__ __forceinline__ void add(int at, double &a, double &) const { a += x[at]; }
 };
 
-extern "C" __global__ void moment_sums(const real *x, int rows, int c, int slice, double *parts) {
+extern "C" __global__ void moment_sums(const map *x, int rows, int c, int slice, double *parts) {
     channel_sums(AboutFirst{x, 0}, rows, c, slice, parts);
 }
 
 extern "C" __global__ void correlation_sums(
-    const real *x, const real *gy, const real *mean, int rows, int c, int slice, double *parts) {
+    const map *x, const map *gy, const real *mean, int rows, int c, int slice, double *parts) {
     channel_sums(Correlation{x, gy, mean, 0}, rows, c, slice, parts);
 }
 
-extern "C" __global__ void plain_sums(const real *x, int rows, int c, int slice, double *parts) {
+extern "C" __global__ void plain_sums(const map *x, int rows, int c, int slice, double *parts) {
     channel_sums(Plain{x}, rows, c, slice, parts);
 }
 
@@ -90,7 +91,7 @@ extern "C" __global__ void add_plain_sums(const double *parts, int slices, int c
     if (threadIdx.x == 0) sum[blockIdx.x] = (real)a;
 }
 
-extern "C" __global__ void moments(const real *x, const double *parts, int rows, int slices, int c, double eps,
+extern "C" __global__ void moments(const map *x, const double *parts, int rows, int slices, int c, double eps,
                                    real *mean, real *inv_std, real *unbiased) {
     double sum, squares;
     add_slices(parts, slices, c, sum, squares);
@@ -103,24 +104,24 @@ extern "C" __global__ void moments(const real *x, const double *parts, int rows,
     unbiased[channel] = (real)(apart / (rows > 1 ? rows - 1 : 1));
 }
 
-extern "C" __global__ void normalize(const real *x, const real *mean, const real *inv_std, const real *scale,
-                                     const real *shift, int len, int c, real *y) {
+extern "C" __global__ void normalize(const map *x, const real *mean, const real *inv_std, const real *scale,
+                                     const real *shift, int len, int c, map *y) {
     const int at = place();
     if (at >= len) return;
     const int channel = at % c;
     const real factor = scale ? scale[channel] * inv_std[channel] : inv_std[channel];
-    y[at] = (x[at] - mean[channel]) * factor + (shift ? shift[channel] : (real)0);
+    y[at] = (map)((x[at] - mean[channel]) * factor + (shift ? shift[channel] : (real)0));
 }
 
 // `var` in place of `inv_std`; without a mean, 0.
-extern "C" __global__ void normalize_running(const real *x, const real *mean, const real *var, const real *scale,
-                                             const real *shift, double eps, int len, int c, real *y) {
+extern "C" __global__ void normalize_running(const map *x, const real *mean, const real *var, const real *scale,
+                                             const real *shift, double eps, int len, int c, map *y) {
     const int at = place();
     if (at >= len) return;
     const int channel = at % c;
     const real inv_std = (real)(1 / sqrt((double)var[channel] + eps));
     const real factor = scale ? scale[channel] * inv_std : inv_std;
-    y[at] = (mean ? x[at] - mean[channel] : x[at]) * factor + (shift ? shift[channel] : (real)0);
+    y[at] = (map)((mean ? x[at] - mean[channel] : (real)x[at]) * factor + (shift ? shift[channel] : (real)0));
 }
 
 // How ∂L/∂y passes through, a·∂L/∂y + (b·(x − mean) + d): a, b and d behind each other in `through`; and the gradients
@@ -140,11 +141,11 @@ extern "C" __global__ void norm_gradient_through(const double *parts, int rows, 
     of_shift[channel] = (real)sum;
 }
 
-extern "C" __global__ void norm_gradient(const real *x, const real *gy, const real *mean, const real *through, int len,
-                                         int c, real *gx) {
+extern "C" __global__ void norm_gradient(const map *x, const map *gy, const real *mean, const real *through, int len,
+                                         int c, map *gx) {
     const int at = place();
     if (at >= len) return;
     const int channel = at % c;
-    gx[at] = through[channel] * gy[at] +
-             (through[c + channel] * (x[at] - mean[channel]) + through[2 * c + channel]);
+    gx[at] = (map)(through[channel] * gy[at] +
+                   (through[c + channel] * (x[at] - mean[channel]) + through[2 * c + channel]));
 }

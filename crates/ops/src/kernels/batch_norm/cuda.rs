@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::Moments;
 use crate::kernels::{
-    gpu::{Arg, Gpu, Grid},
+    gpu::{Arg, Gpu, Grid, computed_in},
     values::{Map, dense, expect_dims},
 };
 
@@ -42,10 +42,10 @@ impl Shares {
     }
 
     /// Two sums of each channel and slice, `(slices, 2, c)`, by a kernel that takes `args` first.
-    fn sums(&self, gpu: &Gpu, kernel: &str, real: DType, args: &[Arg<'_>]) -> Result<Tensor> {
+    fn sums(&self, gpu: &Gpu, kernel: &str, maps: DType, args: &[Arg<'_>]) -> Result<Tensor> {
         let parts = gpu.fresh(DType::F64, &[self.slices, 2, self.c])?;
         let rest = [Arg::Int(self.rows), Arg::Int(self.c), Arg::Int(self.slice), Arg::Out(&parts)];
-        gpu.launch(kernel, real, self.grid(), &[args, &rest].concat())?;
+        gpu.launch(kernel, maps, self.grid(), &[args, &rest].concat())?;
         parts.tensor()
     }
 }
@@ -59,7 +59,7 @@ fn channels(c: usize) -> Grid {
 pub(in crate::kernels) fn channel_sums(gpu: &Gpu, x: &Tensor, map: &Map) -> Result<Tensor> {
     let (x, shares) = (dense(x)?, Shares::of(map.len() / map.c, map.c));
     let parts = shares.sums(gpu, "plain_sums", x.dtype(), &[Arg::In(&x)])?;
-    let sum = gpu.fresh(x.dtype(), &[map.c])?;
+    let sum = gpu.fresh(computed_in(x.dtype()), &[map.c])?;
     let args = [Arg::Doubles(Some(&parts)), Arg::Int(shares.slices), Arg::Int(map.c), Arg::Out(&sum)];
     gpu.launch("add_plain_sums", x.dtype(), channels(map.c), &args)?;
     sum.tensor()
@@ -72,9 +72,9 @@ pub(in crate::kernels) fn forward_train(
     eps: f64,
 ) -> Result<(Tensor, Moments)> {
     let (map, x) = (Map::of(x.dims())?, dense(x)?);
-    let (real, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
-    let parts = shares.sums(gpu, "moment_sums", real, &[Arg::In(&x)])?;
-    let vector = || gpu.fresh(real, &[map.c]);
+    let (maps, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
+    let parts = shares.sums(gpu, "moment_sums", maps, &[Arg::In(&x)])?;
+    let vector = || gpu.fresh(computed_in(maps), &[map.c]);
     let (mean, inv_std, unbiased) = (vector()?, vector()?, vector()?);
     let args = [
         Arg::In(&x),
@@ -87,22 +87,22 @@ pub(in crate::kernels) fn forward_train(
         Arg::Out(&inv_std),
         Arg::Out(&unbiased),
     ];
-    gpu.launch("moments", real, channels(map.c), &args)?;
+    gpu.launch("moments", maps, channels(map.c), &args)?;
     let moments =
         Moments { mean: mean.tensor()?, inv_std: inv_std.tensor()?, var_unbiased: unbiased.tensor()? };
     let (scale, shift) = affine(scale_shift, map.c)?;
-    let y = gpu.fresh(real, x.dims())?;
+    let y = gpu.fresh(maps, x.dims())?;
     let args = [
         Arg::In(&x),
-        Arg::In(&moments.mean),
-        Arg::In(&moments.inv_std),
-        Arg::Maybe(scale.as_ref()),
-        Arg::Maybe(shift.as_ref()),
+        Arg::Reals(Some(&moments.mean)),
+        Arg::Reals(Some(&moments.inv_std)),
+        Arg::Reals(scale.as_ref()),
+        Arg::Reals(shift.as_ref()),
         Arg::Int(map.len()),
         Arg::Int(map.c),
         Arg::Out(&y),
     ];
-    gpu.launch("normalize", real, Grid::over(map.len()), &args)?;
+    gpu.launch("normalize", maps, Grid::over(map.len()), &args)?;
     Ok((y.tensor()?, moments))
 }
 
@@ -126,10 +126,10 @@ pub(super) fn by_running(
     let y = gpu.fresh(x.dtype(), x.dims())?;
     let args = [
         Arg::In(&x),
-        Arg::Maybe(mean.as_ref()),
-        Arg::In(&var),
-        Arg::Maybe(scale.as_ref()),
-        Arg::Maybe(shift.as_ref()),
+        Arg::Reals(mean.as_ref()),
+        Arg::Reals(Some(&var)),
+        Arg::Reals(scale.as_ref()),
+        Arg::Reals(shift.as_ref()),
         Arg::Double(eps),
         Arg::Int(map.len()),
         Arg::Int(map.c),
@@ -148,14 +148,16 @@ pub(in crate::kernels) fn backward(
     moments: &Moments,
 ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
     let (map, x, gy) = (Map::of(x.dims())?, dense(x)?, dense(gy)?);
-    let (real, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
+    let (maps, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
+    let real = computed_in(maps);
     let vector = |x: &Tensor| {
         expect_dims("a value per channel", x, &[map.c])?;
         dense(x)
     };
     let (mean, inv_std) = (vector(&moments.mean)?, vector(&moments.inv_std)?);
     let scale = scale.map(vector).transpose()?;
-    let parts = shares.sums(gpu, "correlation_sums", real, &[Arg::In(&x), Arg::In(&gy), Arg::In(&mean)])?;
+    let parts =
+        shares.sums(gpu, "correlation_sums", maps, &[Arg::In(&x), Arg::In(&gy), Arg::Reals(Some(&mean))])?;
     let (through, of_scale, of_shift) =
         (gpu.fresh(real, &[3, map.c])?, gpu.fresh(real, &[map.c])?, gpu.fresh(real, &[map.c])?);
     let args = [
@@ -163,25 +165,25 @@ pub(in crate::kernels) fn backward(
         Arg::Int(shares.rows),
         Arg::Int(shares.slices),
         Arg::Int(map.c),
-        Arg::In(&inv_std),
-        Arg::Maybe(scale.as_ref()),
+        Arg::Reals(Some(&inv_std)),
+        Arg::Reals(scale.as_ref()),
         Arg::Out(&through),
         Arg::Out(&of_scale),
         Arg::Out(&of_shift),
     ];
-    gpu.launch("norm_gradient_through", real, channels(map.c), &args)?;
+    gpu.launch("norm_gradient_through", maps, channels(map.c), &args)?;
     let (through, of_scale, of_shift) = (through.tensor()?, of_scale.tensor()?, of_shift.tensor()?);
-    let gx = gpu.fresh(real, x.dims())?;
+    let gx = gpu.fresh(maps, x.dims())?;
     let args = [
         Arg::In(&x),
         Arg::In(&gy),
-        Arg::In(&mean),
-        Arg::In(&through),
+        Arg::Reals(Some(&mean)),
+        Arg::Reals(Some(&through)),
         Arg::Int(map.len()),
         Arg::Int(map.c),
         Arg::Out(&gx),
     ];
-    gpu.launch("norm_gradient", real, Grid::over(map.len()), &args)?;
+    gpu.launch("norm_gradient", maps, Grid::over(map.len()), &args)?;
     Ok((gx.tensor()?, scale.map(|_| (of_scale, of_shift))))
 }
 

@@ -1,6 +1,6 @@
 // Dense convolution as an implicit matrix product: rows are pixels, columns channels, and what is summed over are the
 // taps' channels, gathered as they are needed. A block of 128 threads makes a tile of BM × BN; each thread keeps
-// TM × TN of it in registers.
+// TM × TN of it in registers. `matrix.cu` does the same with matrix units.
 
 #define CONV_THREADS 128
 #define CONV_DEPTH 16
@@ -15,9 +15,12 @@ struct Tap {
 struct Outputs {
     static const bool DEPTH_FIRST = false; // weights of one tap's channel lie side by side
     Geometry g;
-    const real *x, *w, *bias;
-    real *y;
+    const map *x;
+    const real *w, *bias;
+    map *y;
 
+    __device__ __forceinline__ const map *source() const { return x; }
+    __device__ __forceinline__ int channels() const { return g.c; } // of the source
     __device__ __forceinline__ int rows() const { return g.n * g.oh * g.ow; }
     __device__ __forceinline__ int columns() const { return g.oc; }
     __device__ __forceinline__ int depth() const { return g.kh * g.kw * g.c; }
@@ -43,7 +46,7 @@ struct Outputs {
         return k < depth() && n < g.oc ? w[k * g.oc + n] : (real)0;
     }
     __device__ __forceinline__ void store(int m, int n, real sum) const {
-        y[m * g.oc + n] = bias ? sum + bias[n] : sum;
+        y[m * g.oc + n] = (map)(bias ? sum + bias[n] : sum);
     }
 };
 
@@ -51,9 +54,13 @@ struct Outputs {
 struct Inputs {
     static const bool DEPTH_FIRST = true;
     Geometry g;
-    const real *gy, *w, *x;
-    real *gx;
+    const map *gy;
+    const real *w;
+    const map *x;
+    map *gx;
 
+    __device__ __forceinline__ const map *source() const { return gy; }
+    __device__ __forceinline__ int channels() const { return g.oc; }
     __device__ __forceinline__ int rows() const { return g.n * g.h * g.w; }
     __device__ __forceinline__ int columns() const { return g.c; }
     __device__ __forceinline__ int depth() const { return g.kh * g.kw * g.oc; }
@@ -76,14 +83,14 @@ struct Inputs {
             y /= g.sh;
             x /= g.sw;
         }
-        return y < g.oh && x < g.ow ? gy[(base + y * g.ow + x) * g.oc + tap.channel] : (real)0;
+        return y < g.oh && x < g.ow ? (real)gy[(base + y * g.ow + x) * g.oc + tap.channel] : (real)0;
     }
     __device__ __forceinline__ real weight(int k, int n) const {
         return k < depth() && n < g.c ? w[(k / g.oc * g.c + n) * g.oc + k % g.oc] : (real)0;
     }
     __device__ __forceinline__ void store(int m, int n, real sum) const {
         const int at = m * g.c + n;
-        gx[at] = g.relu && !(x[at] > (real)0) ? (real)0 : sum;
+        gx[at] = (map)(g.relu && !(x[at] > (real)0) ? (real)0 : sum);
     }
 };
 
@@ -136,7 +143,7 @@ template <class Problem, int BM, int BN, int TM, int TN> __device__ __forceinlin
 
 // What pixels first … last add to the gradient of the weights: rows are the taps' channels, columns channels.
 template <int BM, int BN, int TM, int TN>
-__device__ __forceinline__ void weight_product(const Outputs &p, const real *gy, int pixels, real *parts) {
+__device__ __forceinline__ void weight_product(const Outputs &p, const map *gy, int pixels, real *parts) {
     __shared__ real a[CONV_DEPTH][BM];
     __shared__ real b[CONV_DEPTH][BN];
     __shared__ int base[CONV_DEPTH], top[CONV_DEPTH], left[CONV_DEPTH];
@@ -158,7 +165,7 @@ __device__ __forceinline__ void weight_product(const Outputs &p, const real *gy,
             a[m][t % BM] = m0 + m < last ? p.value(tap, base[m], top[m], left[m]) : (real)0;
         for (int i = t; i < CONV_DEPTH * BN; i += CONV_THREADS) {
             const int m = m0 + i / BN, n = first_column + i % BN;
-            b[i / BN][i % BN] = m < last && n < p.g.oc ? gy[m * p.g.oc + n] : (real)0;
+            b[i / BN][i % BN] = m < last && n < p.g.oc ? (real)gy[m * p.g.oc + n] : (real)0;
         }
         __syncthreads();
 #pragma unroll
@@ -184,14 +191,32 @@ __device__ __forceinline__ void weight_product(const Outputs &p, const real *gy,
         }
 }
 
+// Fully connected layers are products of single pixels, with neither many rows nor columns. They have kernels of their
+// own, which never use TF32: nor does PyTorch, unless it is told to.
+extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_forward(
+    Geometry g, const map *x, const real *w, const real *bias, map *y) {
+    product<Outputs, 32, 32, 2, 4>(Outputs{g, x, w, bias, y});
+}
+
+extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_input_gradient(
+    Geometry g, const map *gy, const real *w, const map *x, map *gx) {
+    product<Inputs, 32, 32, 2, 4>(Inputs{g, gy, w, x, gx});
+}
+
+extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_weight_gradient(
+    Geometry g, const map *x, const map *gy, int pixels, real *parts) {
+    weight_product<64, 32, 4, 4>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);
+}
+
 // One kernel for each size of tile: 128 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64.
+#ifndef MATRIX_UNITS
 #define CONV_KERNELS(BM, BN, TM, TN)                                                                                   \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
-        Geometry g, const real *x, const real *w, const real *bias, real *y) {                                         \
+        Geometry g, const map *x, const real *w, const real *bias, map *y) {                                           \
         product<Outputs, BM, BN, TM, TN>(Outputs{g, x, w, bias, y});                                                   \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
-        Geometry g, const real *gy, const real *w, const real *x, real *gx) {                                          \
+        Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \
         product<Inputs, BM, BN, TM, TN>(Inputs{g, gy, w, x, gx});                                                      \
     }
 CONV_KERNELS(128, 16, 4, 4)
@@ -201,8 +226,9 @@ CONV_KERNELS(64, 64, 8, 4)
 
 #define CONV_WEIGHT_KERNELS(BM, BN, TM, TN)                                                                            \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_weight_gradient_##BM##x##BN(                      \
-        Geometry g, const real *x, const real *gy, int pixels, real *parts) {                                          \
+        Geometry g, const map *x, const map *gy, int pixels, real *parts) {                                            \
         weight_product<BM, BN, TM, TN>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);                   \
     }
 CONV_WEIGHT_KERNELS(64, 16, 4, 2)
 CONV_WEIGHT_KERNELS(64, 32, 4, 4)
+#endif

@@ -4,9 +4,9 @@ use candle_core::{DType, Result, Tensor};
 
 use super::Shape;
 use crate::kernels::{
-    gpu::{Arg, Geometry, Gpu, Grid},
+    gpu::{Arg, Geometry, Gpu, Grid, computed_in},
     sum,
-    values::dense,
+    values::{Map, dense},
 };
 
 /// Threads of a block, as `conv.cu` has them.
@@ -29,16 +29,22 @@ fn tile(rows: usize, columns: usize) -> (usize, usize) {
     }
 }
 
+/// Whether a convolution is a fully connected layer, which has kernels of its own.
+fn is_linear(input: &Map) -> bool {
+    input.rank == 2
+}
+
 fn product(
     gpu: &Gpu,
-    kernel: &str,
-    real: DType,
+    what: &str,
+    (input, real): (&Map, DType),
     (rows, columns): (usize, usize),
     args: &[Arg<'_>],
 ) -> Result<()> {
-    let (bm, bn) = tile(rows, columns);
+    let (bm, bn) = if is_linear(input) { (32, 32) } else { tile(rows, columns) };
+    let kernel = if is_linear(input) { format!("linear_{what}") } else { format!("conv_{what}_{bm}x{bn}") };
     let grid = Grid { blocks: (rows.div_ceil(bm), columns.div_ceil(bn), 1), threads: (THREADS, 1) };
-    gpu.launch(&format!("{kernel}_{bm}x{bn}"), real, grid, args)
+    gpu.launch(&kernel, real, grid, args)
 }
 
 pub(in crate::kernels) fn forward(
@@ -52,8 +58,9 @@ pub(in crate::kernels) fn forward(
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     let geometry = Geometry::new(input, output, window, prelude)?;
     let y = gpu.fresh(x.dtype(), &output.dims())?;
-    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&w), Arg::Maybe(bias.as_ref()), Arg::Out(&y)];
-    product(gpu, "conv_forward", x.dtype(), (output.len() / output.c, output.c), &args)?;
+    let args =
+        [Arg::Geometry(geometry), Arg::In(&x), Arg::Reals(Some(&w)), Arg::Reals(bias.as_ref()), Arg::Out(&y)];
+    product(gpu, "forward", (input, x.dtype()), (output.len() / output.c, output.c), &args)?;
     y.tensor()
 }
 
@@ -68,8 +75,8 @@ pub(in crate::kernels) fn input_gradient(
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     let geometry = Geometry::new(input, output, window, prelude)?;
     let gx = gpu.fresh(gy.dtype(), &input.dims())?;
-    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::In(&w), Arg::In(&x), Arg::Out(&gx)];
-    product(gpu, "conv_input_gradient", gy.dtype(), (input.len() / input.c, input.c), &args)?;
+    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::Reals(Some(&w)), Arg::In(&x), Arg::Out(&gx)];
+    product(gpu, "input_gradient", (input, gy.dtype()), (input.len() / input.c, input.c), &args)?;
     gx.tensor()
 }
 
@@ -84,16 +91,19 @@ pub(in crate::kernels) fn weight_gradient(
     let (x, gy) = (dense(x)?, dense(gy)?);
     let geometry = Geometry::new(input, output, window, prelude)?;
     let (rows, pixels) = (window.taps() * input.c, output.len() / output.c);
-    let (bm, bn) = (64, if output.c <= 16 { 16 } else { 32 });
+    let linear = is_linear(input);
+    let (bm, bn) = (64, if output.c <= 16 && !linear { 16 } else { 32 });
     let tiles = (rows.div_ceil(bm), output.c.div_ceil(bn));
     // As many slices of the pixels as make enough blocks, whole steps of 16 pixels each.
     let slices = (4 * BLOCKS).div_ceil(tiles.0 * tiles.1);
     let slice = pixels.div_ceil(slices).max(PIXELS).next_multiple_of(16);
     let slices = pixels.div_ceil(slice);
-    let parts = gpu.fresh(x.dtype(), &[slices, rows * output.c])?;
+    let parts = gpu.fresh(computed_in(x.dtype()), &[slices, rows * output.c])?;
     let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&gy), Arg::Int(slice), Arg::Out(&parts)];
     let grid = Grid { blocks: (tiles.0, tiles.1, slices), threads: (THREADS, 1) };
-    gpu.launch(&format!("conv_weight_gradient_{bm}x{bn}"), x.dtype(), grid, &args)?;
+    let kernel =
+        if linear { "linear_weight_gradient".into() } else { format!("conv_weight_gradient_{bm}x{bn}") };
+    gpu.launch(&kernel, x.dtype(), grid, &args)?;
     let (kh, kw) = window.kernel;
     sum::cuda::add_parts(gpu, &parts.tensor()?, &[kh, kw, input.c, output.c])
 }

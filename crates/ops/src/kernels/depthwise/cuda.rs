@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::kernels::{
     conv::Shape,
-    gpu::{Arg, Geometry, Gpu, Grid},
+    gpu::{Arg, Geometry, Gpu, Grid, computed_in},
     sum,
     values::dense,
 };
@@ -17,7 +17,7 @@ pub(in crate::kernels) fn forward(gpu: &Gpu, shape: Shape<'_>, x: &Tensor, w: &T
     let (x, w) = (dense(x)?, dense(w)?);
     let y = gpu.fresh(x.dtype(), &output.dims())?;
     let geometry = Geometry::new(input, output, window, prelude)?;
-    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&w), Arg::Out(&y)];
+    let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::Reals(Some(&w)), Arg::Out(&y)];
     gpu.launch("depthwise_forward", x.dtype(), Grid::over(output.len()), &args)?;
     y.tensor()
 }
@@ -33,7 +33,7 @@ pub(in crate::kernels) fn input_gradient(
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
     let gx = gpu.fresh(gy.dtype(), &input.dims())?;
     let geometry = Geometry::new(input, output, window, prelude)?;
-    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::In(&w), Arg::In(&x), Arg::Out(&gx)];
+    let args = [Arg::Geometry(geometry), Arg::In(&gy), Arg::Reals(Some(&w)), Arg::In(&x), Arg::Out(&gx)];
     gpu.launch("depthwise_input_gradient", gy.dtype(), Grid::over(input.len()), &args)?;
     gx.tensor()
 }
@@ -52,7 +52,7 @@ pub(in crate::kernels) fn weight_gradient(
     let width = c.next_power_of_two().clamp(8, 32);
     let slice = 256 / width * PIXELS;
     let slices = pixels.div_ceil(slice);
-    let parts = gpu.fresh(x.dtype(), &[slices, window.taps() * c])?;
+    let parts = gpu.fresh(computed_in(x.dtype()), &[slices, window.taps() * c])?;
     let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&gy), Arg::Int(slice), Arg::Out(&parts)];
     let grid = Grid { blocks: (c.div_ceil(width), window.taps(), slices), threads: (width, 256 / width) };
     gpu.launch("depthwise_weight_gradient", x.dtype(), grid, &args)?;

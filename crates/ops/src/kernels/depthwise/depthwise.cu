@@ -1,6 +1,6 @@
 // Depthwise convolution: a thread for each element of the result; neighboring threads have neighboring channels.
 
-extern "C" __global__ void depthwise_forward(Geometry g, const real *x, const real *w, real *y) {
+extern "C" __global__ void depthwise_forward(Geometry g, const map *x, const real *w, map *y) {
     const int at = place();
     if (at >= g.n * g.oh * g.ow * g.c) return;
     const int c = at % g.c, pixel = at / g.c;
@@ -16,15 +16,15 @@ extern "C" __global__ void depthwise_forward(Geometry g, const real *x, const re
             sum += (g.relu ? positive(value) : value) * w[(ky * g.kw + kx) * g.c + c];
         }
     }
-    y[at] = sum;
+    y[at] = (map)sum;
 }
 
 extern "C" __global__ void depthwise_input_gradient(
-    Geometry g, const real *gy, const real *w, const real *x, real *gx) {
+    Geometry g, const map *gy, const real *w, const map *x, map *gx) {
     const int at = place();
     if (at >= g.n * g.h * g.w * g.c) return;
     if (g.relu && !(x[at] > (real)0)) {
-        gx[at] = 0;
+        gx[at] = (map)0;
         return;
     }
     const int c = at % g.c, pixel = at / g.c;
@@ -39,12 +39,12 @@ extern "C" __global__ void depthwise_input_gradient(
             sum += gy[((image * g.oh + y / g.sh) * g.ow + x / g.sw) * g.c + c] * w[(ky * g.kw + kx) * g.c + c];
         }
     }
-    gx[at] = sum;
+    gx[at] = (map)sum;
 }
 
 // What a slice of pixels adds to the gradient of the weights: a block for each tap, some channels and a slice.
 extern "C" __global__ void depthwise_weight_gradient(
-    Geometry g, const real *x, const real *gy, int pixels, real *parts) {
+    Geometry g, const map *x, const map *gy, int pixels, real *parts) {
     __shared__ double sums[2][256];
     const int c = blockIdx.x * blockDim.x + threadIdx.x, tap = blockIdx.y;
     const int first = blockIdx.z * pixels, last = least(first + pixels, g.n * g.oh * g.ow);

@@ -14,22 +14,27 @@ use std::{
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use libloading::Library;
 
-use super::{Arg, Grid, KERNELS, slot::marshal, source};
+use super::{Arg, Arithmetic, Grid, KERNELS, Text, slot::marshal, source};
 
 thread_local! {
-    static ON: Cell<bool> = const { Cell::new(false) };
+    static ON: Cell<Option<Arithmetic>> = const { Cell::new(None) };
 }
 
 /// Runs `f` with tensors of the host treated as if they were on a device.
 pub fn emulate<R>(f: impl FnOnce() -> R) -> R {
-    let before = ON.replace(true);
+    emulate_in(Arithmetic::F32, f)
+}
+
+/// [`emulate`], on a device that was opened to multiply in `arithmetic`.
+pub fn emulate_in<R>(arithmetic: Arithmetic, f: impl FnOnce() -> R) -> R {
+    let before = ON.replace(Some(arithmetic));
     let result = f();
     ON.set(before);
     result
 }
 
 pub(crate) fn is_on() -> bool {
-    ON.get()
+    ON.get().is_some()
 }
 
 /// Why nothing can be emulated here: there is no C++ compiler.
@@ -44,49 +49,48 @@ const GUARD: usize = 32;
 /// What memory holds that nobody has written; as a float a NaN.
 const UNWRITTEN: u64 = 0xffff_a5a5_ffff_a5a5;
 
-/// Kernels with the mistakes that the emulation is there to find.
-const FAULTY: &str = "
-extern \"C\" __global__ void forgets_to_wait(real *y) {
-    __shared__ real all[64];
-    all[threadIdx.x] = threadIdx.x;
-    y[threadIdx.x] = all[63 - threadIdx.x];
-}
-extern \"C\" __global__ void waits_for_the_dead(real *y) {
-    y[threadIdx.x] = 0;
-    if (threadIdx.x > 7) __syncthreads();
-}
-extern \"C\" __global__ void writes_outside(real *y) { y[threadIdx.x + 1] = y[threadIdx.x] = 0; }
-extern \"C\" __global__ void leaves_one_out(real *y) {
-    if (threadIdx.x) y[threadIdx.x] = 0;
-}
-";
+/// Kernels of `trials.cu` with the mistakes that the emulation is there to find.
 pub(super) const MISTAKES: [&str; 4] =
     ["forgets_to_wait", "waits_for_the_dead", "writes_outside", "leaves_one_out"];
+
+/// Kernels of `trials.cu` that need matrix units.
+const MATRIX_TRIALS: [&str; 3] = ["multiplies_apart", "multiply_registers", "multiply_matrices"];
 
 /// Memory between two guards.
 pub(super) struct Memory {
     dtype: DType,
     len: usize,
     words: Vec<UnsafeCell<u64>>,
+    /// Bytes from the first guard's end to the first element.
+    first: usize,
 }
 
 impl Memory {
     pub(super) fn new(dtype: DType, len: usize) -> Self {
-        let words = (len * dtype.size_in_bytes()).div_ceil(8) + 2 * GUARD;
-        Self { dtype, len, words: (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect() }
+        Self::beginning(dtype, len, 0)
+    }
+
+    /// As `new`, with its first element `offset` bytes, less than 16, behind a multiple of 16: what kernels read in one
+    /// piece must begin at such.
+    fn beginning(dtype: DType, len: usize, offset: usize) -> Self {
+        let words = (len * dtype.size_in_bytes()).div_ceil(8) + 2 * GUARD + 4;
+        let words: Vec<_> = (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect();
+        let first = (16 - words[GUARD].get() as usize % 16) % 16 + offset;
+        Self { dtype, len, words, first }
     }
 
     /// What a contiguous tensor holds.
     fn copy_of(x: &Tensor) -> Result<Self> {
-        let memory = Self::new(x.dtype(), x.elem_count());
-        let (from, len) = (address(x)? as *const u8, memory.len * memory.dtype.size_in_bytes());
+        let from = address(x)?;
+        let memory = Self::beginning(x.dtype(), x.elem_count(), (from % 16) as usize);
+        let (from, len) = (from as *const u8, memory.len * memory.dtype.size_in_bytes());
         // SAFETY: the tensor has as many bytes, the new memory is as large, and nobody else knows it.
         unsafe { (memory.address() as *mut u8).copy_from_nonoverlapping(from, len) };
         Ok(memory)
     }
 
     pub(super) fn address(&self) -> u64 {
-        self.words[GUARD].get() as u64
+        self.words[GUARD].get() as u64 + self.first as u64
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -96,18 +100,18 @@ impl Memory {
     }
 
     fn check(&self) -> Result<()> {
-        let value = |cell: &UnsafeCell<u64>| {
-            // SAFETY: nobody writes it now.
-            unsafe { *cell.get() }
-        };
-        let guards = self.words[..GUARD].iter().chain(&self.words[self.words.len() - GUARD..]);
-        if guards.map(value).any(|word| word != UNWRITTEN) {
+        let start = GUARD * 8 + self.first;
+        let end = start + self.len * self.dtype.size_in_bytes();
+        // SAFETY: all words are set, and nobody writes them now.
+        let all =
+            unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast::<u8>(), self.words.len() * 8) };
+        let unwritten = UNWRITTEN.to_ne_bytes();
+        let is_untouched = |at: usize| all[at] == unwritten[at % 8];
+        if !(0..start).chain(end..all.len()).all(is_untouched) {
             bail!("a kernel wrote outside of a tensor of {} {:?}", self.len, self.dtype);
         }
-        let unwritten = UNWRITTEN.to_ne_bytes();
         let size = self.dtype.size_in_bytes();
-        let bytes = self.bytes();
-        if size > 1 && bytes.chunks_exact(size).any(|element| element == &unwritten[..size]) {
+        if size > 1 && (start..end).step_by(size).any(|at| (at..at + size).all(is_untouched)) {
             bail!("a kernel left elements of a tensor of {} {:?} unwritten", self.len, self.dtype);
         }
         Ok(())
@@ -126,6 +130,7 @@ pub(super) fn address(x: &Tensor) -> Result<u64> {
     };
     let Storage::Cpu(values) = &*storage else { bail!("found values elsewhere, expected all on the host") };
     let first = match values {
+        CpuStorage::BF16(values) => values.as_ptr() as u64,
         CpuStorage::F32(values) => values.as_ptr() as u64,
         CpuStorage::F64(values) => values.as_ptr() as u64,
         CpuStorage::U8(values) => values.as_ptr() as u64,
@@ -137,10 +142,11 @@ pub(super) fn address(x: &Tensor) -> Result<u64> {
 }
 
 /// Runs a kernel twice, the threads of each block in order and backwards, which must make no difference.
-pub(super) fn launch(kernel: &str, real: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
-    let emulation = emulation(real).as_ref().map_err(candle_core::Error::msg)?;
+pub(super) fn launch(kernel: &str, maps: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
+    let text = Text::new(maps, ON.get().unwrap_or(Arithmetic::F32))?;
+    let emulation = emulation(text).map_err(candle_core::Error::msg)?;
     let mut copies = Vec::new();
-    let mut slots = marshal(real, args, |x| {
+    let mut slots = marshal(maps, args, |x| {
         copies.push(Memory::copy_of(x)?);
         Ok(copies[copies.len() - 1].address())
     })?;
@@ -162,7 +168,7 @@ pub(super) fn launch(kernel: &str, real: DType, grid: Grid, args: &[Arg<'_>]) ->
 type Entry =
     unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, *mut *mut c_void, c_int) -> c_int;
 
-/// All kernels for one element type, as a library of the host.
+/// All kernels of one text, as a library of the host.
 struct Emulation {
     library: Library,
     /// Blocks share their static memory with all others: one kernel runs at a time.
@@ -171,22 +177,33 @@ struct Emulation {
     _folder: tempfile::TempDir,
 }
 
-fn emulation(real: DType) -> &'static std::result::Result<Emulation, String> {
-    static F32: OnceLock<std::result::Result<Emulation, String>> = OnceLock::new();
-    static F64: OnceLock<std::result::Result<Emulation, String>> = OnceLock::new();
-    let cell = if real == DType::F64 { &F64 } else { &F32 };
-    cell.get_or_init(|| Emulation::build(real))
+fn emulation(text: Text) -> std::result::Result<&'static Emulation, &'static String> {
+    static F32: Built = OnceLock::new();
+    static F64: Built = OnceLock::new();
+    static TF32: Built = OnceLock::new();
+    static BF16: Built = OnceLock::new();
+    let cell = match text {
+        Text::F32 => &F32,
+        Text::Tf32 => &TF32,
+        Text::Bf16 => &BF16,
+        Text::F64 => &F64,
+    };
+    cell.get_or_init(|| Emulation::build(text)).as_ref()
 }
 
+type Built = OnceLock<std::result::Result<Emulation, String>>;
+
 impl Emulation {
-    fn build(real: DType) -> std::result::Result<Self, String> {
+    fn build(text: Text) -> std::result::Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-        let (text, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
-        let source = source(real).map_err(|error| error.to_string())?;
-        let mut code = format!("{}\n{source}\n{FAULTY}\n", include_str!("emulate.h"));
+        let (file, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+        let source = source(text);
+        let trials = include_str!("trials.cu");
+        let mut code = format!("{}\n{source}\n{trials}\n", include_str!("emulate.h"));
         code += "extern \"C\" __attribute__((visibility(\"default\"))) int strait_launch(const char *kernel, const unsigned *blocks, const unsigned *threads, \
                  void **args, int backwards) {\n";
-        for kernel in KERNELS.iter().chain(&MISTAKES) {
+        let of_matrices: &[_] = if text.has_matrix_units() { &MATRIX_TRIALS } else { &[] };
+        for kernel in KERNELS.iter().chain(&MISTAKES).chain(of_matrices) {
             writeln!(
                 code,
                 "if (!std::strcmp(kernel, \"{kernel}\")) return emulate::launch({kernel}, blocks, threads, args, backwards) ? 0 : 2;"
@@ -194,8 +211,8 @@ impl Emulation {
             .expect("a string takes text");
         }
         code += "return 1;\n}\n";
-        std::fs::write(&text, code).map_err(|error| error.to_string())?;
-        // Hidden: statics of templates would else be shared by the libraries of both element types.
+        std::fs::write(&file, code).map_err(|error| error.to_string())?;
+        // Hidden: statics of templates would else be shared by the libraries of all texts.
         let output = Command::new("c++")
             .args([
                 "-std=c++17",
@@ -207,7 +224,7 @@ impl Emulation {
                 "-w",
                 "-o",
             ])
-            .args([&library, &text])
+            .args([&library, &file])
             .output()
             .map_err(|error| format!("no C++ compiler `c++` runs here: {error}"))?;
         if !output.status.success() {

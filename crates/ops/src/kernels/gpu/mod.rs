@@ -13,6 +13,7 @@
     allow(dead_code, unreachable_code, unused_variables, unused_imports, unused_macros)
 )]
 
+mod arithmetic;
 #[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
@@ -26,11 +27,13 @@ use std::{fmt, path::Path};
 use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 
 use super::{Prelude, Window, values::Map};
+pub use arithmetic::Arithmetic;
+use arithmetic::Text;
 #[cfg(feature = "emulate")]
 pub(crate) use emulated::is_on;
 #[cfg(feature = "emulate")]
 #[doc(hidden)]
-pub use emulated::{emulate, unavailable};
+pub use emulated::{emulate, emulate_in, unavailable};
 
 /// A device, and what there is to say of it.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Opened {
     pub capability: (usize, usize),
     /// Memory in bytes: free, and in all.
     pub bytes: (usize, usize),
+    /// What it multiplies.
+    pub arithmetic: Arithmetic,
 }
 
 impl fmt::Display for Opened {
@@ -53,16 +58,19 @@ impl fmt::Display for Opened {
     }
 }
 
-/// Opens NVIDIA device `index` with a stream of its own, and compiles the kernels for it; `cache` is a folder in which
-/// compiled kernels are kept for the next time.
+/// Opens NVIDIA device `index` with a stream of its own, and compiles the kernels for it, which multiply in `arithmetic`,
+/// by default in its [`Arithmetic::usual`] one; `cache` is a folder in which compiled kernels are kept for the next time.
 ///
 /// # Errors
-/// There is no such device, the driver, NVRTC or the device's memory fail, or this was built without the feature `cuda`.
-pub fn open(index: usize, cache: Option<&Path>) -> Result<Opened> {
+/// There is no such device, it cannot multiply so, the driver, NVRTC or the device's memory fail, or this was built
+/// without the feature `cuda`.
+pub fn open(index: usize, arithmetic: Option<Arithmetic>, cache: Option<&Path>) -> Result<Opened> {
     #[cfg(feature = "cuda")]
-    return nvidia::open(index, cache);
+    return nvidia::open(index, arithmetic, cache);
     #[cfg(not(feature = "cuda"))]
-    bail!("built without the feature `cuda`: no device {index}, and nothing to keep in {cache:?}")
+    bail!(
+        "built without the feature `cuda`: no device {index} for {arithmetic:?}, and nothing to keep in {cache:?}"
+    )
 }
 
 /// The NVIDIA devices that the driver finds.
@@ -76,12 +84,14 @@ pub fn devices() -> Result<Vec<Opened>> {
     bail!("built without the feature `cuda`")
 }
 
-/// The text of every kernel, behind a line that says what `real` is.
-pub(crate) const SOURCES: [&str; 9] = [
+/// The text of every kernel, behind lines that say what is computed with.
+pub(crate) const SOURCES: [&str; 11] = [
     include_str!("prelude.cuh"),
+    include_str!("matrix.cuh"),
     include_str!("../activation/activation.cu"),
     include_str!("../batch_norm/batch_norm.cu"),
     include_str!("../conv/conv.cu"),
+    include_str!("../conv/matrix.cu"),
     include_str!("../depthwise/depthwise.cu"),
     include_str!("../loss/loss.cu"),
     include_str!("../pool/pool.cu"),
@@ -91,7 +101,7 @@ pub(crate) const SOURCES: [&str; 9] = [
 
 /// The kernels' names.
 #[cfg(any(test, feature = "emulate"))]
-pub(crate) const KERNELS: [&str; 42] = [
+pub(crate) const KERNELS: [&str; 45] = [
     "rectify",
     "rectify_gradient",
     "moment_sums",
@@ -113,6 +123,9 @@ pub(crate) const KERNELS: [&str; 42] = [
     "conv_input_gradient_64x64",
     "conv_weight_gradient_64x16",
     "conv_weight_gradient_64x32",
+    "linear_forward",
+    "linear_input_gradient",
+    "linear_weight_gradient",
     "depthwise_forward",
     "depthwise_input_gradient",
     "depthwise_weight_gradient",
@@ -139,17 +152,14 @@ pub(crate) const KERNELS: [&str; 42] = [
 /// Threads of a block that works on single elements.
 const ELEMENTS: usize = 256;
 
-/// The text of all kernels for one element type.
-pub(crate) fn source(real: DType) -> Result<String> {
-    Ok(format!("typedef {} real;\n{}", name(real)?, SOURCES.concat()))
+/// The text of all kernels.
+fn source(text: Text) -> String {
+    format!("{}{}", text.head(), SOURCES.concat())
 }
 
-fn name(real: DType) -> Result<&'static str> {
-    match real {
-        DType::F32 => Ok("float"),
-        DType::F64 => Ok("double"),
-        other => bail!("found elements of type {other:?}; kernels take f32 or f64"),
-    }
+/// What is computed in where maps are stored as `maps`; weights and statistics are of this type.
+pub(crate) fn computed_in(maps: DType) -> DType {
+    if maps == DType::BF16 { DType::F32 } else { maps }
 }
 
 /// Leaves a function with what a device computes, where its tensor is on one.
@@ -178,12 +188,14 @@ pub(crate) enum Arg<'a> {
     In(&'a Tensor),
     /// Read only, and perhaps absent: null.
     Maybe(Option<&'a Tensor>),
+    /// As `Maybe`, of what is computed in, as weights and statistics are, whatever maps are stored as.
+    Reals(Option<&'a Tensor>),
     /// As `Maybe`, in double precision whatever the elements.
     Doubles(Option<&'a Tensor>),
     /// Written whole.
     Out(&'a Fresh),
     Int(usize),
-    /// A number of the element type.
+    /// A number of what is computed in.
     Real(f64),
     Double(f64),
     Geometry(Geometry),
@@ -285,20 +297,20 @@ impl Gpu {
         }
     }
 
-    /// Runs a kernel of the elements `real`; on a device, some time later, but in the order of the launches.
+    /// Runs a kernel for maps of elements `maps`; on a device, some time later, but in the order of the launches.
     ///
     /// # Errors
     /// A tensor is strided, elsewhere or too large, the kernel cannot be had, or the launch fails.
-    pub(crate) fn launch(&self, kernel: &str, real: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
+    pub(crate) fn launch(&self, kernel: &str, maps: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
         let (x, y, z) = grid.blocks;
         if x * y * z == 0 {
             return Ok(()); // of nothing
         }
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => nvidia::launch(device, kernel, real, grid, args),
+            Self::Nvidia(ref device) => nvidia::launch(device, kernel, maps, grid, args),
             #[cfg(feature = "emulate")]
-            Self::Emulated => emulated::launch(kernel, real, grid, args),
+            Self::Emulated => emulated::launch(kernel, maps, grid, args),
         }
     }
 }

@@ -16,18 +16,25 @@ use candle_core::{
     },
     op::BackpropOp,
 };
+use half::bf16;
 use sha2::{Digest, Sha256};
 
-use super::{Arg, Grid, Opened, slot::marshal, source};
+use super::{Arg, Arithmetic, Grid, Opened, Text, slot::marshal, source};
 
-pub(super) fn open(index: usize, cache: Option<&Path>) -> Result<Opened> {
+pub(super) fn open(index: usize, arithmetic: Option<Arithmetic>, cache: Option<&Path>) -> Result<Opened> {
     let n = count()?;
     if index >= n {
         bail!("found no device cuda:{index}; there are {n}, from cuda:0 on");
     }
-    let opened = look(index)?;
-    prepare(opened.device.as_cuda_device()?, DType::F32, cache)?;
-    Ok(opened)
+    let found = look(index)?;
+    let arithmetic = arithmetic.unwrap_or(found.arithmetic);
+    arithmetic.check(found.capability)?;
+    let device = found.device.as_cuda_device()?;
+    prepare(device, DType::F32, arithmetic, cache)?;
+    if arithmetic == Arithmetic::Bf16 {
+        prepare(device, DType::BF16, arithmetic, cache)?; // beside `f32`: weights and losses stay there
+    }
+    Ok(Opened { arithmetic, ..found })
 }
 
 pub(super) fn devices() -> Result<Vec<Opened>> {
@@ -55,7 +62,7 @@ fn look(index: usize) -> Result<Opened> {
     let bytes = context.mem_get_info().map_err(candle_core::Error::wrap)?;
     let name = context.name().map_err(candle_core::Error::wrap)?;
     let capability = capability(cuda)?;
-    Ok(Opened { device, name, capability, bytes })
+    Ok(Opened { device, name, capability, bytes, arithmetic: Arithmetic::usual(capability) })
 }
 
 /// Keeps freed memory for the next step; the driver's pool would give it back whenever the host waits.
@@ -73,14 +80,14 @@ fn keep_memory(context: &CudaContext) -> Result<()> {
     .map_err(candle_core::Error::wrap)
 }
 
-/// The kernels for elements `real` as PTX for devices of the compute capability and above.
+/// The kernels as PTX for devices of the compute capability and above.
 ///
 /// # Errors
 /// NVRTC does not accept them; its messages are in the error.
-pub(super) fn compile(real: DType, (major, minor): (usize, usize)) -> Result<String> {
+pub(super) fn compile(text: Text, (major, minor): (usize, usize)) -> Result<String> {
     let options = vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()];
     let options = nvrtc::CompileOptions { options, ..Default::default() };
-    match nvrtc::compile_ptx_with_opts(source(real)?, options) {
+    match nvrtc::compile_ptx_with_opts(source(text), options) {
         Ok(ptx) => Ok(ptx.to_src()),
         Err(nvrtc::CompileError::CompileError { log, .. }) => {
             bail!("NVRTC refuses the kernels:\n{}", log.to_string_lossy())
@@ -100,22 +107,23 @@ fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
     ))
 }
 
-fn module(real: DType) -> String {
-    format!("strait_{real:?}")
+fn module(maps: DType) -> String {
+    format!("strait_{maps:?}")
 }
 
-/// Loads the kernels, from the cache where they are there.
-fn prepare(device: &CudaDevice, real: DType, cache: Option<&Path>) -> Result<()> {
-    let capability = capability(device)?;
-    let load = |ptx: &str| device.get_or_load_custom_func("add_all", &module(real), ptx).map(drop);
+/// Loads the kernels for maps of `maps`, from the cache where they are there. Which way they multiply is decided here: on
+/// this device, launches find no others.
+fn prepare(device: &CudaDevice, maps: DType, arithmetic: Arithmetic, cache: Option<&Path>) -> Result<()> {
+    let (capability, text) = (capability(device)?, Text::new(maps, arithmetic)?);
+    let load = |ptx: &str| device.get_or_load_custom_func("add_all", &module(maps), ptx).map(drop);
     let kept =
-        cache.map(|folder| Ok::<_, candle_core::Error>(folder.join(key(real, capability)?))).transpose()?;
+        cache.map(|folder| Ok::<_, candle_core::Error>(folder.join(key(text, capability)?))).transpose()?;
     if let Some(ptx) = kept.as_deref().and_then(|path| std::fs::read_to_string(path).ok())
         && load(&ptx).is_ok()
     {
         return Ok(());
     }
-    let ptx = compile(real, capability)?;
+    let ptx = compile(text, capability)?;
     if let Some(path) = kept {
         // What cannot be kept is compiled anew the next time.
         let temporary = path.with_extension(format!("{}", std::process::id()));
@@ -126,13 +134,13 @@ fn prepare(device: &CudaDevice, real: DType, cache: Option<&Path>) -> Result<()>
 }
 
 /// A name that changes with the kernels' text, the compiler and the device.
-fn key(real: DType, (major, minor): (usize, usize)) -> Result<String> {
+fn key(text: Text, (major, minor): (usize, usize)) -> Result<String> {
     let (mut first, mut second) = (0, 0);
     // SAFETY: both places are written before the function returns.
     unsafe { nvrtc::sys::nvrtcVersion(&raw mut first, &raw mut second) }
         .result()
         .map_err(candle_core::Error::wrap)?;
-    let digest = Sha256::digest(format!("{first}.{second} {major}.{minor}\n{}", source(real)?));
+    let digest = Sha256::digest(format!("{first}.{second} {major}.{minor}\n{}", source(text)));
     let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("kernels-{digest}.ptx"))
 }
@@ -145,6 +153,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(device: &CudaDevice, dtype: DType, len: usize) -> Result<Self> {
         match dtype {
+            DType::BF16 => Self::of::<bf16>(device, len),
             DType::F32 => Self::of::<f32>(device, len),
             DType::F64 => Self::of::<f64>(device, len),
             DType::U8 => Self::of::<u8>(device, len),
@@ -179,6 +188,7 @@ pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
     };
     let stream = device.cuda_stream();
     let first = match x.dtype() {
+        DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
         DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
         DType::F64 => storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
         DType::U8 => storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0,
@@ -192,19 +202,19 @@ pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
 pub(super) fn launch(
     device: &CudaDevice,
     kernel: &str,
-    real: DType,
+    maps: DType,
     grid: Grid,
     args: &[Arg<'_>],
 ) -> Result<()> {
     // A device that was not opened here has no kernels yet.
-    let function = match device.get_or_load_custom_func(kernel, &module(real), "") {
+    let function = match device.get_or_load_custom_func(kernel, &module(maps), "") {
         Ok(function) => function,
         Err(_) => {
-            prepare(device, real, None)?;
-            device.get_or_load_custom_func(kernel, &module(real), "")?
+            prepare(device, maps, Arithmetic::F32, None)?;
+            device.get_or_load_custom_func(kernel, &module(maps), "")?
         }
     };
-    let mut slots = marshal(real, args, |x| address(device, x))?;
+    let mut slots = marshal(maps, args, |x| address(device, x))?;
     let mut pointers: Vec<_> = slots.iter_mut().map(|slot| slot.pointer()).collect();
     let ((x, y, z), (tx, ty)) = (grid.blocks, grid.threads);
     let blocks = (x as u32, y as u32, z as u32);

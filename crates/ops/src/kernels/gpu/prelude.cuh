@@ -1,7 +1,25 @@
-// What all kernels share. `real` is float or double: a line in front of this file says which.
+// What all kernels share. `real` is float or double, which is computed in and which weights are: a line in front of this
+// file says which. `map` is what maps are stored as: `real`, or bf16 where BF16 is defined.
 //
 // Maps are channels last. Every sum has one order, which depends on the shapes alone: no atomics, no shuffles.
 // Indices are 32 bits wide; whoever launches sees to it that no map has more elements than that.
+
+#ifdef BF16
+// The upper half of a float. Arithmetic widens it by itself; to narrow must be asked for, and rounds to the nearest,
+// ties to even.
+struct map {
+    unsigned short bits;
+
+    map() = default;
+    __device__ __forceinline__ explicit map(float x) {
+        const unsigned all = __float_as_uint(x);
+        bits = (unsigned short)(x != x ? 0x7fff : (all + 0x7fff + (all >> 16 & 1)) >> 16);
+    }
+    __device__ __forceinline__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
+#else
+typedef real map;
+#endif
 
 // The maps around a sliding window: (n, h, w, c) before it, (n, oh, ow, oc) behind it.
 struct Geometry {

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Arg, int};
+use super::{Arg, computed_in, int};
 
 /// Room for one argument, as large as the largest.
 #[repr(C, align(8))]
@@ -24,21 +24,26 @@ impl Slot {
 
 /// The arguments' bytes; `address` says where a tensor's elements lie.
 pub(super) fn marshal(
-    real: DType,
+    maps: DType,
     args: &[Arg<'_>],
     mut address: impl FnMut(&Tensor) -> Result<u64>,
 ) -> Result<Vec<Slot>> {
+    let real = computed_in(maps);
     let slot = |arg: &Arg<'_>| {
         Ok(match *arg {
             Arg::In(x) | Arg::Maybe(Some(x)) => {
-                expect(x, if x.dtype().is_float() { real } else { x.dtype() })?;
+                expect(x, if x.dtype().is_float() { maps } else { x.dtype() })?;
+                Slot::new(&address(x)?.to_ne_bytes())
+            }
+            Arg::Reals(Some(x)) => {
+                expect(x, real)?;
                 Slot::new(&address(x)?.to_ne_bytes())
             }
             Arg::Doubles(Some(x)) => {
                 expect(x, DType::F64)?;
                 Slot::new(&address(x)?.to_ne_bytes())
             }
-            Arg::Maybe(None) | Arg::Doubles(None) => Slot::new(&0u64.to_ne_bytes()),
+            Arg::Maybe(None) | Arg::Reals(None) | Arg::Doubles(None) => Slot::new(&0u64.to_ne_bytes()),
             Arg::Out(fresh) => Slot::new(&fresh.address().to_ne_bytes()),
             Arg::Int(n) => Slot::new(&int(n)?.to_ne_bytes()),
             Arg::Real(x) if real == DType::F32 => Slot::new(&(x as f32).to_ne_bytes()),

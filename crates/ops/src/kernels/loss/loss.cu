@@ -1,11 +1,11 @@
 // Cross-entropy: a thread for each sample, in double precision whatever the logits.
 
 // losses[n, 0] is the sample's loss, losses[n, 1] whether its largest logit, the first on ties, is at its label.
-extern "C" __global__ void cross_entropy(const real *logits, const unsigned int *labels, double smoothing, int samples,
-                                         int classes, double *losses, real *grad) {
+extern "C" __global__ void cross_entropy(const map *logits, const unsigned int *labels, double smoothing, int samples,
+                                         int classes, double *losses, map *grad) {
     const int n = place();
     if (n >= samples) return;
-    const real *row = logits + n * classes;
+    const map *row = logits + n * classes;
     const int label = labels[n];
     int best = 0;
     for (int o = 1; o < classes; o++)
@@ -18,7 +18,7 @@ extern "C" __global__ void cross_entropy(const real *logits, const unsigned int 
     for (int o = 0; o < classes; o++) {
         const double target = smoothing / classes + (o == label ? 1 - smoothing : 0);
         if (target != 0) loss -= target * ((double)row[o] - most - log_sum);
-        grad[n * classes + o] = (real)((exp((double)row[o] - most) / sum - target) / samples);
+        grad[n * classes + o] = (map)((exp((double)row[o] - most) / sum - target) / samples);
     }
     losses[2 * n] = loss;
     losses[2 * n + 1] = best == label;

@@ -9,7 +9,7 @@ __device__ __forceinline__ void taps_inside(int o, int len, int kernel, int stri
     if (last < first) last = first;
 }
 
-extern "C" __global__ void max_pool(Geometry g, const real *x, real *y, unsigned char *winners) {
+extern "C" __global__ void max_pool(Geometry g, const map *x, map *y, unsigned char *winners) {
     const int at = place();
     if (at >= g.n * g.oh * g.ow * g.c) return;
     const int c = at % g.c, pixel = at / g.c;
@@ -28,7 +28,7 @@ extern "C" __global__ void max_pool(Geometry g, const real *x, real *y, unsigned
                 winner = ky * g.kw + kx;
             }
         }
-    y[at] = best;
+    y[at] = (map)best;
     winners[at] = (unsigned char)winner;
 }
 
@@ -48,7 +48,7 @@ template <class Each> __device__ __forceinline__ void readers(const Geometry &g,
 }
 
 struct OfWinner {
-    const real *gy;
+    const map *gy;
     const unsigned char *winners;
     real sum;
     __device__ __forceinline__ void visit(int tap, int, int, int output) {
@@ -56,12 +56,12 @@ struct OfWinner {
     }
 };
 
-extern "C" __global__ void max_pool_gradient(Geometry g, const real *gy, const unsigned char *winners, real *gx) {
+extern "C" __global__ void max_pool_gradient(Geometry g, const map *gy, const unsigned char *winners, map *gx) {
     const int at = place();
     if (at >= g.n * g.h * g.w * g.c) return;
     OfWinner each{gy, winners, 0};
     readers(g, at, each);
-    gx[at] = each.sum;
+    gx[at] = (map)each.sum;
 }
 
 // How many pixels of the map the window of output (oy, ox) covers.
@@ -72,7 +72,7 @@ __device__ __forceinline__ int covered(const Geometry &g, int oy, int ox) {
     return (bottom - top) * (right - left);
 }
 
-extern "C" __global__ void average_pool(Geometry g, const real *x, real *y) {
+extern "C" __global__ void average_pool(Geometry g, const map *x, map *y) {
     const int at = place();
     if (at >= g.n * g.oh * g.ow * g.c) return;
     const int c = at % g.c, pixel = at / g.c;
@@ -86,24 +86,24 @@ extern "C" __global__ void average_pool(Geometry g, const real *x, real *y) {
             const int iy = oy * g.sh + ky * g.dh - g.ph, ix = ox * g.sw + kx * g.dw - g.pw;
             sum += x[((image * g.h + iy) * g.w + ix) * g.c + c];
         }
-    y[at] = sum * ((real)1 / (real)((bottom - top) * (right - left)));
+    y[at] = (map)(sum * ((real)1 / (real)((bottom - top) * (right - left))));
 }
 
 struct OfMean {
     const Geometry &g;
-    const real *gy;
+    const map *gy;
     real sum;
     __device__ __forceinline__ void visit(int, int oy, int ox, int output) {
         sum += gy[output] * ((real)1 / (real)covered(g, oy, ox));
     }
 };
 
-extern "C" __global__ void average_pool_gradient(Geometry g, const real *gy, real *gx) {
+extern "C" __global__ void average_pool_gradient(Geometry g, const map *gy, map *gx) {
     const int at = place();
     if (at >= g.n * g.h * g.w * g.c) return;
     OfMean each{g, gy, 0};
     readers(g, at, each);
-    gx[at] = each.sum;
+    gx[at] = (map)each.sum;
 }
 
 // Part i of n of an axis: first … last, the last one excluded.
@@ -112,7 +112,7 @@ __device__ __forceinline__ void part(int i, int len, int parts, int &first, int 
     last = ((i + 1) * len + parts - 1) / parts;
 }
 
-extern "C" __global__ void adaptive_pool(Geometry g, const real *x, real *y) {
+extern "C" __global__ void adaptive_pool(Geometry g, const map *x, map *y) {
     const int at = place();
     if (at >= g.n * g.oh * g.ow * g.c) return;
     const int c = at % g.c, pixel = at / g.c;
@@ -123,10 +123,10 @@ extern "C" __global__ void adaptive_pool(Geometry g, const real *x, real *y) {
     real sum = 0;
     for (int iy = top; iy < bottom; iy++)
         for (int ix = left; ix < right; ix++) sum += x[((image * g.h + iy) * g.w + ix) * g.c + c];
-    y[at] = sum * ((real)1 / (real)((bottom - top) * (right - left)));
+    y[at] = (map)(sum * ((real)1 / (real)((bottom - top) * (right - left))));
 }
 
-extern "C" __global__ void adaptive_pool_gradient(Geometry g, const real *gy, real *gx) {
+extern "C" __global__ void adaptive_pool_gradient(Geometry g, const map *gy, map *gx) {
     const int at = place();
     if (at >= g.n * g.h * g.w * g.c) return;
     const int c = at % g.c, pixel = at / g.c;
@@ -144,5 +144,5 @@ extern "C" __global__ void adaptive_pool_gradient(Geometry g, const real *gy, re
             sum += gy[((image * g.oh + oy) * g.ow + ox) * g.c + c] * share;
         }
     }
-    gx[at] = sum;
+    gx[at] = (map)sum;
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels::{
-    gpu::{Arg, Gpu, Grid},
+    gpu::{Arg, Gpu, Grid, computed_in},
     values::{Map, dense},
 };
 
@@ -38,10 +38,10 @@ fn add(gpu: &Gpu, parts: &[(f64, Tensor)]) -> Result<Tensor> {
 
 pub(super) fn scale_samples(gpu: &Gpu, x: &Tensor, factors: &[f64]) -> Result<Tensor> {
     let (x, len) = (dense(x)?, x.elem_count());
-    let factors = gpu.upload(factors.to_vec())?.to_dtype(x.dtype())?;
+    let factors = gpu.upload(factors.to_vec())?.to_dtype(computed_in(x.dtype()))?;
     let y = gpu.fresh(x.dtype(), x.dims())?;
     let sample = (len / factors.elem_count().max(1)).max(1);
-    let args = [Arg::In(&x), Arg::In(&factors), Arg::Int(len), Arg::Int(sample), Arg::Out(&y)];
+    let args = [Arg::In(&x), Arg::Reals(Some(&factors)), Arg::Int(len), Arg::Int(sample), Arg::Out(&y)];
     gpu.launch("scale_samples", x.dtype(), Grid::over(len), &args)?;
     y.tensor()
 }
@@ -108,7 +108,7 @@ pub(in crate::kernels) fn add_parts(gpu: &Gpu, parts: &Tensor, dims: &[usize]) -
         return parts.reshape(dims);
     }
     let sum = gpu.fresh(parts.dtype(), dims)?;
-    let args = [Arg::In(parts), Arg::Int(slices), Arg::Int(len), Arg::Out(&sum)];
+    let args = [Arg::Reals(Some(parts)), Arg::Int(slices), Arg::Int(len), Arg::Out(&sum)];
     gpu.launch("add_parts", parts.dtype(), Grid::over(len), &args)?;
     sum.tensor()
 }

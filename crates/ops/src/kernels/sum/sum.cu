@@ -1,26 +1,26 @@
 // Sums and multiples of whole tensors, and their channels side by side.
 
 // Σ sᵢ·xᵢ of up to four terms, in order; absent terms are null and come last.
-extern "C" __global__ void weighted(const real *a, real of_a, const real *b, real of_b, const real *c, real of_c,
-                                    const real *d, real of_d, int len, real *y) {
+extern "C" __global__ void weighted(const map *a, real of_a, const map *b, real of_b, const map *c, real of_c,
+                                    const map *d, real of_d, int len, map *y) {
     const int at = place();
     if (at >= len) return;
     real sum = of_a * a[at];
     if (b) sum += of_b * b[at];
     if (c) sum += of_c * c[at];
     if (d) sum += of_d * d[at];
-    y[at] = sum;
+    y[at] = (map)sum;
 }
 
 // x[n, ·] · factors[n]
-extern "C" __global__ void scale_samples(const real *x, const real *factors, int len, int sample, real *y) {
+extern "C" __global__ void scale_samples(const map *x, const real *factors, int len, int sample, map *y) {
     const int at = place();
-    if (at < len) y[at] = x[at] * factors[at / sample];
+    if (at < len) y[at] = (map)(x[at] * factors[at / sample]);
 }
 
 // y[row, channel] = the part that has this channel: widths a, b, c, d side by side make c_all.
-extern "C" __global__ void join_channels(const real *a, int of_a, const real *b, int of_b, const real *c, int of_c,
-                                         const real *d, int of_d, int len, real *y) {
+extern "C" __global__ void join_channels(const map *a, int of_a, const map *b, int of_b, const map *c, int of_c,
+                                         const map *d, int of_d, int len, map *y) {
     const int at = place();
     if (at >= len) return;
     const int all = of_a + of_b + of_c + of_d, row = at / all;
@@ -39,13 +39,13 @@ extern "C" __global__ void join_channels(const real *a, int of_a, const real *b,
 }
 
 // y[row, i] = x[row, first + i]
-extern "C" __global__ void cut_channels(const real *x, int c, int first, int width, int len, real *y) {
+extern "C" __global__ void cut_channels(const map *x, int c, int first, int width, int len, map *y) {
     const int at = place();
     if (at < len) y[at] = x[at / width * c + first + at % width];
 }
 
 // Σ aᵢ·bᵢ over a slice for each block; blocks are 16 × 16.
-extern "C" __global__ void dot_parts(const real *a, const real *b, int len, int slice, double *parts) {
+extern "C" __global__ void dot_parts(const map *a, const map *b, int len, int slice, double *parts) {
     __shared__ double sums[2][256];
     const int t = threadIdx.y * 16 + threadIdx.x, first = blockIdx.x * slice, last = least(first + slice, len);
     double sum = 0;

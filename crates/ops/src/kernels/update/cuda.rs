@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use super::{AdamStep, SgdStep};
 use crate::kernels::{
-    gpu::{Arg, Fresh, Gpu, Grid},
+    gpu::{Arg, Fresh, Gpu, Grid, computed_in},
     values::dense,
 };
 
@@ -36,6 +36,9 @@ impl Table {
 
 /// Where a tensor of `real` elements lies.
 fn address(gpu: &Gpu, x: &Tensor, real: DType) -> Result<u64> {
+    if computed_in(real) != real {
+        bail!("found weights of type {real:?}, expected f32 or f64: narrow ones lose small steps");
+    }
     if x.dtype() != real {
         bail!("found elements of type {:?} beside {real:?}, expected all alike", x.dtype());
     }
@@ -128,10 +131,10 @@ pub(super) fn adam(
     let fresh = || gpu.fresh(real, w.dims());
     let (w_new, m_new, v_new) = (fresh()?, fresh()?, fresh()?);
     let args = [
-        Arg::In(&w),
-        Arg::In(&g),
-        Arg::In(&m),
-        Arg::In(&v),
+        Arg::Reals(Some(&w)),
+        Arg::Reals(Some(&g)),
+        Arg::Reals(Some(&m)),
+        Arg::Reals(Some(&v)),
         Arg::Real(step.lr / (1.0 - step.beta1.powf(t))),
         Arg::Real((1.0 - step.beta2.powf(t)).sqrt()),
         Arg::Real(step.beta1),

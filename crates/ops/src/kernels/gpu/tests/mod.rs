@@ -1,11 +1,12 @@
 //! What the kernels of a device compute, emulated here, is what those of the CPU compute.
 
+mod matrix;
+
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{
-    Arg, Gpu, Grid, KERNELS, emulate,
-    emulated::{MISTAKES, unavailable},
-};
+#[cfg(feature = "cuda")]
+use super::Text;
+use super::{Arg, Gpu, Grid, KERNELS, computed_in, emulate, emulated::MISTAKES};
 use crate::kernels::{
     Prelude, Window, activation, batch_norm, bias, conv, conv_norm, depthwise, linear, loss, pool, separable,
     sum,
@@ -16,15 +17,30 @@ use crate::kernels::{
 
 const PRELUDES: [Prelude; 2] = [Prelude::Identity, Prelude::Relu];
 
-/// Compares what `f` makes of `inputs` here and on an emulated device, in both precisions. Where the machine has no
-/// compiler for the kernels it says so.
+/// Of the largest magnitude: what rounding an input or a result to bf16 may cost, twice.
+const BF16: f64 = 1.0 / 256.0;
+
+/// Compares what `f` makes of `inputs` here and on an emulated device, in both precisions and, but for the inputs
+/// numbered in `weights`, with maps in bf16. Where the machine has no compiler for the kernels it says so.
 #[track_caller]
-fn agrees(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<()> {
-    for (real, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
-        let cast = |x: &Tensor| if x.dtype().is_float() { x.to_dtype(real) } else { Ok(x.clone()) };
-        let inputs = inputs.iter().map(cast).collect::<Result<Vec<_>>>()?;
-        let wide = |x: &Tensor| if x.dtype().is_float() { x.to_dtype(DType::F64) } else { Ok(x.clone()) };
-        let expected = f(&inputs.iter().map(wide).collect::<Result<Vec<_>>>()?)?;
+fn agrees(inputs: &[Tensor], weights: &[usize], f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>) -> Result<()> {
+    agrees_within(BF16, inputs, weights, f)
+}
+
+/// [`agrees`], where bf16 is rounded to more often: a convolution's weights on their way, maps between two kernels.
+#[track_caller]
+fn agrees_within(
+    bf16: f64,
+    inputs: &[Tensor],
+    weights: &[usize],
+    f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<()> {
+    for (maps, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5), (DType::BF16, bf16)] {
+        let stored = |i: usize| if weights.contains(&i) { computed_in(maps) } else { maps };
+        let cast = |x: &Tensor, dtype| if x.dtype().is_float() { x.to_dtype(dtype) } else { Ok(x.clone()) };
+        let inputs =
+            inputs.iter().enumerate().map(|(i, x)| cast(x, stored(i))).collect::<Result<Vec<_>>>()?;
+        let expected = f(&inputs.iter().map(|x| cast(x, DType::F64)).collect::<Result<Vec<_>>>()?)?;
         let found = emulate(|| f(&inputs))?;
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
@@ -39,8 +55,9 @@ fn agrees(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>) -> Re
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_accepts_every_kernel() -> Result<()> {
-    for (real, capability) in [(DType::F32, (8, 0)), (DType::F32, (9, 0)), (DType::F64, (9, 0))] {
-        let ptx = super::nvidia::compile(real, capability)?;
+    let texts = [Text::F32, Text::Tf32, Text::Bf16, Text::F64];
+    for (text, capability) in texts.into_iter().flat_map(|text| [(text, (8, 0)), (text, (9, 0))]) {
+        let ptx = super::nvidia::compile(text, capability)?;
         for kernel in KERNELS {
             assert!(ptx.contains(&format!(".entry {kernel}(")), "{kernel} is missing");
         }
@@ -51,12 +68,13 @@ fn nvrtc_accepts_every_kernel() -> Result<()> {
 /// Leaves a test that nothing can be emulated for.
 macro_rules! needs_a_compiler {
     () => {
-        if let Some(reason) = unavailable() {
+        if let Some(reason) = $crate::kernels::gpu::unavailable() {
             eprintln!("{reason}");
             return Ok(());
         }
     };
 }
+use needs_a_compiler;
 
 /// Batches of odd shapes, and one with more pixels and channels than a tile has.
 fn all_maps() -> Vec<Map> {
@@ -74,7 +92,7 @@ fn elements_agree() -> Result<()> {
     needs_a_compiler!();
     for dims in [vec![1], vec![3, 7], vec![2, 5, 3, 17]] {
         let (x, gy) = ((random(&dims, 1)? * 9.0)?, random(&dims, 2)?);
-        agrees(&[x, gy], |of| {
+        agrees(&[x, gy], &[], |of| {
             Ok(vec![
                 activation::relu(&of[0])?,
                 activation::relu6(&of[0])?,
@@ -99,7 +117,7 @@ fn convolutions_agree() -> Result<()> {
                 random(&[c_out], 3)?,
                 random(&pixels(&map, &window, c_out), 4)?,
             ];
-            agrees(&inputs, |of| {
+            agrees_within(2.0 * BF16, &inputs, &[1, 2], |of| {
                 let (gw, gb) = conv::weight_and_bias_gradients(&of[0], &of[3], &window, prelude)?;
                 Ok(vec![
                     conv::forward(&of[0], &of[1], &window, prelude)?,
@@ -124,7 +142,7 @@ fn large_convolutions_agree() -> Result<()> {
         let [n, h, w, c] = dims;
         let inputs =
             [random(&dims, 1)?, random(&[kernel, kernel, c, c_out], 2)?, random(&[n, h, w, c_out], 3)?];
-        agrees(&inputs, |of| {
+        agrees_within(2.0 * BF16, &inputs, &[1], |of| {
             Ok(vec![
                 conv::forward(&of[0], &of[1], &window, Prelude::Relu)?,
                 conv::input_gradient(&of[2], &of[1], &of[0], &window, Prelude::Relu)?,
@@ -135,7 +153,7 @@ fn large_convolutions_agree() -> Result<()> {
         let inputs =
             [random(&[n, h, w, c_out], 1)?, random(&[1, 1, c_out, c], 2)?, random(&[n, h, w, c], 3)?];
         let point = Window::same((1, 1), (1, 1), (1, 1));
-        agrees(&inputs, |of| {
+        agrees_within(2.0 * BF16, &inputs, &[1], |of| {
             Ok(vec![conv::input_gradient(&of[2], &of[1], &of[0], &point, Prelude::Identity)?])
         })?;
     }
@@ -146,7 +164,7 @@ fn large_convolutions_agree() -> Result<()> {
 fn linear_layers_agree() -> Result<()> {
     needs_a_compiler!();
     let inputs = [random(&[7, 33], 1)?, random(&[33, 10], 2)?, random(&[10], 3)?, random(&[7, 10], 4)?];
-    agrees(&inputs, |of| {
+    agrees(&inputs, &[1, 2], |of| {
         let (gw, gb) = linear::weight_gradient(&of[0], &of[3])?;
         let y = linear::forward(&of[0], &of[1], &of[2])?;
         Ok(vec![y, linear::input_gradient(&of[3], &of[1])?, gw, gb])
@@ -164,7 +182,7 @@ fn depthwise_convolutions_agree() -> Result<()> {
                 random(&[kh, kw, map.c], 2)?,
                 random(&pixels(&map, &window, map.c), 3)?,
             ];
-            agrees(&inputs, |of| {
+            agrees(&inputs, &[1], |of| {
                 Ok(vec![
                     depthwise::forward(&of[0], &of[1], &window, prelude)?,
                     depthwise::input_gradient(&of[2], &of[1], &of[0], &window, prelude)?,
@@ -189,7 +207,7 @@ fn batch_norms_agree() -> Result<()> {
             random(&[c], 4)?,
             (random(&[c], 5)?.sqr()? + 0.5)?,
         ];
-        agrees(&inputs, |of| {
+        agrees(&inputs, &[2, 3, 4], |of| {
             let [x, gy, scale, shift, var] = of else { unreachable!("five inputs") };
             let mut all = vec![bias::gradient(gy)?];
             for affine in [None, Some((scale, shift))] {
@@ -220,7 +238,7 @@ fn pools_agree() -> Result<()> {
             if pool::max(&inputs[0], &window).is_err() {
                 continue; // a window wholly outside of the map
             }
-            agrees(&inputs, |of| {
+            agrees(&inputs, &[], |of| {
                 let (y, winners) = pool::max(&of[0], &window)?;
                 let gx = pool::max_gradient(&of[1], &winners, &map.dims(), &window)?;
                 let mean = pool::average(&of[0], &window)?;
@@ -229,13 +247,13 @@ fn pools_agree() -> Result<()> {
         }
         for parts in [(1, 1), (2, 2), (1, 3)] {
             let inputs = [random(&map.dims(), 1)?, random(&[map.n, parts.0, parts.1, map.c], 2)?];
-            agrees(&inputs, |of| {
+            agrees(&inputs, &[], |of| {
                 let y = pool::adaptive_average(&of[0], parts)?;
                 Ok(vec![y, pool::adaptive_average_gradient(&of[1], &map.dims())?])
             })?;
         }
         let inputs = [random(&map.dims(), 1)?, random(&[map.n, map.c], 2)?];
-        agrees(&inputs, |of| {
+        agrees(&inputs, &[], |of| {
             Ok(vec![pool::global_average(&of[0])?, pool::global_average_gradient(&of[1], &map.dims())?])
         })?;
     }
@@ -257,7 +275,7 @@ fn composed_kernels_agree() -> Result<()> {
         random(&between.through(&point, 7).dims(), 5)?,
         random(&[3, 3, 9, 7], 6)?,
     ];
-    agrees(&inputs, |of| {
+    agrees_within(4.0 * BF16, &inputs, &[1, 2, 3, 5], |of| {
         let [x, d, w, vector, gz, dense] = of else { unreachable!("six inputs") };
         let affine = Some((vector, vector));
         let convolutions = separable::Convolutions {
@@ -303,7 +321,7 @@ fn sums_agree() -> Result<()> {
     needs_a_compiler!();
     let dims = [3, 5, 4, 6];
     let inputs = (1..=6).map(|seed| random(&dims, seed)).collect::<Result<Vec<_>>>()?;
-    agrees(&inputs, |of| {
+    agrees(&inputs, &[], |of| {
         let term = |(i, x): (usize, &'_ Tensor)| (i as f64 - 1.5, x.clone());
         let weighted: Vec<(f64, Tensor)> = of.iter().enumerate().map(term).collect();
         let weighted: Vec<sum::Term<'_>> =
@@ -327,14 +345,14 @@ fn sums_agree() -> Result<()> {
     let bad = Tensor::new(&[1.0, f64::INFINITY], &Device::Cpu)?;
     assert!(!emulate(|| sum::is_finite(&bad))?);
     let long = [random(&[530_001], 1)?, random(&[530_001], 2)?]; // more than 128 slices of 4,096
-    agrees(&long, |of| Tensor::new(&[sum::dot(&of[0], &of[1])?], &Device::Cpu).map(|dot| vec![dot]))
+    agrees(&long, &[], |of| Tensor::new(&[sum::dot(&of[0], &of[1])?], &Device::Cpu).map(|dot| vec![dot]))
 }
 
 #[test]
 fn losses_agree() -> Result<()> {
     needs_a_compiler!();
     let labels: Vec<u32> = (0..37).map(|n| n % 5).collect();
-    agrees(&[(random(&[37, 5], 1)? * 20.0)?], |of| {
+    agrees(&[(random(&[37, 5], 1)? * 20.0)?], &[], |of| {
         let head = loss::cross_entropy(&of[0], &labels, 0.1)?;
         Ok(vec![head.grad, Tensor::new(&[head.loss, head.correct as f64], &Device::Cpu)?])
     })
@@ -348,7 +366,7 @@ fn optimizers_agree() -> Result<()> {
         [random(&dims, 1)?, random(&dims, 2)?, random(&dims, 3)?, random(&dims, 4)?.sqr()?, random(&[7], 5)?];
     let step = SgdStep { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.01, grad_scale: 0.5 };
     let adam = AdamStep { lr: 0.1, beta1: 0.5, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 3 };
-    agrees(&inputs, |of| {
+    agrees(&inputs, &[0, 1, 2, 3, 4], |of| {
         let [w, g, m, v, small] = of else { unreachable!("five inputs") };
         let mut made = Vec::new();
         for (velocity, nesterov) in [(None, false), (Some(m), true)] {
