@@ -31,13 +31,16 @@ pub(crate) struct Machine {
     /// Device to compute on: cpu, cuda or cuda:INDEX
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
-    /// Whether a GPU's convolutions run on matrix units, their factors rounded to TF32 (10 bits of mantissa), as PyTorch's
-    /// do [default: on where the GPU can]
+    /// Whether a GPU's convolutions round their factors to TF32, as PyTorch's do: much faster, 10 bits of mantissa
+    /// [default: on where the GPU can]
     #[arg(long, value_enum, value_name = "on|off")]
     tf32: Option<Switch>,
     /// What a GPU stores maps and multiplies convolutions in: f32, or bf16 beside weights, sums and statistics in f32
     #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
+    /// Whether a GPU is sent the kernels of a cell together, as a CUDA graph, or one by one; the bytes are the same
+    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
+    graphs: Switch,
 }
 
 /// Where numbers are computed, and of what kind.
@@ -54,7 +57,7 @@ impl Computer {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Switch {
     On,
     Off,
@@ -67,11 +70,20 @@ enum Precision {
 }
 
 impl Machine {
+    /// Whether a GPU is sent the kernels of a cell together; nothing of the CPU.
+    pub(crate) fn graphs(&self) -> Option<bool> {
+        matches!(self.device, DeviceName::Cuda(_)).then_some(self.graphs == Switch::On)
+    }
+
     /// Sets the size of the thread pool and opens the device.
     pub(crate) fn open(&self) -> Result<Computer, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
         // This thread computes, too: a kernel called from outside its pool waits to be woken up.
         pool.use_current_thread().build_global()?;
+        gpu::set_launches(match self.graphs {
+            Switch::On => gpu::Launches::Together,
+            Switch::Off => gpu::Launches::Singly,
+        });
         match self.device {
             DeviceName::Cpu if self.tf32.is_some() => {
                 Err(Failure::misuse("--tf32: the CPU computes in f32; a GPU's convolutions have the choice")

@@ -9,8 +9,7 @@ use rand::seq::SliceRandom;
 use search_space::Shape;
 
 use crate::chance::{Use, rng};
-use crate::split::{Subset, mislabelled};
-use crate::{Augment, Error, ErrorKind, Normalize};
+use crate::{Augment, Error, ErrorKind, Normalize, Subset};
 
 /// Batches made before they are asked for.
 const AHEAD: usize = 2;
@@ -133,7 +132,7 @@ impl BatchPlan {
         }
     }
 
-    fn check(&self, shape: Shape) -> Result<(), Error> {
+    pub(crate) fn check(&self, shape: Shape) -> Result<(), Error> {
         if self.batch == 0 {
             return Err(Error::setting("batch", 0, "at least 1"));
         }
@@ -150,7 +149,7 @@ impl BatchPlan {
     }
 
     /// The indices of the epoch, in order.
-    fn ordered(&self, subset: &Subset) -> Vec<usize> {
+    pub(crate) fn ordered(&self, subset: &Subset) -> Vec<usize> {
         let mut indices = subset.indices().to_vec();
         if let Order::Shuffled { seed, epoch } = self.order {
             indices.shuffle(&mut rng(seed, Use::Order, epoch, 0));
@@ -158,7 +157,7 @@ impl BatchPlan {
         indices
     }
 
-    fn epoch(&self) -> u64 {
+    pub(crate) fn epoch(&self) -> u64 {
         match self.order {
             Order::Sequential => 0,
             Order::Shuffled { epoch, .. } => epoch,
@@ -199,10 +198,7 @@ fn make(
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let label = subset.read(index, example);
-        if label as usize >= info.classes.len() {
-            return Err(mislabelled(&info.name, index, label, info.classes.len()));
-        }
+        let label = subset.read(index, example)?;
         let mut rng = rng(plan.seed, Use::Augment, plan.epoch(), index as u64);
         augment.apply(example, info.shape, plan.normalize.as_ref(), &mut rng);
         y.push(label);

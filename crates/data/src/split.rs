@@ -178,9 +178,29 @@ impl Subset {
         Normalize::of(&*self.dataset)
     }
 
-    /// Reads the example that stands at `index` of the part.
-    pub(crate) fn read(&self, index: usize, out: &mut [f32]) -> u32 {
-        self.dataset.read(self.part, index, out)
+    /// Whether both are of the same part of the same data set, so that an index means the same example.
+    #[must_use]
+    pub fn shares_part(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.dataset, &other.dataset) && self.part == other.part
+    }
+
+    /// Examples of the whole part.
+    #[must_use]
+    pub fn part_len(&self) -> usize {
+        self.dataset.len(self.part)
+    }
+
+    /// Reads the example that stands at `index` of the part, whether or not this subset has it, and returns its label;
+    /// see [`Dataset::read`].
+    ///
+    /// # Errors
+    /// If the label is no class.
+    pub fn read(&self, index: usize, out: &mut [f32]) -> Result<u32, Error> {
+        let (label, info) = (self.dataset.read(self.part, index, out), self.info());
+        if label as usize >= info.classes.len() {
+            return Err(mislabelled(&info.name, index, label, info.classes.len()));
+        }
+        Ok(label)
     }
 }
 
@@ -223,7 +243,7 @@ fn labels(dataset: &dyn Dataset) -> Result<Vec<u32>, Error> {
 }
 
 /// Example `index` of a data set by name has a label that is no class.
-pub(crate) fn mislabelled(name: &str, index: usize, label: u32, classes: usize) -> Error {
+fn mislabelled(name: &str, index: usize, label: u32, classes: usize) -> Error {
     let kind = ErrorKind::Label { found: label.to_string(), accepted: format!("below {classes}") };
     Error::record(Path::new(name), index, kind)
 }

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 use ops::{
     Backward, Forward, Op, Saved, Statistics, Summand,
-    kernels::{Later, shuffle, sum},
+    kernels::{Later, gpu, shuffle, sum},
 };
 use search_space::{Block, Cell, Edge, Layout};
 
 use crate::{
     Error, Purpose, bypass,
-    graph::{Built, Graph},
+    graph::{self, Built, Graph},
     terms::Terms,
     trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
@@ -114,7 +114,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             let (Some(g), Some(kept)) = (grads[index + 1].take(), trace.blocks.pop()) else { continue };
             match (&graph.blocks[index], &graph.layout.blocks[index], kept) {
                 (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
-                    let g = self.op(op.as_ref(), saved, &g, wanted.0[index])?;
+                    let g = gpu::recorded(|| self.op(op.as_ref(), saved, &g, wanted.0[index]))?;
                     accumulate(&mut grads[index], g)?;
                 }
                 (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(kept)) => {
@@ -124,7 +124,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                         .iter()
                         .map(|input| wanted.0[(index + 1).saturating_sub(input.back)])
                         .collect();
-                    let back = self.cell(cell, preprocess, edges, kept, &g, frame, &need)?;
+                    let back = gpu::recorded(|| self.cell(cell, preprocess, edges, kept, &g, frame, &need))?;
                     for (input, g) in cell.inputs.iter().zip(back).rev() {
                         accumulate(&mut grads[(index + 1).saturating_sub(input.back)], g)?;
                     }
@@ -289,7 +289,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 statistics: &mut statistics,
                 draw: frame.draw,
             };
-            let product = op.probe(x, grad, &mut pass)?;
+            let product = graph::run(op.as_ref(), || op.probe(x, grad, &mut pass))?;
             self.slopes.push(Slope {
                 group: edge.group,
                 row: edge.row,
@@ -327,9 +327,10 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, need),
             };
         }
-        let (g, product) = op.backward_weighed(saved.ok_or(Error::NothingKept)?, grad, self.pass)?;
+        let saved = saved.ok_or(Error::NothingKept)?;
+        let (g, product) = graph::run(op.as_ref(), || op.backward_weighed(saved, grad, self.pass))?;
         match product {
-            Some(product) => self.slopes.push(at.slope(Later::Known(product))),
+            Some(product) => self.slopes.push(at.slope(product)),
             None => self.weigh(at, output.as_ref(), grad)?,
         }
         Ok(Some(g))
@@ -345,10 +346,10 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     ) -> Result<Option<Tensor>, Error> {
         let saved = saved.ok_or(Error::NothingKept)?;
         if need {
-            return Ok(Some(op.backward(saved, grad, self.pass)?));
+            return Ok(Some(graph::run(op, || op.backward(saved, grad, self.pass))?));
         }
         if self.pass.gradients.is_some() {
-            op.backward_weights(saved, grad, self.pass)?;
+            graph::run(op, || op.backward_weights(saved, grad, self.pass))?;
         }
         Ok(None)
     }

@@ -2,14 +2,17 @@
 
 use candle_core::Tensor;
 use controller::Paths;
-use ops::{Forward, Op, Saved, Summand, kernels::sum};
+use ops::{
+    Forward, Op, Saved, Summand,
+    kernels::{gpu, sum},
+};
 use rand::Rng;
 use search_space::{Block, Cell, Edge};
 
 use crate::{
     Error, Place, Purpose, Routes,
     bypass::{self, Bypass},
-    graph::{Built, Graph, edge_place},
+    graph::{self, Built, Graph, edge_place},
     terms::Terms,
     trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
@@ -60,11 +63,12 @@ impl Walk<'_, '_> {
         for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
             let (y, kept) = match (built, block) {
                 (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
-                    let (y, kept) = self.cell(cell, preprocess, edges, [&last, &before], routes)?;
+                    let sources = [&last, &before];
+                    let (y, kept) = gpu::recorded(|| self.cell(cell, preprocess, edges, sources, routes))?;
                     (y, BlockTrace::Cell(kept))
                 }
                 (Built::Fixed(op), _) => {
-                    let (y, saved) = self.step(op.as_ref(), &last, || Place::Block(index))?;
+                    let (y, saved) = gpu::recorded(|| self.step(op.as_ref(), &last, || Place::Block(index)))?;
                     (y, BlockTrace::Fixed(saved))
                 }
                 (Built::Cell { .. }, Block::Fixed { .. }) => unreachable!("a graph is built block by block"),
@@ -200,7 +204,7 @@ impl Walk<'_, '_> {
     ) -> Result<Option<(Summand, Ran)>, Error> {
         let Some(op) = &candidates[k] else { return Ok(None) };
         if self.drop_path == 0.0 && !self.watch {
-            let (y, saved) = op.forward_summand(x, self.pass)?;
+            let (y, saved) = graph::run(op.as_ref(), || op.forward_summand(x, self.pass))?;
             let saved = (self.purpose != Purpose::Evaluate).then_some(saved);
             let output = self.purpose.weighs_outputs().then(|| y.clone());
             return Ok(Some((y, Ran { saved, output, factors: None })));
@@ -233,7 +237,7 @@ impl Walk<'_, '_> {
         x: &Tensor,
         place: impl Fn() -> Place,
     ) -> Result<(Tensor, Option<Saved>), Error> {
-        let (y, saved) = op.forward(x, self.pass)?;
+        let (y, saved) = graph::run(op, || op.forward(x, self.pass))?;
         if self.watch && !sum::is_finite(&y)? {
             return Err(Error::NotFinite(place()));
         }

@@ -2,6 +2,7 @@
 
 use ops::{
     Catalog, Op, ParamBuilder,
+    kernels::gpu,
     layers::{Classifier, classifier},
 };
 use search_space::{Block, Cell, Edge, Layout, OpSpec, Site};
@@ -60,6 +61,14 @@ impl Graph {
         };
         Ok(Self { layout, stem, blocks, before_pool, classifier, auxiliary })
     }
+}
+
+/// Runs a function of an operation, whose launches wait where it says that they may.
+pub(crate) fn run<R>(
+    op: &dyn Op,
+    f: impl FnOnce() -> candle_core::Result<R>,
+) -> Result<R, candle_core::Error> {
+    if op.gathers() { f() } else { gpu::at_once(f) }
 }
 
 /// Where an edge's candidate stands.

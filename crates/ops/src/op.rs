@@ -62,7 +62,7 @@ pub trait Op: Send + Sync {
         saved: Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         Ok((self.backward(saved, grad, pass)?, None))
     }
 
@@ -73,6 +73,13 @@ pub trait Op: Send + Sync {
     /// As [`Op::backward`].
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         self.backward(saved, grad, pass).map(drop)
+    }
+
+    /// Whether all that this does to its tensors it leaves to [`kernels`](crate::kernels), so that a device's launches may
+    /// wait to be sent together ([`recorded`](crate::kernels::gpu::recorded)). What hands tensors to candle must not say so:
+    /// it would read what is not computed yet.
+    fn gathers(&self) -> bool {
+        false
     }
 
     /// What this computes in evaluation, for exporters; `None`: it can be run here only.
@@ -179,7 +186,7 @@ pub trait Layer: Send + Sync {
         saved: Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         Ok((self.backward(saved, grad, pass)?, None))
     }
 
@@ -189,6 +196,11 @@ pub trait Layer: Send + Sync {
     /// As [`Layer::backward`].
     fn backward_weights(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         self.backward(saved, grad, pass).map(drop)
+    }
+
+    /// See [`Op::gathers`].
+    fn gathers(&self) -> bool {
+        false
     }
 
     /// See [`Op::sketch`].
@@ -221,12 +233,16 @@ impl<L: Layer> Op for L {
         saved: Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         Layer::backward_weighed(self, own::<L>(saved)?, grad, pass)
     }
 
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         Layer::backward_weights(self, own::<L>(saved)?, grad, pass)
+    }
+
+    fn gathers(&self) -> bool {
+        Layer::gathers(self)
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use crate::kernels::{
     Later,
-    batch_norm::{self, Channelwise, Moments},
+    batch_norm::{self, Channelwise},
     sum,
 };
 
@@ -25,19 +25,6 @@ impl From<Tensor> for Summand {
 }
 
 impl Summand {
-    /// `z`, or, where it waits, `y` with the batch norm that makes `z` of it.
-    pub(crate) fn of(
-        y: &Tensor,
-        z: Option<Tensor>,
-        moments: &Moments,
-        scale_shift: Option<(&Tensor, &Tensor)>,
-    ) -> Result<Self> {
-        match z {
-            Some(z) => Ok(Self::from(z)),
-            None => Ok(Self { map: y.clone(), norm: Some(moments.channelwise(scale_shift)?) }),
-        }
-    }
-
     /// `Σ factor·summand`, in order, in one pass; an output that is alone and counts once is itself.
     ///
     /// # Errors
@@ -66,7 +53,7 @@ impl Summand {
     pub fn dot(&self, grad: &Tensor) -> Result<Later> {
         match &self.norm {
             None => sum::dot_later(grad, &self.map),
-            Some(norm) => Ok(Later::Known(batch_norm::dot(grad, &self.map, norm)?)),
+            Some(norm) => batch_norm::dot(grad, &self.map, norm),
         }
     }
 }

@@ -182,7 +182,8 @@ fn a_step_that_asks_for_less_gets_the_same() -> Result<()> {
     })
 }
 
-/// The kernels of a device, emulated: operations in training and evaluation, forward and all gradients.
+/// The kernels of a device, emulated: operations in training and evaluation, forward and all gradients; sent together, in
+/// some order, by those that say they gather.
 #[test]
 fn a_device_computes_what_the_cpu_computes() -> Result<()> {
     if let Some(reason) = unavailable() {
@@ -198,9 +199,33 @@ fn a_device_computes_what_the_cpu_computes() -> Result<()> {
         let (running, x, gy) = prepare(catalog, label, site)?;
         for mode in [Mode::Train, Mode::Eval] {
             let expected = running.pass(&x, &gy, mode)?;
-            let found = emulate(|| running.pass(&x, &gy, mode))?;
+            let pass = || running.pass(&x, &gy, mode);
+            let found = emulate(|| if running.op.gathers() { gpu::recorded(pass) } else { pass() })?;
             same_pass(&format!("{label} at {site:?} in {mode:?}"), &found, &expected, 1e-9)?;
         }
+        let weighed = || running.weighed(&x, &gy, Mode::Train);
+        let (y, probed, gx, product) = weighed()?;
+        let found = emulate(|| if running.op.gathers() { gpu::recorded(weighed) } else { weighed() })?;
+        assert_agrees(label, &found.0, &y, 1e-9)?;
+        assert_agrees(label, &found.2, &gx, 1e-9)?;
+        for (found, expected) in
+            [(found.1, probed), (found.3.unwrap_or_default(), product.unwrap_or_default())]
+        {
+            assert!(
+                (found - expected).abs() <= 1e-9 * expected.abs().max(1.0),
+                "{label}: {found}, {expected}"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// The corner pool of an auxiliary head is candle's.
+#[test]
+fn every_word_gathers_but_auxiliary_heads() -> Result<()> {
+    everywhere(|catalog, label, site| {
+        let (running, ..) = prepare(catalog, label, site)?;
+        assert_eq!(running.op.gathers(), !label.starts_with("auxiliary_head"), "{label}");
         Ok(())
     })
 }
@@ -317,7 +342,7 @@ fn a_device_computes_nearly_that_in_tf32_and_in_bf16() -> Result<()> {
     Ok(())
 }
 
-/// On a real device: near the CPU's `f64`, and the same bytes twice.
+/// On a real device: near the CPU's `f64`, the same bytes twice, and as a graph.
 #[test]
 fn every_operation_runs_on_a_gpu() -> Result<()> {
     for arithmetic in [Arithmetic::F32, Arithmetic::Tf32, Arithmetic::Bf16] {
@@ -346,6 +371,10 @@ fn every_operation_runs_on_a_gpu() -> Result<()> {
                 }
                 nearest.note(label, &running.params, &found, &expected)?;
                 same_pass(&format!("{what}, again"), &there.pass(&x, &gy, mode)?, &found, 0.0)?;
+                if there.op.gathers() {
+                    let together = gpu::recorded(|| there.pass(&x, &gy, mode))?;
+                    same_pass(&format!("{what}, as a graph"), &together, &found, 0.0)?;
+                }
             }
             Ok(())
         })?;

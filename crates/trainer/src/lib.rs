@@ -22,6 +22,7 @@ mod enumerate;
 mod error;
 mod evaluate;
 mod exam;
+mod feed;
 mod machine;
 mod mix;
 mod regularize;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device};
-use data::{BatchPlan, Batches, Normalize, TestData, TrainData};
+use data::{BatchPlan, Normalize, TestData, TrainData};
 use network::Network;
 use ops::{Catalog, ParamStore};
 use search_space::{Genotype, Layout, LayoutRequest, Phase, Rank, Space};
@@ -14,6 +14,7 @@ use crate::{
     checkpoint::{Checkpoint, digest},
     error::FileError,
     evaluate, exam,
+    feed::{Feed, Shelf},
     optimizer::Sgd,
     run_dir::Part,
     score::Tally,
@@ -43,7 +44,8 @@ pub struct Retraining {
     sgd: Sgd,
     at: Position,
     tally: Tally,
-    batches: Option<Batches>,
+    shelf: Shelf,
+    batches: Option<Feed>,
     clock: Instant,
     digest: String,
 }
@@ -124,6 +126,7 @@ impl Retraining {
             params,
             at: Position::default(),
             tally: Tally::default(),
+            shelf: Shelf::default(),
             batches: None,
             clock: Instant::now(),
             digest,

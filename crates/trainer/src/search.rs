@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use controller::{ArchParams, Demand, EdgeParams, Estimator, estimators};
-use data::{Batches, Normalize, SearchData};
+use data::{Normalize, SearchData};
 use network::{Network, Supernet};
 use ops::{Catalog, ParamStore};
 use search_space::{Genotype, Layout, LayoutRequest, Phase, Rule, Space};
@@ -16,6 +16,7 @@ use crate::{
     config::Pace,
     derive,
     evaluate::{self, Measurement, Subject},
+    feed::{Feed, Shelf},
     optimizer::{Adam, Sgd},
     score::Tally,
     tau::Temperature,
@@ -54,8 +55,9 @@ pub struct Search<'c> {
     at: Position,
     weights: Tally,
     architecture: Tally,
-    weight_batches: Option<Batches>,
-    arch_batches: Option<Batches>,
+    shelf: Shelf,
+    weight_batches: Option<Feed>,
+    arch_batches: Option<Feed>,
     measurement: Option<Measurement>,
     watching: Option<held::Watching>,
     temperature: Temperature,
@@ -153,6 +155,7 @@ impl<'c> Search<'c> {
             at: Position::default(),
             weights: Tally::default(),
             architecture: Tally::default(),
+            shelf: Shelf::default(),
             weight_batches: None,
             arch_batches: None,
             measurement: None,

@@ -2,15 +2,15 @@
 
 use std::{fs, path::Path};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Result as TensorResult};
 use data::{Examples, InMemory, SearchData, Split, TestData, TrainData, Values};
 use ops::{
-    Catalog,
+    Autograd, Candidate, Catalog, Definition, Op, ParamBuilder,
     kernels::gpu::{self, Arithmetic, emulate, emulate_in, unavailable},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use search_space::{Extent, Rule, Shape, Space};
+use search_space::{Cost, Extent, Rule, Shape, Site, Space, WordError};
 use strait_trainer::{
     Cut, Error, Layer, Overwrite, Progress, Retraining, RunDir, Search, SearchConfig, TrainConfig,
     config::Order,
@@ -537,8 +537,19 @@ fn searched(
     device: &Device,
     arithmetic: Arithmetic,
 ) -> Result<(String, Vec<f64>), Error> {
-    let (catalog, data) = (Catalog::standard(), halves());
-    let search = Search::new(&space(&catalog), &catalog, &data, config(sets), device)?;
+    let catalog = Catalog::standard();
+    searched_in(&space(&catalog), &catalog, sets, device, arithmetic)
+}
+
+fn searched_in(
+    space: &Space,
+    catalog: &Catalog,
+    sets: &[(&str, &str)],
+    device: &Device,
+    arithmetic: Arithmetic,
+) -> Result<(String, Vec<f64>), Error> {
+    let data = halves();
+    let search = Search::new(space, catalog, &data, config(sets), device)?;
     let mut search = search.with_maps(arithmetic.maps());
     let (mut genotype, mut losses) = (String::new(), Vec::new());
     while let Some(epoch) = search.next_epoch(&data)? {
@@ -649,5 +660,38 @@ fn a_device_trains_in_bf16() -> Outcome {
     let (exact, found) =
         (trained(Arithmetic::F32)?, emulate_in(Arithmetic::Bf16, || trained(Arithmetic::Bf16))?);
     assert_near(&[found], &[exact], 0.02);
+    Ok(())
+}
+
+/// An operation of a program's own, in candle's functions.
+struct Damped;
+
+impl Candidate for Damped {
+    fn cost(&self, site: &Site) -> Result<Cost, WordError> {
+        Ok(Cost { params: 0, macs: 0, saved: 0, output: site.output().elements() as u64 })
+    }
+
+    fn build(&self, _: &Site, _: &mut ParamBuilder<'_>) -> TensorResult<Box<dyn Op>> {
+        Ok(Box::new(Autograd::new(Vec::new(), |x, _| x.tanh())))
+    }
+}
+
+/// What candle computes in a cell finds its inputs computed, though the kernels around it wait to be sent together; and
+/// channels that pass by are shuffled there, too.
+#[test]
+fn operations_of_a_program_search_on_a_device() -> Outcome {
+    if let Some(reason) = unavailable() {
+        eprintln!("{reason}");
+        return Ok(());
+    }
+    let mut catalog = Catalog::standard();
+    catalog.register(Definition::new("damped", "tanh x", |_| Box::new(Damped)))?;
+    let space =
+        Space::parse(&SPACE.replace("skip_connect, nor_conv_1x1", "damped"), "damped.yaml", &catalog)?;
+    let sets = [("estimator", "gumbel-st"), ("partial_channels", "2"), ("edge_normalization", "true")];
+    let searched = || searched_in(&space, &catalog, &sets, &Device::Cpu, Arithmetic::F32);
+    let ((genotype, losses), found) = (searched()?, emulate(searched)?);
+    assert_eq!(found.0, genotype);
+    assert_near(&found.1, &losses, 1e-3);
     Ok(())
 }

@@ -73,6 +73,9 @@ struct Report {
     threads: usize,
     /// What convolutions multiply: `f32`, or a GPU's `tf32` or `bf16`.
     arithmetic: &'static str,
+    /// Whether a GPU was sent the kernels of a cell together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    graphs: Option<bool>,
     schedule: String,
     steps: usize,
     /// Under `latin` of whole cycles, per step.
@@ -170,6 +173,7 @@ impl Step {
             cells: layout.cells().count(),
             threads: self.machine.threads(),
             arithmetic: arithmetic.name(),
+            graphs: self.machine.graphs(),
             schedule: format!("{:?}", self.schedule).to_lowercase(),
             steps,
             median_ms_per_step: quantile(&mut cycles, 0.5),
@@ -273,9 +277,14 @@ impl std::fmt::Display for Report {
             "{space}, {estimator}: {cells} cells, {channels} channels, batch {batch}, {} weights",
             self.params
         )?;
+        let graphs = match self.graphs {
+            Some(true) => ", CUDA graphs",
+            Some(false) => ", no CUDA graphs",
+            None => "",
+        };
         writeln!(
             f,
-            "{threads} threads, {instructions}, {arithmetic}, {} schedule, {steps} steps\n",
+            "{threads} threads, {instructions}, {arithmetic}{graphs}, {} schedule, {steps} steps\n",
             self.schedule
         )?;
         writeln!(

@@ -4,15 +4,15 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use search_space::{Extent, Shape};
 
-/// Shifts by up to `padding` along every axis; images draw the vertical shift first.
-pub(super) fn apply(example: &mut [f32], shape: Shape, padding: usize, rng: &mut ChaCha8Rng) {
+/// A shift (down, right) by up to `padding` along every axis; images draw the vertical one first.
+pub(super) fn draw(shape: Shape, padding: usize, rng: &mut ChaCha8Rng) -> (isize, isize) {
     let mut draw = || rng.random_range(0..=2 * padding as u32) as isize - padding as isize;
     let down = if let Extent::Image { .. } = shape.extent { draw() } else { 0 };
-    shift(example, shape, down, draw());
+    (down, draw())
 }
 
 /// `out[y, x] = in[y + down, x + right]`, zero where that is outside.
-pub(super) fn shift(example: &mut [f32], shape: Shape, down: isize, right: isize) {
+pub(super) fn shift(example: &mut [f32], shape: Shape, (down, right): (isize, isize)) {
     let (height, width) = shape.extent.plane();
     let original = example.to_vec();
     example.fill(0.0);

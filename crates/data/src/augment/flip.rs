@@ -4,11 +4,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use search_space::Shape;
 
-/// Mirrors every other time.
-pub(super) fn apply(example: &mut [f32], shape: Shape, rng: &mut ChaCha8Rng) {
-    if rng.random_bool(0.5) {
-        mirror(example, shape);
-    }
+/// Whether to mirror: every other time.
+pub(super) fn draw(rng: &mut ChaCha8Rng) -> bool {
+    rng.random_bool(0.5)
 }
 
 /// `out[y, x] = in[y, width − 1 − x]`.

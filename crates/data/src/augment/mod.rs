@@ -5,6 +5,8 @@ mod cutout;
 mod flip;
 mod rand_augment;
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use search_space::{Extent, Shape};
 use serde::{Deserialize, Serialize};
@@ -79,11 +81,12 @@ impl Augment {
         normalize: Option<&Normalize>,
         rng: &mut ChaCha8Rng,
     ) {
-        if self.crop_padding > 0 {
-            crop::apply(example, shape, self.crop_padding, rng);
+        let Disturbance { shift, mirrored, .. } = self.draw_before(shape, rng);
+        if shift != (0, 0) {
+            crop::shift(example, shape, shift);
         }
-        if self.flip {
-            flip::apply(example, shape, rng);
+        if mirrored {
+            flip::mirror(example, shape);
         }
         if self.rand_ops > 0 {
             rand_augment::apply(example, shape, self.rand_ops, self.rand_strength, rng);
@@ -91,10 +94,41 @@ impl Augment {
         if let Some(normalize) = normalize {
             normalize.apply(example);
         }
-        if self.cutout > 0 {
-            cutout::apply(example, shape, self.cutout, rng);
+        if let Some(hole) = self.draw_hole(shape, rng) {
+            cutout::hole(example, shape, hole);
         }
     }
+
+    /// What [`apply`](Self::apply) would do to an example, for whoever does it elsewhere; none where that takes more than
+    /// a few numbers: RandAugment.
+    pub(crate) fn draw(&self, shape: Shape, rng: &mut ChaCha8Rng) -> Option<Disturbance> {
+        if self.rand_ops > 0 {
+            return None;
+        }
+        let before = self.draw_before(shape, rng);
+        Some(Disturbance { hole: self.draw_hole(shape, rng), ..before })
+    }
+
+    /// Crop and flip.
+    fn draw_before(&self, shape: Shape, rng: &mut ChaCha8Rng) -> Disturbance {
+        let shift = if self.crop_padding > 0 { crop::draw(shape, self.crop_padding, rng) } else { (0, 0) };
+        Disturbance { shift, mirrored: self.flip && flip::draw(rng), hole: None }
+    }
+
+    fn draw_hole(&self, shape: Shape, rng: &mut ChaCha8Rng) -> Option<(Range<usize>, Range<usize>)> {
+        (self.cutout > 0).then(|| cutout::draw(shape, self.cutout, rng))
+    }
+}
+
+/// What is done to one example, in this order: it is shifted, mirrored, (normalized,) and gets a hole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disturbance {
+    /// `out[y, x] = in[y + shift.0, x + shift.1]`, zero where that is outside.
+    pub shift: (isize, isize),
+    /// Whether left becomes right.
+    pub mirrored: bool,
+    /// Rows and columns that are zero; they lie inside.
+    pub hole: Option<(Range<usize>, Range<usize>)>,
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ fn image(height: usize, width: usize) -> Shape {
 #[track_caller]
 fn shifts(down: isize, right: isize, expected: [f32; 6]) {
     let mut example = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    crop::shift(&mut example, image(2, 3), down, right);
+    crop::shift(&mut example, image(2, 3), (down, right));
     assert_eq!(example, expected, "down {down}, right {right}");
 }
 
@@ -28,7 +28,7 @@ fn a_crop_is_a_window_of_the_padded_image() {
 #[test]
 fn a_series_is_shifted_in_time_with_its_channels_together() {
     let mut example = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
-    crop::shift(&mut example, SERIES, 0, 1);
+    crop::shift(&mut example, SERIES, (0, 1));
     assert_eq!(example, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.0, 0.0]);
 }
 
@@ -39,7 +39,8 @@ fn every_window_is_cut_equally_often() {
     for _ in 0..9_000 {
         let mut example = [0.0; 9];
         example[4] = 1.0;
-        crop::apply(&mut example, image(3, 3), 1, &mut rng);
+        let shift = crop::draw(image(3, 3), 1, &mut rng);
+        crop::shift(&mut example, image(3, 3), shift);
         counts[example.iter().position(|value| *value == 1.0).expect("a shift by one keeps the center")] += 1;
     }
     assert!(counts.iter().all(|count| (1_000i32 - count).abs() < 120), "{counts:?}"); // 4σ of binomial(9000, 1/9)
@@ -55,7 +56,7 @@ fn a_flip_mirrors_columns_and_keeps_channels() {
 #[track_caller]
 fn cuts(side: usize, center: (usize, usize), expected: [f32; 9]) {
     let mut example = [1.0; 9];
-    cutout::hole(&mut example, image(3, 3), side, center);
+    cutout::hole(&mut example, image(3, 3), cutout::spans(image(3, 3), side, center));
     assert_eq!(example, expected, "side {side} at {center:?}");
 }
 

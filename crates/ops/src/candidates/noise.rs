@@ -57,6 +57,10 @@ impl Layer for Normals {
     fn backward(&self, dims: Vec<usize>, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         Tensor::zeros(dims, grad.dtype(), grad.device())
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }
 
 /// Two independent standard normals (Box & Muller, 1958).

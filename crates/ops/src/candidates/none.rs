@@ -43,4 +43,8 @@ impl Layer for Zeros {
     fn backward(&self, dims: Vec<usize>, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         Tensor::zeros(dims, grad.dtype(), grad.device())
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }

@@ -1,13 +1,17 @@
 //! Numbers that a device is still computing.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
+
+use super::gpu::on_gpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+use super::{gpu::send, sum};
 
 /// A sum that is known, or whose parts are on the device: so that nobody waits for it before its time.
 #[derive(Clone, Debug)]
 pub enum Later {
     /// The number.
     Known(f64),
-    /// Its parts, `f64`, to be added in order.
+    /// Its parts, `f64`, to be added up.
     OnDevice(Tensor),
 }
 
@@ -26,23 +30,12 @@ impl Later {
     /// The device fails, or the numbers are on different ones.
     pub fn all(numbers: &[Self]) -> Result<Vec<f64>> {
         let parts: Vec<&Tensor> = numbers.iter().filter_map(Self::parts).collect();
-        let values = match &parts[..] {
-            [] => Vec::new(),
-            [only] => only.to_vec1::<f64>()?,
-            parts => Tensor::cat(parts, 0)?.to_vec1::<f64>()?,
+        let mut sums = sums(&parts)?.into_iter();
+        let number = |number: &Self| match number {
+            Self::Known(number) => *number,
+            Self::OnDevice(_) => sums.next().expect("each has a sum"),
         };
-        let mut rest = &values[..];
-        let sum = |number: &Self| match number {
-            Self::Known(number) => Ok(*number),
-            Self::OnDevice(parts) => match rest.split_at_checked(parts.elem_count()) {
-                Some((head, tail)) => {
-                    rest = tail;
-                    Ok(head.iter().sum())
-                }
-                None => bail!("found {} parts of a sum, expected {}", rest.len(), parts.elem_count()),
-            },
-        };
-        numbers.iter().map(sum).collect()
+        Ok(numbers.iter().map(number).collect())
     }
 
     fn parts(&self) -> Option<&Tensor> {
@@ -51,4 +44,15 @@ impl Later {
             Self::OnDevice(parts) => Some(parts),
         }
     }
+}
+
+/// The sum of each; waits for the device.
+fn sums(parts: &[&Tensor]) -> Result<Vec<f64>> {
+    let Some(_first) = parts.first() else { return Ok(Vec::new()) };
+    on_gpu!(_first, gpu => {
+        let sums = sum::cuda::add_each(&gpu, parts)?;
+        send()?;
+        sums.to_vec1()
+    });
+    parts.iter().map(|parts| Ok(parts.to_vec1::<f64>()?.iter().sum())).collect()
 }

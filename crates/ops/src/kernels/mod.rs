@@ -11,6 +11,7 @@
 //! the other way. Centered 3×3 convolutions in `f32` go by way of polynomials instead (`conv::winograd`).
 
 pub mod activation;
+pub mod batch;
 pub mod batch_norm;
 pub mod bias;
 pub mod conv;

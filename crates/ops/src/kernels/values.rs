@@ -138,6 +138,9 @@ impl<T: WithDType> Deref for Values<'_, T> {
 
 /// The tensor with its elements in row-major order; itself where they are already.
 pub(crate) fn dense(x: &Tensor) -> Result<Tensor> {
+    if !x.is_contiguous() {
+        super::gpu::send()?; // candle reads it
+    }
     x.contiguous()
 }
 

@@ -36,6 +36,10 @@ impl Layer for Activation {
         }
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
         Some(match self {
             Self::Identity => Sketch::identity(),

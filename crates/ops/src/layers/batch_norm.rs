@@ -7,8 +7,9 @@ use crate::{
     Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Sketch, StatId, Summand,
     WeightId,
     kernels::{
+        Later,
         batch_norm::{self, Moments},
-        bias,
+        bias, gpu,
     },
 };
 
@@ -74,6 +75,7 @@ impl BatchNorm {
         let running = pass.params.stats(self.stats);
         if let Some(gradients) = pass.gradients.as_deref_mut() {
             let whitened = batch_norm::forward_eval(x, None, &running.mean, &running.var, self.eps)?;
+            gpu::send()?; // candle multiplies
             self.add(gradients, bias::gradient(&(grad * whitened)?)?, bias::gradient(grad)?)?;
         }
         batch_norm::backward_eval(grad, scale, &running.var, self.eps)
@@ -100,9 +102,9 @@ impl Layer for BatchNorm {
             return Ok((Summand::from(y), saved));
         }
         let affine = self.scale_shift(pass.params);
-        let (moments, y) = batch_norm::forward_waiting(x, affine, self.eps)?;
+        let (moments, by) = batch_norm::forward_waiting(x, affine, self.eps)?;
         self.report(&moments, pass);
-        let summand = Summand::of(x, y, &moments, affine)?;
+        let summand = Summand { map: x.clone(), norm: Some(by) };
         Ok((summand, NormSaved { x: x.clone(), moments: Some(moments) }))
     }
 
@@ -115,7 +117,7 @@ impl Layer for BatchNorm {
         saved: NormSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         let NormSaved { x, moments: Some(moments) } = &saved else {
             return Ok((self.backward_frozen(&saved.x, grad, pass)?, None));
         };
@@ -126,6 +128,10 @@ impl Layer for BatchNorm {
             self.add(gradients, of_scale, of_shift)?;
         }
         Ok((found.x, found.product))
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

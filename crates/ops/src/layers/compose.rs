@@ -26,6 +26,10 @@ impl Layer for Identity {
         Ok(grad.clone())
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
         Some(Sketch::identity())
     }
@@ -49,6 +53,10 @@ impl<A: Layer, B: Layer> Layer for Sum<A, B> {
     fn backward_weights(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         self.0.backward_weights(a, grad, pass)?;
         self.1.backward_weights(b, grad, pass)
+    }
+
+    fn gathers(&self) -> bool {
+        self.0.gathers() && self.1.gathers()
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
@@ -82,7 +90,7 @@ impl<A: Layer, B: Layer> Layer for (A, B) {
         (a, b): Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         let (inner, product) = self.1.backward_weighed(b, grad, pass)?;
         Ok((self.0.backward(a, &inner, pass)?, product))
     }
@@ -95,6 +103,10 @@ impl<A: Layer, B: Layer> Layer for (A, B) {
     fn backward_weights(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         let inner = self.1.backward(b, grad, pass)?;
         self.0.backward_weights(a, &inner, pass)
+    }
+
+    fn gathers(&self) -> bool {
+        self.0.gathers() && self.1.gathers()
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
@@ -130,7 +142,7 @@ impl<A: Layer> Layer for Option<A> {
         saved: Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         match self.as_ref().zip(saved) {
             Some((layer, saved)) => layer.backward_weighed(saved, grad, pass),
             None => Ok((grad.clone(), None)),
@@ -149,6 +161,10 @@ impl<A: Layer> Layer for Option<A> {
             Some((layer, saved)) => layer.backward_weights(saved, grad, pass),
             None => Ok(()),
         }
+    }
+
+    fn gathers(&self) -> bool {
+        self.as_ref().is_none_or(Layer::gathers)
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

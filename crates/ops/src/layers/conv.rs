@@ -83,6 +83,10 @@ impl Layer for Conv {
         gradients.add(bias, of_bias)
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
         let (name, bias) = (scope_of(params, self.weight), self.bias.is_some());
         Some(Sketch::Conv { name, bias, window: self.window, prelude: self.prelude })
@@ -131,6 +135,10 @@ impl Layer for Depthwise {
     fn backward_weights(&self, x: Tensor, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
         gradients.add(self.weight, depthwise::weight_gradient(&x, grad, &self.window, self.prelude)?)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

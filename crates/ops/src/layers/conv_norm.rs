@@ -51,7 +51,7 @@ impl ConvNorm {
         grad: &Tensor,
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<(Option<Tensor>, Option<f64>)> {
+    ) -> Result<(Option<Tensor>, Option<Later>)> {
         let Self { conv, norm } = self;
         let (w, affine) = (pass.params.weight(conv.weight), norm.scale_shift(pass.params));
         let found = conv_norm::backward(grad, x, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
@@ -91,7 +91,7 @@ impl Layer for ConvNorm {
         let (weights, affine) = (self.weights(pass.params), norm.scale_shift(pass.params));
         let waiting = conv_norm::forward_waiting(x, weights, affine, norm.eps, &conv.window, conv.prelude)?;
         norm.report(&waiting.moments, pass);
-        let summand = Summand::of(&waiting.y, waiting.z, &waiting.moments, affine)?;
+        let summand = Summand { map: waiting.y.clone(), norm: Some(waiting.by) };
         Ok((summand, ConvNormSaved::Train { x: x.clone(), y: waiting.y, moments: waiting.moments }))
     }
 
@@ -113,7 +113,7 @@ impl Layer for ConvNorm {
         saved: ConvNormSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         match saved {
             ConvNormSaved::Train { x, y, moments } => {
                 let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
@@ -137,6 +137,10 @@ impl Layer for ConvNorm {
                 self.conv.backward_weights(of_conv, &grad, pass)
             }
         }
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

@@ -35,6 +35,10 @@ impl<A: Layer, B: Layer> Layer for Concat<A, B> {
         sum::add(&grad_a, &self.b.backward(b, &parts[1], pass)?)
     }
 
+    fn gathers(&self) -> bool {
+        self.a.gathers() && self.b.gathers()
+    }
+
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
         Some(Sketch::Concat(vec![self.a.sketch(params)?, self.b.sketch(params)?]))
     }

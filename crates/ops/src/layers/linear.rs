@@ -44,6 +44,10 @@ impl Layer for Linear {
         gradients.add(self.bias, of_bias)
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
         Some(Sketch::Linear { name: scope_of(params, self.weight) })
     }

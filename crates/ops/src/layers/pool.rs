@@ -41,6 +41,10 @@ impl Layer for MaxPool {
         pool::max_gradient(grad, &winners, &dims, &self.0)
     }
 
+    fn gathers(&self) -> bool {
+        true
+    }
+
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
         Some(Sketch::MaxPool(self.0))
     }
@@ -56,6 +60,10 @@ impl Layer for AveragePool {
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::average_gradient(grad, &dims, &self.0)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {
@@ -125,6 +133,10 @@ impl Layer for GlobalPool {
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::global_average_gradient(grad, &dims)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, _: &ParamStore) -> Option<Sketch> {

@@ -69,7 +69,7 @@ impl Separable {
         let convolutions = self.convolutions(pass.params, x.norm.as_ref());
         let waiting = separable::forward_waiting(&x.map, convolutions, affine, self.norm.eps)?;
         self.norm.report(&waiting.moments, pass);
-        let summand = Summand::of(&waiting.y, waiting.z, &waiting.moments, affine)?;
+        let summand = Summand { map: waiting.y.clone(), norm: Some(waiting.by) };
         Ok((summand, SeparableSaved::Train { x, y: waiting.y, moments: waiting.moments }))
     }
 
@@ -86,7 +86,7 @@ impl Separable {
         grad: &Tensor,
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<(Option<Tensor>, Option<f64>)> {
+    ) -> Result<(Option<Tensor>, Option<Later>)> {
         let affine = self.norm.scale_shift(pass.params);
         let convolutions = self.convolutions(pass.params, x.norm.as_ref());
         let found = separable::backward(grad, &x.map, convolutions, (y, moments), affine, wanted)?;
@@ -144,7 +144,7 @@ impl Layer for Separable {
         saved: SeparableSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         match saved {
             SeparableSaved::Train { x, y, moments } => {
                 let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
@@ -166,6 +166,10 @@ impl Layer for Separable {
             }
             saved @ SeparableSaved::Eval(..) => self.backward(saved, grad, pass).map(drop),
         }
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {
@@ -213,7 +217,7 @@ impl Layer for SeparablePair {
         (first, second): Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<f64>)> {
+    ) -> Result<(Tensor, Option<Later>)> {
         let (inner, product) = self.1.backward_weighed(second, grad, pass)?;
         Ok((self.0.backward(first, &inner, pass)?, product))
     }
@@ -226,6 +230,10 @@ impl Layer for SeparablePair {
     ) -> Result<()> {
         let inner = self.1.backward(second, grad, pass)?;
         self.0.backward_weights(first, &inner, pass)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn sketch(&self, params: &ParamStore) -> Option<Sketch> {

@@ -88,6 +88,7 @@ impl Running {
         let (summand, saved) = self.op.forward_summand(x, &mut pass)?;
         let mut back = Backward { params: &self.params, gradients: None };
         let (gx, product) = self.op.backward_weighed(saved, gy, &mut back)?;
+        let product = product.map(|product| product.get()).transpose()?;
         Ok((Summand::total(&[(1.0, summand)])?, probed, gx, product))
     }
 

@@ -1,7 +1,7 @@
 //! One step of a training: batches mixed, passed forward and back, and averaged over.
 
 use candle_core::Tensor;
-use data::{Batch, BatchPlan, TrainData, batches};
+use data::{Batch, BatchPlan, TrainData};
 use network::{Logits, Purpose};
 use ops::{
     Backward, Draw, Forward, Gradients, Mode, ParamStore, RunningStats, Statistics,
@@ -21,7 +21,7 @@ impl Retraining {
     /// One step of the optimizer, on the mean gradient of the next batches.
     pub(super) fn step(&mut self, data: &TrainData, plan: BatchPlan) -> Result<f64, Error> {
         if self.batches.is_none() {
-            self.batches = Some(batches(data.subset(), plan, self.params.dtype(), self.params.device())?);
+            self.batches = Some(self.shelf.feed(data.subset(), plan, &self.params)?);
         }
         let mut gradients = Gradients::new(&self.params);
         let mut n = 0;

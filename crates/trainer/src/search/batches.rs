@@ -10,25 +10,25 @@ impl Search<'_> {
         let plan = self.weight_plan(data);
         let stream = match &mut self.weight_batches {
             Some(stream) => stream,
-            none => none.insert(batches(data.weights(), plan, self.params.dtype(), self.params.device())?),
+            none => none.insert(self.shelf.feed(data.weights(), plan, &self.params)?),
         };
-        Ok(stream.next().expect("an epoch has as many batches as its plan has steps")?)
+        stream.next().expect("an epoch has as many batches as its plan has steps")
     }
 
     /// The next batch of the architecture's own stream: shuffled passes over its part, one after the other, whatever
     /// the weights' epochs are.
     pub(super) fn arch_batch(&mut self, data: &SearchData) -> Result<Batch, Error> {
         if let Some(batch) = self.arch_batches.as_mut().and_then(Iterator::next) {
-            return Ok(batch?);
+            return batch;
         }
         let examples = data.architecture().len();
         let steps = self.plan(Stream::ArchitectureBatches, 0, examples).steps(examples) as u64;
         let (epoch, first_step) = (self.at.arch_steps / steps, (self.at.arch_steps % steps) as usize);
         let plan =
             BatchPlan { first_step, ..self.plan(Stream::ArchitectureBatches, epoch as usize, examples) };
-        let stream = batches(data.architecture(), plan, self.params.dtype(), self.params.device())?;
+        let stream = self.shelf.feed(data.architecture(), plan, &self.params)?;
         let batch = self.arch_batches.insert(stream).next();
-        Ok(batch.expect("a part is not empty")?)
+        batch.expect("a part is not empty")
     }
 
     /// A batch of the architecture's part, the same for all that one epoch measures.

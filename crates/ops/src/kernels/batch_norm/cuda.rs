@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::Moments;
+use super::{Channelwise, Gradients, Moments};
 use crate::kernels::{
     gpu::{Arg, Gpu, Grid, computed_in},
+    later::Later,
     values::{Map, dense, expect_dims},
 };
 
@@ -65,45 +66,79 @@ pub(in crate::kernels) fn channel_sums(gpu: &Gpu, x: &Tensor, map: &Map) -> Resu
     sum.tensor()
 }
 
-pub(in crate::kernels) fn forward_train(
+/// Moments of slices of a map's rows, as `moments` in `batch_norm.cu` takes them: `(slices, 2, c)` in `f64`.
+pub(in crate::kernels) struct Slices {
+    pub(in crate::kernels) parts: Tensor,
+    /// Rows of each but the last.
+    pub(in crate::kernels) slice: usize,
+    pub(in crate::kernels) rows: usize,
+}
+
+/// The moments of `x`, and how they normalize.
+pub(super) fn moments(
     gpu: &Gpu,
     x: &Tensor,
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
-) -> Result<(Tensor, Moments)> {
+) -> Result<(Moments, Channelwise)> {
     let (map, x) = (Map::of(x.dims())?, dense(x)?);
-    let (maps, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
-    let parts = shares.sums(gpu, "moment_sums", maps, &[Arg::In(&x)])?;
-    let vector = || gpu.fresh(computed_in(maps), &[map.c]);
-    let (mean, inv_std, unbiased) = (vector()?, vector()?, vector()?);
+    let shares = Shares::of(map.len() / map.c, map.c);
+    let parts = shares.sums(gpu, "moment_sums", x.dtype(), &[Arg::In(&x)])?;
+    let slices = Slices { parts, slice: shares.slice, rows: shares.rows };
+    moments_of(gpu, &slices, x.dtype(), scale_shift, eps)
+}
+
+/// The moments of a map of `maps` elements whose slices are known.
+pub(in crate::kernels) fn moments_of(
+    gpu: &Gpu,
+    Slices { parts, slice, rows }: &Slices,
+    maps: DType,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<(Moments, Channelwise)> {
+    let (slices, _, c) = parts.dims3()?;
+    let (scale, shift) = affine(scale_shift, c)?;
+    let vector = || gpu.fresh(computed_in(maps), &[c]);
+    let (mean, inv_std, unbiased, factor, shifted) = (vector()?, vector()?, vector()?, vector()?, vector()?);
     let args = [
-        Arg::In(&x),
-        Arg::Doubles(Some(&parts)),
-        Arg::Int(shares.rows),
-        Arg::Int(shares.slices),
-        Arg::Int(map.c),
+        Arg::Doubles(Some(parts)),
+        Arg::Int(*rows),
+        Arg::Int(*slice),
+        Arg::Int(slices),
+        Arg::Int(c),
         Arg::Double(eps),
+        Arg::Reals(scale.as_ref()),
+        Arg::Reals(shift.as_ref()),
         Arg::Out(&mean),
         Arg::Out(&inv_std),
         Arg::Out(&unbiased),
+        Arg::Out(&factor),
+        Arg::Out(&shifted),
     ];
-    gpu.launch("moments", maps, channels(map.c), &args)?;
-    let moments =
-        Moments { mean: mean.tensor()?, inv_std: inv_std.tensor()?, var_unbiased: unbiased.tensor()? };
-    let (scale, shift) = affine(scale_shift, map.c)?;
-    let y = gpu.fresh(maps, x.dims())?;
+    gpu.launch("moments", maps, channels(c), &args)?;
+    let mean = mean.tensor()?;
+    let by = Channelwise { mean: mean.clone(), factor: factor.tensor()?, shift: shifted.tensor()? };
+    Ok((Moments { mean, inv_std: inv_std.tensor()?, var_unbiased: unbiased.tensor()? }, by))
+}
+
+/// What each channel adds to `⟨gy, (x − mean)·factor + shift⟩`, `(c,)` in `f64`.
+pub(super) fn dot(gpu: &Gpu, gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<Tensor> {
+    let (map, x, gy) = (Map::of(x.dims())?, dense(x)?, dense(gy)?);
+    let shares = Shares::of(map.len() / map.c, map.c);
+    let (mean, factor, shift) = (dense(&by.mean)?, dense(&by.factor)?, dense(&by.shift)?);
+    let parts =
+        shares.sums(gpu, "correlation_sums", x.dtype(), &[Arg::In(&x), Arg::In(&gy), Arg::Reals(Some(&mean))])?;
+    let products = gpu.fresh(DType::F64, &[map.c])?;
     let args = [
-        Arg::In(&x),
-        Arg::Reals(Some(&moments.mean)),
-        Arg::Reals(Some(&moments.inv_std)),
-        Arg::Reals(scale.as_ref()),
-        Arg::Reals(shift.as_ref()),
-        Arg::Int(map.len()),
+        Arg::Doubles(Some(&parts)),
+        Arg::Int(shares.slices),
         Arg::Int(map.c),
-        Arg::Out(&y),
+        Arg::Reals(Some(&factor)),
+        Arg::Reals(Some(&shift)),
+        Arg::Out(&products),
     ];
-    gpu.launch("normalize", maps, Grid::over(map.len()), &args)?;
-    Ok((y.tensor()?, moments))
+    gpu.launch("norm_products", x.dtype(), channels(map.c), &args)?;
+    products.tensor()
 }
 
 /// With running statistics; without a mean, 0, which is the backward.
@@ -139,14 +174,14 @@ pub(super) fn by_running(
     y.tensor()
 }
 
-/// `∂L/∂x`, and the gradients of scale and shift where there is a scale.
+/// What [`super::backward`] computes.
 pub(in crate::kernels) fn backward(
     gpu: &Gpu,
     x: &Tensor,
     gy: &Tensor,
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
-) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+) -> Result<Gradients> {
     let (map, x, gy) = (Map::of(x.dims())?, dense(x)?, dense(gy)?);
     let (maps, shares) = (x.dtype(), Shares::of(map.len() / map.c, map.c));
     let real = computed_in(maps);
@@ -155,11 +190,12 @@ pub(in crate::kernels) fn backward(
         dense(x)
     };
     let (mean, inv_std) = (vector(&moments.mean)?, vector(&moments.inv_std)?);
-    let scale = scale.map(vector).transpose()?;
+    let (scale, shift) = affine(scale_shift, map.c)?;
     let parts =
         shares.sums(gpu, "correlation_sums", maps, &[Arg::In(&x), Arg::In(&gy), Arg::Reals(Some(&mean))])?;
     let (through, of_scale, of_shift) =
         (gpu.fresh(real, &[3, map.c])?, gpu.fresh(real, &[map.c])?, gpu.fresh(real, &[map.c])?);
+    let products = gpu.fresh(DType::F64, &[map.c])?;
     let args = [
         Arg::Doubles(Some(&parts)),
         Arg::Int(shares.rows),
@@ -167,9 +203,11 @@ pub(in crate::kernels) fn backward(
         Arg::Int(map.c),
         Arg::Reals(Some(&inv_std)),
         Arg::Reals(scale.as_ref()),
+        Arg::Reals(shift.as_ref()),
         Arg::Out(&through),
         Arg::Out(&of_scale),
         Arg::Out(&of_shift),
+        Arg::Out(&products),
     ];
     gpu.launch("norm_gradient_through", maps, channels(map.c), &args)?;
     let (through, of_scale, of_shift) = (through.tensor()?, of_scale.tensor()?, of_shift.tensor()?);
@@ -184,7 +222,11 @@ pub(in crate::kernels) fn backward(
         Arg::Out(&gx),
     ];
     gpu.launch("norm_gradient", maps, Grid::over(map.len()), &args)?;
-    Ok((gx.tensor()?, scale.map(|_| (of_scale, of_shift))))
+    Ok(Gradients {
+        x: gx.tensor()?,
+        scale_shift: scale.map(|_| (of_scale, of_shift)),
+        product: Some(Later::OnDevice(products.tensor()?)),
+    })
 }
 
 fn affine(scale_shift: Option<(&Tensor, &Tensor)>, c: usize) -> Result<(Option<Tensor>, Option<Tensor>)> {

@@ -13,6 +13,7 @@ pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, Statistics, Throug
 use super::{
     Isa,
     gpu::on_gpu,
+    later::Later,
     values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -38,18 +39,20 @@ pub struct Channelwise {
     pub shift: Tensor,
 }
 
-/// `⟨gy, (x − mean)·factor + shift⟩`, accumulated in `f64`.
+/// `⟨gy, (x − mean)·factor + shift⟩`, accumulated in `f64`; does not wait for the device.
 ///
 /// # Errors
 /// Shapes or types do not fit.
-pub fn dot(gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<f64> {
+pub fn dot(gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<Later> {
     let c = Map::of(x.dims())?.c;
     expect_dims("gradient of a batch norm", gy, x.dims())?;
+    on_gpu!(x, gpu => Ok(Later::OnDevice(cuda::dot(&gpu, gy, x, by)?)));
     let (gy, x) = (dense(gy)?, dense(x)?);
     for_real!(x, T => {
         let [mean, factor, shift] = by.wide::<T>(c)?;
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
-        Ok(cpu::gradient_sums(Isa::detect(), &x, &gy, &mean, &vec![1.0; c]).product(&factor, &shift))
+        let sums = cpu::gradient_sums(Isa::detect(), &x, &gy, &mean, &vec![1.0; c]);
+        Ok(Later::Known(sums.product(&factor, &shift)))
     })
 }
 
@@ -86,21 +89,19 @@ impl Moments {
     }
 }
 
-/// The moments of `x`, and `x` normalized by them, as [`forward_train`], where the device does that at once; on the CPU
-/// it waits for whoever reads it.
+/// The moments of `x`, and how they normalize it, for whoever does that while reading.
 ///
 /// # Errors
 /// Shapes or types do not fit.
 pub fn forward_waiting(
     x: &Tensor,
-    _scale_shift: Option<(&Tensor, &Tensor)>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
-) -> Result<(Moments, Option<Tensor>)> {
-    on_gpu!(x, gpu => {
-        let (z, moments) = cuda::forward_train(&gpu, x, _scale_shift, eps)?;
-        Ok((moments, Some(z)))
-    });
-    Ok((moments(x, eps)?, None))
+) -> Result<(Moments, Channelwise)> {
+    on_gpu!(x, gpu => cuda::moments(&gpu, x, scale_shift, eps));
+    let moments = moments(x, eps)?;
+    let by = moments.channelwise(scale_shift)?;
+    Ok((moments, by))
 }
 
 /// The moments of `x`.
@@ -118,6 +119,7 @@ fn moments(x: &Tensor, eps: f64) -> Result<Moments> {
 /// # Errors
 /// Shapes or types do not fit.
 pub fn apply(x: &Tensor, by: &Channelwise) -> Result<Tensor> {
+    on_gpu!(x, gpu => super::sum::cuda::weighted(&gpu, &[super::sum::Term { factor: 1.0, x, norm: Some(by) }]));
     let map = Map::of(x.dims())?;
     let x = dense(x)?;
     for_real!(x, T => {
@@ -135,9 +137,8 @@ pub fn forward_train(
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
 ) -> Result<(Tensor, Moments)> {
-    on_gpu!(x, gpu => cuda::forward_train(&gpu, x, scale_shift, eps));
-    let moments = moments(x, eps)?;
-    Ok((apply(x, &moments.channelwise(scale_shift)?)?, moments))
+    let (moments, by) = forward_waiting(x, scale_shift, eps)?;
+    Ok((apply(x, &by)?, moments))
 }
 
 /// Statistics of so many `rows`, as tensors.
@@ -185,8 +186,8 @@ pub struct Gradients {
     pub x: Tensor,
     /// Of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
-    /// `⟨∂L/∂y, y⟩`, which on the CPU the sums over the batch give for nothing.
-    pub product: Option<f64>,
+    /// `⟨∂L/∂y, y⟩`, which the sums over the batch give for nothing.
+    pub product: Option<Later>,
 }
 
 /// `∂L/∂x` of [`forward_train`], through the moments; and, where there is a scale, `(∂L/∂scale, ∂L/∂shift)`.
@@ -207,16 +208,13 @@ pub fn backward(
 ) -> Result<Gradients> {
     let (map, isa) = (Map::of(x.dims())?, Isa::detect());
     expect_dims("gradient of a batch norm", gy, x.dims())?;
-    on_gpu!(x, gpu => {
-        let (x, scale_shift) = cuda::backward(&gpu, x, gy, scale_shift.map(|(scale, _)| scale), moments)?;
-        Ok(Gradients { x, scale_shift, product: None })
-    });
+    on_gpu!(x, gpu => cuda::backward(&gpu, x, gy, scale_shift, moments));
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_real!(x, T => {
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
         let Arrived { through, scale_shift, product } = arrive(&x, &gy, scale_shift, moments)?;
         let x = tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?;
-        Ok(Gradients { x, scale_shift, product: Some(product) })
+        Ok(Gradients { x, scale_shift, product: Some(Later::Known(product)) })
     })
 }
 

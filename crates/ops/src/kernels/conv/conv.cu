@@ -191,11 +191,43 @@ __device__ __forceinline__ void weight_product(const Outputs &p, const map *gy, 
         }
 }
 
+// The moments of each channel over the rows of this block's tile, as `moments` takes them: its mean and the sum of squares
+// about it. Reads what the block has just written, which is in the nearest cache.
+template <int BM, int BN> __device__ __forceinline__ void tile_moments(const Geometry &g, const map *y, double *parts) {
+    const int SHARE = CONV_THREADS / BN; // threads that share a column
+    __shared__ real sums[2][CONV_THREADS];
+    const int t = threadIdx.x, n = blockIdx.y * BN + t % BN;
+    const int first = blockIdx.x * BM, last = least(first + BM, g.n * g.oh * g.ow);
+    __syncthreads(); // the tile is written
+    real pivot = 0, a = 0, b = 0;
+    if (n < g.oc) {
+        pivot = y[first * g.oc + n];
+        for (int m = first + t / BN; m < last; m += SHARE) {
+            const real value = (real)y[m * g.oc + n] - pivot;
+            a += value;
+            b += value * value;
+        }
+    }
+    sums[0][t] = a;
+    sums[1][t] = b;
+    __syncthreads();
+    if (t >= BN || n >= g.oc) return;
+    double sum = 0, squares = 0;
+    for (int i = t; i < CONV_THREADS; i += BN) {
+        sum += sums[0][i];
+        squares += sums[1][i];
+    }
+    about_mean(pivot, last - first, sum, squares);
+    parts[blockIdx.x * 2 * g.oc + n] = sum;
+    parts[(blockIdx.x * 2 + 1) * g.oc + n] = squares;
+}
+
 // Fully connected layers are products of single pixels, with neither many rows nor columns. They have kernels of their
 // own, which never use TF32: nor does PyTorch, unless it is told to.
 extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_forward(
-    Geometry g, const map *x, const real *w, const real *bias, map *y) {
+    Geometry g, const map *x, const real *w, const real *bias, map *y, double *parts) {
     product<Outputs, 32, 32, 2, 4>(Outputs{g, x, w, bias, y});
+    if (parts) tile_moments<32, 32>(g, y, parts);
 }
 
 extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_input_gradient(
@@ -212,8 +244,9 @@ extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_weight_gradien
 #ifndef MATRIX_UNITS
 #define CONV_KERNELS(BM, BN, TM, TN)                                                                                   \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
-        Geometry g, const map *x, const real *w, const real *bias, map *y) {                                           \
+        Geometry g, const map *x, const real *w, const real *bias, map *y, double *parts) {                            \
         product<Outputs, BM, BN, TM, TN>(Outputs{g, x, w, bias, y});                                                   \
+        if (parts) tile_moments<BM, BN>(g, y, parts);                                                                  \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
         Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \

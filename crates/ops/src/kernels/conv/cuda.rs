@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::Shape;
 use crate::kernels::{
-    gpu::{Arg, Geometry, Gpu, Grid, computed_in},
+    batch_norm::cuda::Slices,
+    gpu::{Arg, Fresh, Geometry, Gpu, Grid, computed_in},
     sum,
     values::{Map, dense},
 };
@@ -14,6 +15,9 @@ const THREADS: usize = 128;
 
 /// Blocks that are worth having before tiles may be large: about as many as a large device has processors.
 const BLOCKS: usize = 128;
+
+/// The tile of a fully connected layer.
+const LINEAR: (usize, usize) = (32, 32);
 
 /// Pixels that a block adds up for the weights' gradient, at least.
 const PIXELS: usize = 128;
@@ -41,7 +45,7 @@ fn product(
     (rows, columns): (usize, usize),
     args: &[Arg<'_>],
 ) -> Result<()> {
-    let (bm, bn) = if is_linear(input) { (32, 32) } else { tile(rows, columns) };
+    let (bm, bn) = if is_linear(input) { LINEAR } else { tile(rows, columns) };
     let kernel = if is_linear(input) { format!("linear_{what}") } else { format!("conv_{what}_{bm}x{bn}") };
     let grid = Grid { blocks: (rows.div_ceil(bm), columns.div_ceil(bn), 1), threads: (THREADS, 1) };
     gpu.launch(&kernel, real, grid, args)
@@ -54,12 +58,43 @@ pub(in crate::kernels) fn forward(
     w: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    convolve(gpu, shape, x, (w, bias), None)
+}
+
+/// [`forward`], and the moments of what each tile of pixels holds.
+pub(in crate::kernels) fn forward_with_moments(
+    gpu: &Gpu,
+    shape: Shape<'_>,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<(Tensor, Slices)> {
+    let (rows, c) = (shape.output.len() / shape.output.c, shape.output.c);
+    let slice = if is_linear(shape.input) { LINEAR.0 } else { tile(rows, c).0 };
+    let parts = gpu.fresh(DType::F64, &[rows.div_ceil(slice), 2, c])?;
+    let y = convolve(gpu, shape, x, (w, bias), Some(&parts))?;
+    Ok((y, Slices { parts: parts.tensor()?, slice, rows }))
+}
+
+fn convolve(
+    gpu: &Gpu,
+    shape: Shape<'_>,
+    x: &Tensor,
+    (w, bias): (&Tensor, Option<&Tensor>),
+    moments: Option<&Fresh>,
+) -> Result<Tensor> {
     let Shape { input, output, window, prelude } = shape;
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     let geometry = Geometry::new(input, output, window, prelude)?;
     let y = gpu.fresh(x.dtype(), &output.dims())?;
-    let args =
-        [Arg::Geometry(geometry), Arg::In(&x), Arg::Reals(Some(&w)), Arg::Reals(bias.as_ref()), Arg::Out(&y)];
+    let args = [
+        Arg::Geometry(geometry),
+        Arg::In(&x),
+        Arg::Reals(Some(&w)),
+        Arg::Reals(bias.as_ref()),
+        Arg::Out(&y),
+        moments.map_or(Arg::Doubles(None), Arg::Out),
+    ];
     product(gpu, "forward", (input, x.dtype()), (output.len() / output.c, output.c), &args)?;
     y.tensor()
 }

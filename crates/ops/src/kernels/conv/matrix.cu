@@ -260,8 +260,9 @@ __device__ __forceinline__ void matrix_weight_product(const Outputs &p, const ma
 
 #define MATRIX_KERNELS(BM, BN, WARPS)                                                                                  \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
-        Geometry g, const map *x, const real *w, const real *bias, map *y) {                                           \
+        Geometry g, const map *x, const real *w, const real *bias, map *y, double *parts) {                            \
         matrix_product<Outputs, BM, BN, WARPS>(Outputs{g, x, w, bias, y});                                             \
+        if (parts) tile_moments<BM, BN>(g, y, parts);                                                                  \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
         Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \

@@ -3,24 +3,24 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Gradients, Normalized, Wanted};
+use super::{Gradients, Waiting, Wanted};
 use crate::kernels::{
     batch_norm::{self, Moments},
     conv::{self, Shape},
     gpu::Gpu,
 };
 
-pub(super) fn forward_train(
+pub(super) fn forward_waiting(
     gpu: &Gpu,
     shape: Shape<'_>,
     x: &Tensor,
     (w, bias): (&Tensor, Option<&Tensor>),
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
-) -> Result<Normalized> {
-    let y = conv::cuda::forward(gpu, shape, x, w, bias)?;
-    let (z, moments) = batch_norm::cuda::forward_train(gpu, &y, scale_shift, eps)?;
-    Ok(Normalized { y, z, moments })
+) -> Result<Waiting> {
+    let (y, slices) = conv::cuda::forward_with_moments(gpu, shape, x, w, bias)?;
+    let (moments, by) = batch_norm::cuda::moments_of(gpu, &slices, y.dtype(), scale_shift, eps)?;
+    Ok(Waiting { y, moments, by })
 }
 
 #[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
@@ -31,16 +31,17 @@ pub(super) fn backward(
     x: &Tensor,
     w: &Tensor,
     (y, moments): (&Tensor, &Moments),
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     wanted: Wanted,
 ) -> Result<Gradients> {
-    let (gy, scale_shift) = batch_norm::cuda::backward(gpu, y, gz, scale, moments)?;
+    let batch_norm::Gradients { x: gy, scale_shift, product } =
+        batch_norm::cuda::backward(gpu, y, gz, scale_shift, moments)?;
     let input = || conv::cuda::input_gradient(gpu, shape, &gy, w, x);
     let weights = || conv::cuda::weight_gradient(gpu, shape, x, &gy);
     Ok(Gradients {
         x: (wanted != Wanted::Weights).then(input).transpose()?,
         w: (wanted != Wanted::Input).then(weights).transpose()?,
         scale_shift,
-        product: None,
+        product,
     })
 }

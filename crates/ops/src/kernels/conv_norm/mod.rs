@@ -14,7 +14,7 @@ use candle_core::{Result, Tensor};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Moments},
+    batch_norm::{self, Arrived, Channelwise, Moments},
     conv,
     gpu::on_gpu,
     later::Later,
@@ -39,25 +39,15 @@ pub struct Waiting {
     pub y: Tensor,
     /// Its moments.
     pub moments: Moments,
-    /// `y` normalized, where the device does that at once; on the CPU it waits.
-    pub z: Option<Tensor>,
+    /// How they, a scale and a shift normalize it.
+    pub by: Channelwise,
 }
 
 impl Waiting {
     /// Normalizes what waited.
-    pub(in crate::kernels) fn now(self, scale_shift: Option<(&Tensor, &Tensor)>) -> Result<Normalized> {
-        let Self { y, moments, z } = self;
-        let z = match z {
-            Some(z) => z,
-            None => batch_norm::apply(&y, &moments.channelwise(scale_shift)?)?,
-        };
-        Ok(Normalized { y, z, moments })
-    }
-}
-
-impl From<Normalized> for Waiting {
-    fn from(Normalized { y, z, moments }: Normalized) -> Self {
-        Self { y, moments, z: Some(z) }
+    pub(in crate::kernels) fn now(self) -> Result<Normalized> {
+        let Self { y, moments, by } = self;
+        Ok(Normalized { z: batch_norm::apply(&y, &by)?, y, moments })
     }
 }
 
@@ -70,8 +60,8 @@ pub struct Gradients {
     pub w: Option<Tensor>,
     /// Of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
-    /// `⟨∂L/∂z, z⟩`, which on the CPU the norm's sums give for nothing.
-    pub product: Option<f64>,
+    /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
+    pub product: Option<Later>,
 }
 
 /// Which gradients of a convolution are needed.
@@ -98,7 +88,7 @@ pub fn forward_train(
     window: &Window,
     prelude: Prelude,
 ) -> Result<Normalized> {
-    forward_waiting(x, weights, scale_shift, eps, window, prelude)?.now(scale_shift)
+    forward_waiting(x, weights, scale_shift, eps, window, prelude)?.now()
 }
 
 /// [`forward_train`] for whoever normalizes while reading.
@@ -108,7 +98,7 @@ pub fn forward_train(
 pub fn forward_waiting(
     x: &Tensor,
     (w, bias): (&Tensor, Option<&Tensor>),
-    _scale_shift: Option<(&Tensor, &Tensor)>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
     window: &Window,
     prelude: Prelude,
@@ -117,14 +107,15 @@ pub fn forward_waiting(
     let output = input.through(window, conv::channels(w, window, input.c)?);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => Ok(cuda::forward_train(&gpu, shape, x, (w, bias), _scale_shift, eps)?.into()));
+    on_gpu!(x, gpu => cuda::forward_waiting(&gpu, shape, x, (w, bias), scale_shift, eps));
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let (y, statistics) = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
-        Ok(Waiting { y: tensor(y, &output.dims())?, moments, z: None })
+        let by = moments.channelwise(scale_shift)?;
+        Ok(Waiting { y: tensor(y, &output.dims())?, moments, by })
     })
 }
 
@@ -146,7 +137,10 @@ pub fn probe(
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => crate::kernels::sum::dot_later(gz, &cuda::forward_train(&gpu, shape, x, (w, bias), scale_shift, eps)?.z));
+    on_gpu!(x, gpu => {
+        let Waiting { y, by, .. } = cuda::forward_waiting(&gpu, shape, x, (w, bias), scale_shift, eps)?;
+        batch_norm::dot(gz, &y, &by)
+    });
     let (gz, x, w, bias) = (dense(gz)?, dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
         let (gz, x, w) = (Values::of(&gz)?, Values::of(&x)?, Values::of(&w)?);
@@ -177,7 +171,7 @@ pub fn backward(
     expect_dims("output of a convolution", y, &output.dims())?;
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale_shift.map(|(scale, _)| scale), wanted));
+    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale_shift, wanted));
     let (gz, x, dense_w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
@@ -188,7 +182,7 @@ pub fn backward(
             x: gx.map(|gx| tensor(gx, &input.dims())).transpose()?,
             w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,
             scale_shift,
-            product: Some(product),
+            product: Some(Later::Known(product)),
         })
     })
 }

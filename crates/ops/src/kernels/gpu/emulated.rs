@@ -8,16 +8,25 @@ use std::{
     ffi::{CString, c_char, c_int, c_uint, c_void},
     fmt::Write,
     process::Command,
+    rc::Rc,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use libloading::Library;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use super::{Arg, Arithmetic, Grid, KERNELS, Text, slot::marshal, source};
+use super::{
+    Arithmetic, Gpu, Grid, KERNELS, Text, recording,
+    slot::{Launch, Slot},
+    source,
+};
 
 thread_local! {
     static ON: Cell<Option<Arithmetic>> = const { Cell::new(None) };
+    /// How many times launches were put in an order.
+    static ORDERS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Runs `f` with tensors of the host treated as if they were on a device.
@@ -43,6 +52,9 @@ pub fn unavailable() -> Option<String> {
     runs.err().map(|error| format!("skipped: no C++ compiler `c++` to emulate a device with ({error})"))
 }
 
+/// Memory of the device, of which all is always free.
+pub(super) const BYTES: usize = 1 << 30;
+
 /// Words before and behind a tensor that nobody may touch.
 const GUARD: usize = 32;
 
@@ -63,20 +75,24 @@ pub(super) struct Memory {
     words: Vec<UnsafeCell<u64>>,
     /// Bytes from the first guard's end to the first element.
     first: usize,
+    /// Whether a launch was given it.
+    launched: Cell<bool>,
+}
+
+/// Room for a tensor: itself, which holds what nobody has written, and the memory that a kernel writes for it.
+pub(super) fn fresh(dtype: DType, dims: &[usize]) -> Result<(Tensor, Rc<Memory>)> {
+    let memory = Memory::beginning(dtype, dims.iter().product(), 0);
+    Ok((Tensor::from_raw_buffer(&memory.bytes(), dtype, dims, &Device::Cpu)?, Rc::new(memory)))
 }
 
 impl Memory {
-    pub(super) fn new(dtype: DType, len: usize) -> Self {
-        Self::beginning(dtype, len, 0)
-    }
-
-    /// As `new`, with its first element `offset` bytes, less than 16, behind a multiple of 16: what kernels read in one
-    /// piece must begin at such.
+    /// Room for `len` elements, the first of which lies `offset` bytes, less than 16, behind a multiple of 16: what kernels
+    /// read in one piece must begin at such.
     fn beginning(dtype: DType, len: usize, offset: usize) -> Self {
         let words = (len * dtype.size_in_bytes()).div_ceil(8) + 2 * GUARD + 4;
         let words: Vec<_> = (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect();
         let first = (16 - words[GUARD].get() as usize % 16) % 16 + offset;
-        Self { dtype, len, words, first }
+        Self { dtype, len, words, first, launched: Cell::new(false) }
     }
 
     /// What a contiguous tensor holds.
@@ -99,7 +115,8 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(self.address() as *const u8, len) }.to_vec()
     }
 
-    fn check(&self) -> Result<()> {
+    /// What a kernel wrote: all of it, and nothing else.
+    fn checked(&self) -> Result<Vec<u8>> {
         let start = GUARD * 8 + self.first;
         let end = start + self.len * self.dtype.size_in_bytes();
         // SAFETY: all words are set, and nobody writes them now.
@@ -114,12 +131,43 @@ impl Memory {
         if size > 1 && (start..end).step_by(size).any(|at| (at..at + size).all(is_untouched)) {
             bail!("a kernel left elements of a tensor of {} {:?} unwritten", self.len, self.dtype);
         }
-        Ok(())
+        Ok(self.bytes())
     }
 
-    pub(super) fn tensor(self, dims: &[usize]) -> Result<Tensor> {
-        self.check()?;
-        Tensor::from_raw_buffer(&self.bytes(), self.dtype, dims, &Device::Cpu)
+    pub(super) fn will_be_launched(&self) {
+        self.launched.set(true);
+    }
+
+    pub(super) fn expect_launched(&self) -> Result<()> {
+        if !self.launched.get() {
+            bail!("a tensor of {} {:?} was taken that no launch writes", self.len, self.dtype);
+        }
+        Ok(())
+    }
+}
+
+/// Puts what a kernel wrote into the tensor it was written for, whose elements stay where they are.
+struct Written(Vec<u8>);
+
+impl InplaceOp1 for Written {
+    fn name(&self) -> &'static str {
+        "written"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+        fn copy<T, const N: usize>(bytes: &[u8], values: &mut [T], read: impl Fn([u8; N]) -> T) {
+            for (value, bytes) in values.iter_mut().zip(bytes.chunks_exact(N)) {
+                *value = read(bytes.try_into().expect("chunks have this size"));
+            }
+        }
+        match storage {
+            CpuStorage::BF16(values) => copy(&self.0, values, half::bf16::from_ne_bytes),
+            CpuStorage::F32(values) => copy(&self.0, values, f32::from_ne_bytes),
+            CpuStorage::F64(values) => copy(&self.0, values, f64::from_ne_bytes),
+            CpuStorage::U8(values) => values.copy_from_slice(&self.0),
+            _ => bail!("kernels write bf16, f32, f64 or u8"),
+        }
+        Ok(())
     }
 }
 
@@ -141,26 +189,50 @@ pub(super) fn address(x: &Tensor) -> Result<u64> {
     Ok(first + (start * x.dtype().size_in_bytes()) as u64)
 }
 
+/// Runs launches in an order drawn at random from those that a device could choose: only what reads another's output
+/// comes after it. Who forgets to say so, or reads before its time, reads what nobody has written.
+pub(super) fn run(mut launches: Vec<Launch>) -> Result<()> {
+    let mut rng = ChaCha8Rng::seed_from_u64(ORDERS.replace(ORDERS.get() + 1));
+    let after = recording::dependencies(&Gpu::Emulated, &launches)?;
+    let mut done = vec![false; launches.len()];
+    for _ in 0..launches.len() {
+        let ready = |&i: &usize| !done[i] && after[i].iter().all(|&before| done[before]);
+        let ready: Vec<usize> = (0..launches.len()).filter(ready).collect();
+        let next = ready[rng.random_range(0..ready.len())];
+        launch(&mut launches[next])?;
+        done[next] = true;
+    }
+    Ok(())
+}
+
 /// Runs a kernel twice, the threads of each block in order and backwards, which must make no difference.
-pub(super) fn launch(kernel: &str, maps: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
-    let text = Text::new(maps, ON.get().unwrap_or(Arithmetic::F32))?;
+fn launch(launch: &mut Launch) -> Result<()> {
+    let text = Text::new(launch.maps, ON.get().unwrap_or(Arithmetic::F32))?;
     let emulation = emulation(text).map_err(candle_core::Error::msg)?;
     let mut copies = Vec::new();
-    let mut slots = marshal(maps, args, |x| {
-        copies.push(Memory::copy_of(x)?);
-        Ok(copies[copies.len() - 1].address())
-    })?;
-    let mut pointers: Vec<*mut c_void> = slots.iter_mut().map(|slot| slot.pointer()).collect();
+    for read in &launch.reads {
+        let Some(slot) = read.slot else { continue };
+        let copy = Memory::copy_of(&read.tensor)?;
+        launch.slots[slot] = Slot::new(&copy.address().to_ne_bytes());
+        copies.push(copy);
+    }
+    let mut pointers = launch.pointers();
     let mut run = |backwards: bool| -> Result<Vec<Vec<u8>>> {
-        emulation.run(kernel, grid, &mut pointers, backwards)?;
-        let outputs = args.iter().filter_map(|arg| match arg {
-            Arg::Out(super::Fresh { memory: super::Memory::Emulated(memory), .. }) => Some(memory.bytes()),
-            _ => None,
-        });
-        Ok(outputs.collect())
+        emulation.run(&launch.kernel, launch.grid, &mut pointers, backwards)?;
+        let memory = |fresh: &super::Fresh| match &fresh.memory {
+            super::Memory::Emulated(memory) => memory.checked(),
+            #[cfg(feature = "cuda")]
+            super::Memory::Nvidia(_) => bail!("found memory of a device, expected the host's"),
+        };
+        launch.writes.iter().map(memory).collect()
     };
-    if run(false)? != run(true)? {
+    let written = run(false)?;
+    if written != run(true)? {
+        let kernel = &launch.kernel;
         bail!("kernel {kernel}: found other values where a block's threads run backwards: some do not wait");
+    }
+    for (fresh, bytes) in launch.writes.iter().zip(written) {
+        fresh.tensor.inplace_op1(&Written(bytes))?;
     }
     Ok(())
 }

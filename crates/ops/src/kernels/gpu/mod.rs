@@ -5,7 +5,8 @@
 //! which runs the same text block by block. So everything up to the device itself, the planning in the `cuda.rs` files
 //! included, is tested without one.
 //!
-//! A kernel writes each of its outputs whole, and none of its inputs.
+//! A kernel writes each of its outputs whole, and none of its inputs. So launches that wait for each other are those of
+//! which one reads what the other writes, and [`recorded`] may send many of them at once.
 
 // Without a kind of device there is no `Gpu`, and nothing here is reached.
 #![cfg_attr(
@@ -17,7 +18,10 @@ mod arithmetic;
 #[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod nvidia;
+mod recording;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,7 @@ use std::{fmt, path::Path};
 
 use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 
+use self::slot::Launch;
 use super::{Prelude, Window, values::Map};
 pub use arithmetic::Arithmetic;
 use arithmetic::Text;
@@ -34,6 +39,7 @@ pub(crate) use emulated::is_on;
 #[cfg(feature = "emulate")]
 #[doc(hidden)]
 pub use emulated::{emulate, emulate_in, unavailable};
+pub use recording::{Launches, at_once, launches, recorded, send, set_launches};
 
 /// A device, and what there is to say of it.
 #[derive(Clone, Debug)]
@@ -84,34 +90,51 @@ pub fn devices() -> Result<Vec<Opened>> {
     bail!("built without the feature `cuda`")
 }
 
+/// Memory that is free on a GPU, in bytes; none of the CPU.
+///
+/// # Errors
+/// The driver fails.
+pub fn free_bytes(device: &Device) -> Result<Option<usize>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => nvidia::free_bytes(device).map(Some),
+        #[cfg(feature = "emulate")]
+        Device::Cpu if emulated::is_on() => Ok(Some(emulated::BYTES)),
+        _ => Ok(None),
+    }
+}
+
 /// The text of every kernel, behind lines that say what is computed with.
-pub(crate) const SOURCES: [&str; 11] = [
+pub(crate) const SOURCES: [&str; 13] = [
     include_str!("prelude.cuh"),
     include_str!("matrix.cuh"),
     include_str!("../activation/activation.cu"),
+    include_str!("../batch/batch.cu"),
     include_str!("../batch_norm/batch_norm.cu"),
     include_str!("../conv/conv.cu"),
     include_str!("../conv/matrix.cu"),
     include_str!("../depthwise/depthwise.cu"),
     include_str!("../loss/loss.cu"),
     include_str!("../pool/pool.cu"),
+    include_str!("../shuffle/shuffle.cu"),
     include_str!("../sum/sum.cu"),
     include_str!("../update/update.cu"),
 ];
 
 /// The kernels' names.
 #[cfg(any(test, feature = "emulate"))]
-pub(crate) const KERNELS: [&str; 45] = [
+pub(crate) const KERNELS: [&str; 49] = [
     "rectify",
     "rectify_gradient",
+    "gather_batch",
     "moment_sums",
     "correlation_sums",
     "plain_sums",
     "add_plain_sums",
     "moments",
-    "normalize",
     "normalize_running",
     "norm_gradient_through",
+    "norm_products",
     "norm_gradient",
     "conv_forward_128x16",
     "conv_forward_32x32",
@@ -136,11 +159,14 @@ pub(crate) const KERNELS: [&str; 45] = [
     "average_pool_gradient",
     "adaptive_pool",
     "adaptive_pool_gradient",
+    "shuffle_join",
+    "shuffle_separate",
     "weighted",
     "scale_samples",
     "join_channels",
     "cut_channels",
     "dot_parts",
+    "add_each",
     "add_parts",
     "squares_of_many",
     "add_all",
@@ -174,6 +200,7 @@ macro_rules! on_gpu {
 pub(crate) use on_gpu;
 
 /// Where kernels run.
+#[derive(Clone)]
 pub(crate) enum Gpu {
     #[cfg(feature = "cuda")]
     Nvidia(candle_core::CudaDevice),
@@ -194,6 +221,10 @@ pub(crate) enum Arg<'a> {
     Doubles(Option<&'a Tensor>),
     /// Written whole.
     Out(&'a Fresh),
+    /// Read, by an address in a table; no parameter of the kernel.
+    ReadByTable(&'a Tensor),
+    /// Written whole, by an address in a table; no parameter of the kernel.
+    WrittenByTable(&'a Fresh),
     Int(usize),
     /// A number of what is computed in.
     Real(f64),
@@ -230,16 +261,20 @@ pub(crate) struct Geometry {
 }
 
 /// A tensor that a launch will write.
+#[derive(Clone)]
 pub(crate) struct Fresh {
-    dims: Vec<usize>,
+    tensor: Tensor,
     memory: Memory,
 }
 
+/// Where the launch finds it.
+#[derive(Clone)]
 enum Memory {
+    /// Its address.
     #[cfg(feature = "cuda")]
-    Nvidia(nvidia::Memory),
+    Nvidia(u64),
     #[cfg(feature = "emulate")]
-    Emulated(emulated::Memory),
+    Emulated(std::rc::Rc<emulated::Memory>),
 }
 
 impl Gpu {
@@ -254,20 +289,38 @@ impl Gpu {
         }
     }
 
+    /// Whether that is the same device.
+    fn is(&self, other: &Self) -> bool {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(ref device) => {
+                matches!(other, Self::Nvidia(other) if device.id() == other.id())
+            }
+            #[cfg(feature = "emulate")]
+            Self::Emulated => matches!(other, Self::Emulated),
+        }
+    }
+
     /// Room for a tensor.
     ///
     /// # Errors
     /// The device has no room, or a kernel could not index it.
     pub(crate) fn fresh(&self, dtype: DType, dims: &[usize]) -> Result<Fresh> {
-        let len = dims.iter().product::<usize>();
-        int(len)?;
-        let memory = match *self {
+        int(dims.iter().product())?;
+        match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => Memory::Nvidia(nvidia::Memory::new(device, dtype, len)?),
+            Self::Nvidia(ref device) => {
+                let room = || nvidia::fresh(device, dtype, dims);
+                // What waits to be launched keeps memory that nobody else needs.
+                let (tensor, address) = room().or_else(|error| if send()? { room() } else { Err(error) })?;
+                Ok(Fresh { tensor, memory: Memory::Nvidia(address) })
+            }
             #[cfg(feature = "emulate")]
-            Self::Emulated => Memory::Emulated(emulated::Memory::new(dtype, len)),
-        };
-        Ok(Fresh { dims: dims.to_vec(), memory })
+            Self::Emulated => {
+                let (tensor, memory) = emulated::fresh(dtype, dims)?;
+                Ok(Fresh { tensor, memory: Memory::Emulated(memory) })
+            }
+        }
     }
 
     /// Values of the host's, on the device.
@@ -297,33 +350,56 @@ impl Gpu {
         }
     }
 
-    /// Runs a kernel for maps of elements `maps`; on a device, some time later, but in the order of the launches.
+    /// Runs a kernel for maps of elements `maps`; on a device, some time later, but behind all launches whose outputs it
+    /// reads.
     ///
     /// # Errors
     /// A tensor is strided, elsewhere or too large, the kernel cannot be had, or the launch fails.
     pub(crate) fn launch(&self, kernel: &str, maps: DType, grid: Grid, args: &[Arg<'_>]) -> Result<()> {
+        let launch = Launch::new(self, kernel, maps, grid, args)?;
         let (x, y, z) = grid.blocks;
         if x * y * z == 0 {
             return Ok(()); // of nothing
         }
+        match recording::keep(self, launch)? {
+            Some(launch) => self.run(vec![launch]),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs launches that come in an order in which they could run one by one.
+    fn run(&self, launches: Vec<Launch>) -> Result<()> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => nvidia::launch(device, kernel, maps, grid, args),
+            Self::Nvidia(ref device) => nvidia::run(device, launches),
             #[cfg(feature = "emulate")]
-            Self::Emulated => emulated::launch(kernel, maps, grid, args),
+            Self::Emulated => emulated::run(launches),
         }
     }
 }
 
 impl Fresh {
-    /// The tensor, once it is written.
+    /// The tensor, for whoever comes after the launch.
+    ///
+    /// # Errors
+    /// No launch was given it.
     pub(crate) fn tensor(self) -> Result<Tensor> {
-        let Self { dims, memory } = self;
-        match memory {
+        match self.memory {
             #[cfg(feature = "cuda")]
-            Memory::Nvidia(memory) => Ok(memory.tensor(&dims)),
+            Memory::Nvidia(_) => {}
             #[cfg(feature = "emulate")]
-            Memory::Emulated(memory) => memory.tensor(&dims),
+            Memory::Emulated(ref memory) => memory.expect_launched()?,
+        }
+        Ok(self.tensor)
+    }
+
+    /// Notes that a launch was given it.
+    fn will_be_written(&self) {
+        match self.memory {
+            #[cfg(feature = "cuda")]
+            Memory::Nvidia(_) => {}
+            #[cfg(feature = "emulate")]
+            Memory::Emulated(ref memory) => memory.will_be_launched(),
         }
     }
 
@@ -331,7 +407,7 @@ impl Fresh {
     pub(crate) fn address(&self) -> u64 {
         match self.memory {
             #[cfg(feature = "cuda")]
-            Memory::Nvidia(ref memory) => memory.address(),
+            Memory::Nvidia(address) => address,
             #[cfg(feature = "emulate")]
             Memory::Emulated(ref memory) => memory.address(),
         }

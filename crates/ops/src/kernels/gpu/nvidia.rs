@@ -1,6 +1,9 @@
 //! Launches on NVIDIA devices: on candle's stream, from candle's allocator.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
@@ -8,7 +11,7 @@ use candle_core::{
         CudaDType,
         cudarc::{
             driver::{
-                CudaContext, DevicePtr, DeviceRepr, result,
+                CudaContext, CudaFunction, DevicePtr, DeviceRepr, result,
                 sys::{self, CUdevice_attribute, CUmemPool_attribute},
             },
             nvrtc,
@@ -19,7 +22,7 @@ use candle_core::{
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-use super::{Arg, Arithmetic, Grid, Opened, Text, slot::marshal, source};
+use super::{Arithmetic, Opened, Text, graph, slot::Launch, source};
 
 pub(super) fn open(index: usize, arithmetic: Option<Arithmetic>, cache: Option<&Path>) -> Result<Opened> {
     let n = count()?;
@@ -63,6 +66,11 @@ fn look(index: usize) -> Result<Opened> {
     let name = context.name().map_err(candle_core::Error::wrap)?;
     let capability = capability(cuda)?;
     Ok(Opened { device, name, capability, bytes, arithmetic: Arithmetic::usual(capability) })
+}
+
+pub(super) fn free_bytes(device: &CudaDevice) -> Result<usize> {
+    let found = device.cuda_stream().context().mem_get_info();
+    found.map(|(free, _)| free).map_err(candle_core::Error::wrap)
 }
 
 /// Keeps freed memory for the next step; the driver's pool would give it back whenever the host waits.
@@ -145,36 +153,23 @@ fn key(text: Text, (major, minor): (usize, usize)) -> Result<String> {
     Ok(format!("kernels-{digest}.ptx"))
 }
 
-pub(super) struct Memory {
-    storage: CudaStorage,
-    address: u64,
+/// Room for a tensor, and where it lies.
+pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
+    match dtype {
+        DType::BF16 => fresh_of::<bf16>(device, dims),
+        DType::F32 => fresh_of::<f32>(device, dims),
+        DType::F64 => fresh_of::<f64>(device, dims),
+        DType::U8 => fresh_of::<u8>(device, dims),
+        other => bail!("kernels write no elements of type {other:?}"),
+    }
 }
 
-impl Memory {
-    pub(super) fn new(device: &CudaDevice, dtype: DType, len: usize) -> Result<Self> {
-        match dtype {
-            DType::BF16 => Self::of::<bf16>(device, len),
-            DType::F32 => Self::of::<f32>(device, len),
-            DType::F64 => Self::of::<f64>(device, len),
-            DType::U8 => Self::of::<u8>(device, len),
-            other => bail!("kernels write no elements of type {other:?}"),
-        }
-    }
-
-    fn of<T: CudaDType + DeviceRepr>(device: &CudaDevice, len: usize) -> Result<Self> {
-        // SAFETY: a kernel writes every element before anybody reads one.
-        let slice = unsafe { device.alloc::<T>(len) }?;
-        let address = slice.device_ptr(&device.cuda_stream()).0;
-        Ok(Self { storage: CudaStorage::wrap_cuda_slice(slice, device.clone()), address })
-    }
-
-    pub(super) fn address(&self) -> u64 {
-        self.address
-    }
-
-    pub(super) fn tensor(self, dims: &[usize]) -> Tensor {
-        Tensor::from_storage(Storage::Cuda(self.storage), dims, BackpropOp::none(), false)
-    }
+fn fresh_of<T: CudaDType + DeviceRepr>(device: &CudaDevice, dims: &[usize]) -> Result<(Tensor, u64)> {
+    // SAFETY: a kernel writes every element before anybody reads one.
+    let slice = unsafe { device.alloc::<T>(dims.iter().product()) }?;
+    let address = slice.device_ptr(&device.cuda_stream()).0;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok((Tensor::from_storage(storage, dims, BackpropOp::none(), false), address))
 }
 
 /// Where the elements of a contiguous tensor lie.
@@ -199,38 +194,53 @@ pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
     Ok(first + (start * x.dtype().size_in_bytes()) as u64)
 }
 
-pub(super) fn launch(
-    device: &CudaDevice,
-    kernel: &str,
-    maps: DType,
-    grid: Grid,
-    args: &[Arg<'_>],
-) -> Result<()> {
-    // A device that was not opened here has no kernels yet.
-    let function = match device.get_or_load_custom_func(kernel, &module(maps), "") {
-        Ok(function) => function,
-        Err(_) => {
-            prepare(device, maps, Arithmetic::F32, None)?;
-            device.get_or_load_custom_func(kernel, &module(maps), "")?
+/// Launches that are fewer go one by one.
+const FEW: usize = 4;
+
+/// Whether graphs were refused once: then they are not tried again.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Sends launches as one graph; where they are few, or the driver makes no graph of them, one by one.
+pub(super) fn run(device: &CudaDevice, mut launches: Vec<Launch>) -> Result<()> {
+    device.cuda_stream().context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+    if launches.len() >= FEW && !REFUSED.load(Ordering::Relaxed) {
+        match graph::launch(device, &mut launches) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                REFUSED.store(true, Ordering::Relaxed);
+                tracing::warn!("no CUDA graphs from here on, kernels are launched one by one: {error}");
+            }
         }
-    };
-    let mut slots = marshal(maps, args, |x| address(device, x))?;
-    let mut pointers: Vec<_> = slots.iter_mut().map(|slot| slot.pointer()).collect();
-    let ((x, y, z), (tx, ty)) = (grid.blocks, grid.threads);
-    let blocks = (x as u32, y as u32, z as u32);
-    let stream = device.cuda_stream();
-    stream.context().bind_to_thread().map_err(candle_core::Error::wrap)?;
+    }
+    launches.iter_mut().try_for_each(|launch| run_one(device, launch))
+}
+
+/// The function of a launch; a device that was not opened here has no kernels yet.
+pub(super) fn function(device: &CudaDevice, Launch { kernel, maps, .. }: &Launch) -> Result<CudaFunction> {
+    let module = module(*maps);
+    let function = device.get_or_load_custom_func(kernel, &module, "").or_else(|_| {
+        prepare(device, *maps, Arithmetic::F32, None)?;
+        device.get_or_load_custom_func(kernel, &module, "")
+    })?;
+    Ok(CudaFunction::clone(&function))
+}
+
+fn run_one(device: &CudaDevice, launch: &mut Launch) -> Result<()> {
+    let function = function(device, launch)?;
+    let ((x, y, z), (tx, ty)) = (launch.grid.blocks, launch.grid.threads);
+    let mut pointers = launch.pointers();
     // SAFETY: `cuda.rs` beside each kernel hands it what its parameters say, in number, type and size; tests run every
-    // such call. What it reads and writes stays allocated until it has run, since frees are ordered by the same stream.
+    // such call. What it reads and writes is allocated until the launch is dropped, and stays so until the kernel has
+    // run, since frees are ordered by the same stream.
     unsafe {
         result::launch_kernel(
             function.cu_function(),
-            blocks,
+            (x as u32, y as u32, z as u32),
             (tx as u32, ty as u32, 1),
             0,
-            stream.cu_stream(),
+            device.cuda_stream().cu_stream(),
             &mut pointers,
         )
     }
-    .map_err(|error| candle_core::Error::msg(format!("kernel {kernel}: {error}")))
+    .map_err(|error| candle_core::Error::msg(format!("kernel {}: {error}", launch.kernel)))
 }

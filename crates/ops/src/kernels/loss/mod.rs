@@ -60,6 +60,7 @@ impl PendingLoss {
             Figures::Known(loss, correct) => Ok((*loss, *correct)),
             #[cfg(any(feature = "cuda", feature = "emulate"))]
             Figures::OnDevice(samples) => {
+                super::gpu::send()?;
                 let samples = samples.to_vec2::<f64>()?;
                 let loss = samples.iter().map(|sample| sample[0]).sum::<f64>() / samples.len() as f64;
                 Ok((loss, samples.iter().filter(|sample| sample[1] == 1.0).count()))

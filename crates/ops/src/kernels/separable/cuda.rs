@@ -5,25 +5,30 @@ use candle_core::{Result, Tensor};
 
 use super::{Convolutions, Gradients, cpu::Shapes};
 use crate::kernels::{
-    batch_norm::{self, Moments},
+    batch_norm::{self, Channelwise, Moments},
     conv,
-    conv_norm::{Normalized, Wanted},
+    conv_norm::{Waiting, Wanted},
     depthwise,
     gpu::Gpu,
 };
 
-pub(super) fn forward_train(
+pub(super) fn forward_waiting(
     gpu: &Gpu,
     shapes: Shapes<'_>,
     x: &Tensor,
-    Convolutions { d, w, bias, .. }: Convolutions<'_>,
+    Convolutions { norm, d, w, bias, .. }: Convolutions<'_>,
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
-) -> Result<Normalized> {
-    let between = depthwise::cuda::forward(gpu, shapes.depthwise, x, d)?;
-    let y = conv::cuda::forward(gpu, shapes.dense, &between, w, bias)?;
-    let (z, moments) = batch_norm::cuda::forward_train(gpu, &y, scale_shift, eps)?;
-    Ok(Normalized { y, z, moments })
+) -> Result<Waiting> {
+    let between = depthwise::cuda::forward(gpu, shapes.depthwise, &source(x, norm)?, d)?;
+    let (y, slices) = conv::cuda::forward_with_moments(gpu, shapes.dense, &between, w, bias)?;
+    let (moments, by) = batch_norm::cuda::moments_of(gpu, &slices, y.dtype(), scale_shift, eps)?;
+    Ok(Waiting { y, moments, by })
+}
+
+/// The input, with the norm applied that still waits in front of it.
+fn source(x: &Tensor, norm: Option<&Channelwise>) -> Result<Tensor> {
+    norm.map_or_else(|| Ok(x.clone()), |norm| batch_norm::apply(x, norm))
 }
 
 #[expect(clippy::too_many_arguments, reason = "what three layers kept, and what is asked for")]
@@ -32,12 +37,14 @@ pub(super) fn backward(
     shapes: Shapes<'_>,
     gz: &Tensor,
     x: &Tensor,
-    Convolutions { d, w, .. }: Convolutions<'_>,
+    Convolutions { norm, d, w, .. }: Convolutions<'_>,
     (y, moments): (&Tensor, &Moments),
-    scale: Option<&Tensor>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     wanted: Wanted,
 ) -> Result<Gradients> {
-    let (gy, scale_shift) = batch_norm::cuda::backward(gpu, y, gz, scale, moments)?;
+    let batch_norm::Gradients { x: gy, scale_shift, product } =
+        batch_norm::cuda::backward(gpu, y, gz, scale_shift, moments)?;
+    let x = &source(x, norm)?;
     let between = depthwise::cuda::forward(gpu, shapes.depthwise, x, d)?;
     let ga = conv::cuda::input_gradient(gpu, shapes.dense, &gy, w, &between)?;
     let input = || depthwise::cuda::input_gradient(gpu, shapes.depthwise, &ga, d, x);
@@ -52,6 +59,6 @@ pub(super) fn backward(
         x: (wanted != Wanted::Weights).then(input).transpose()?,
         weights: (wanted != Wanted::Input).then(weights).transpose()?,
         scale_shift,
-        product: None,
+        product,
     })
 }

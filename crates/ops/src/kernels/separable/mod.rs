@@ -49,8 +49,8 @@ pub struct Gradients {
     pub weights: Option<(Tensor, Tensor)>,
     /// Of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
-    /// `⟨∂L/∂z, z⟩`, which on the CPU the norm's sums give for nothing.
-    pub product: Option<f64>,
+    /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
+    pub product: Option<Later>,
 }
 
 /// The maps at the input, between the convolutions, and at the output.
@@ -91,7 +91,7 @@ pub fn forward_train(
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
 ) -> Result<Normalized> {
-    forward_waiting(x, convolutions, scale_shift, eps)?.now(scale_shift)
+    forward_waiting(x, convolutions, scale_shift, eps)?.now()
 }
 
 /// [`forward_train`] for whoever normalizes while reading.
@@ -101,12 +101,12 @@ pub fn forward_train(
 pub fn forward_waiting(
     x: &Tensor,
     convolutions: Convolutions<'_>,
-    _scale_shift: Option<(&Tensor, &Tensor)>,
+    scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
 ) -> Result<Waiting> {
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
-    on_gpu!(x, gpu => Ok(cuda::forward_train(&gpu, shapes, x, convolutions, _scale_shift, eps)?.into()));
+    on_gpu!(x, gpu => cuda::forward_waiting(&gpu, shapes, x, convolutions, scale_shift, eps));
     let Convolutions { norm, d, w, bias, .. } = convolutions;
     let (x, d, w, bias) = (dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
@@ -115,7 +115,8 @@ pub fn forward_waiting(
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
         let (y, statistics) = cpu::forward::<T>(Isa::detect(), shapes, &source, &d, &w, bias.as_deref());
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / maps.output.c, eps)?;
-        Ok(Waiting { y: tensor(y, &maps.output.dims())?, moments, z: None })
+        let by = moments.channelwise(scale_shift)?;
+        Ok(Waiting { y: tensor(y, &maps.output.dims())?, moments, by })
     })
 }
 
@@ -133,7 +134,10 @@ pub fn probe(
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
     expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
-    on_gpu!(x, gpu => crate::kernels::sum::dot_later(gz, &cuda::forward_train(&gpu, shapes, x, convolutions, scale_shift, eps)?.z));
+    on_gpu!(x, gpu => {
+        let Waiting { y, by, .. } = cuda::forward_waiting(&gpu, shapes, x, convolutions, scale_shift, eps)?;
+        batch_norm::dot(gz, &y, &by)
+    });
     let Convolutions { norm, d, w, bias, .. } = convolutions;
     let (gz, x, d, w, bias) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
@@ -162,7 +166,7 @@ pub fn backward(
     let shapes = convolutions.shapes(&maps);
     expect_dims("output of a convolution", y, &maps.output.dims())?;
     expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
-    on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale_shift.map(|(scale, _)| scale), wanted));
+    on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale_shift, wanted));
     let Convolutions { norm, d, w, .. } = convolutions;
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
     for_real!(x, T => {
@@ -176,7 +180,7 @@ pub fn backward(
             x: gx.map(|gx| tensor(gx, &maps.input.dims())).transpose()?,
             weights: found.map(|(gd, gw)| Ok::<_, candle_core::Error>((tensor(gd, d.dims())?, tensor(gw, w.dims())?))).transpose()?,
             scale_shift,
-            product: Some(product),
+            product: Some(Later::Known(product)),
         })
     })
 }

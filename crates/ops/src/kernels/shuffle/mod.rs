@@ -1,12 +1,17 @@
 //! Partial channels put back together: one part that was computed, the rest that passed by, and the channels shuffled.
 
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
-use super::values::{Map, Values, dense, expect_dims, for_real, tensor};
+use super::{
+    gpu::on_gpu,
+    values::{Map, Values, dense, expect_dims, for_real, tensor},
+};
 
 /// Joins `part` `(N, …, c)` and `rest` `(N, …, (parts − 1)·c)` along the channels and takes one channel of each part in turn:
 /// `(N, …, parts·c)`, of which channel `i·parts + j` is channel `j·c + i` of the joined (ShuffleNet's shuffle with `parts`
@@ -18,10 +23,7 @@ pub fn join(part: &Tensor, rest: &Tensor, parts: usize) -> Result<Tensor> {
     let map = Map::of(part.dims())?;
     let (c, all) = (map.c, Map { c: map.c * parts, ..map });
     expect_dims("channels that pass by", rest, &Map { c: c * parts.saturating_sub(1), ..map }.dims())?;
-    if !part.device().is_cpu() {
-        let joined = Tensor::cat(&[part, rest], D::Minus1)?.reshape((all.len() / all.c, parts, c))?;
-        return joined.transpose(1, 2)?.contiguous()?.reshape(all.dims());
-    }
+    on_gpu!(part, gpu => cuda::join(&gpu, part, rest, parts, &all));
     let (part, rest) = (dense(part)?, dense(rest)?);
     for_real!(part, T => tensor(cpu::join::<T>(&Values::of(&part)?, &Values::of(&rest)?, c, parts), &all.dims()))
 }
@@ -37,13 +39,7 @@ pub fn separate(y: &Tensor, parts: usize) -> Result<(Tensor, Tensor)> {
     }
     let c = all.c / parts;
     let [one, others] = [c, all.c - c].map(|c| Map { c, ..all }.dims());
-    if !y.device().is_cpu() {
-        let apart =
-            y.reshape((all.len() / all.c, c, parts))?.transpose(1, 2)?.contiguous()?.reshape(all.dims())?;
-        let [part, rest] =
-            [(0, c), (c, all.c - c)].map(|(from, n)| apart.narrow(D::Minus1, from, n)?.contiguous());
-        return Ok((part?, rest?));
-    }
+    on_gpu!(y, gpu => cuda::separate(&gpu, y, parts, [&one, &others]));
     let y = dense(y)?;
     for_real!(y, T => {
         let y = Values::<T>::of(&y)?;

@@ -1,10 +1,13 @@
 //! Sums and multiples of whole tensors on a device.
 
-use candle_core::{DType, Result, Tensor};
+use std::iter;
 
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::Term;
 use crate::kernels::{
     gpu::{Arg, Gpu, Grid, computed_in},
-    values::{Map, dense},
+    values::{Map, dense, expect_dims},
 };
 
 /// Terms of one kernel.
@@ -14,25 +17,42 @@ const TERMS: usize = 4;
 const SLICE: usize = 4_096;
 const SLICES: usize = 128;
 
-/// `Σ sᵢ·xᵢ`, added in order; of four tensors in one pass.
-pub(super) fn weighted(gpu: &Gpu, parts: Vec<(f64, Tensor)>) -> Result<Tensor> {
-    let mut parts = parts.into_iter().map(|(s, x)| Ok((s, dense(&x)?))).collect::<Result<Vec<_>>>()?;
-    while parts.len() > TERMS {
-        let sum = add(gpu, &parts[..TERMS])?;
-        parts.splice(..TERMS, [(1.0, sum)]);
+/// The sum of the terms, in order; of four, their norms included, in one pass.
+pub(in crate::kernels) fn weighted(gpu: &Gpu, terms: &[Term<'_>]) -> Result<Tensor> {
+    match terms.split_at_checked(TERMS) {
+        Some((first, rest)) if !rest.is_empty() => {
+            let sum = add(gpu, first)?;
+            let rest = rest.iter().copied();
+            weighted(gpu, &iter::once(Term::of(1.0, &sum)).chain(rest).collect::<Vec<_>>())
+        }
+        _ => add(gpu, terms),
     }
-    add(gpu, &parts)
 }
 
-fn add(gpu: &Gpu, parts: &[(f64, Tensor)]) -> Result<Tensor> {
-    let (first, len) = (&parts[0].1, parts[0].1.elem_count());
-    let y = gpu.fresh(first.dtype(), first.dims())?;
-    let terms = (0..TERMS).flat_map(|i| {
-        let term = parts.get(i);
-        [Arg::Maybe(term.map(|(_, x)| x)), Arg::Real(term.map_or(0.0, |(s, _)| *s))]
+fn add(gpu: &Gpu, terms: &[Term<'_>]) -> Result<Tensor> {
+    let first = terms[0].x;
+    let (maps, len, c) = (first.dtype(), first.elem_count(), first.dims().last().copied().unwrap_or(1));
+    let channels = |x: &Tensor| {
+        expect_dims("a value per channel", x, &[c])?;
+        dense(x)
+    };
+    let parts = terms.iter().map(|Term { factor, x, norm }| {
+        let norm = norm.map(|norm| -> Result<_> {
+            Ok([channels(&norm.mean)?, channels(&norm.factor)?, channels(&norm.shift)?])
+        });
+        Ok((*factor, dense(x)?, norm.transpose()?))
     });
-    let args: Vec<Arg<'_>> = terms.chain([Arg::Int(len), Arg::Out(&y)]).collect();
-    gpu.launch("weighted", first.dtype(), Grid::over(len), &args)?;
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    let y = gpu.fresh(maps, first.dims())?;
+    let mut args = Vec::with_capacity(5 * TERMS + 3);
+    for i in 0..TERMS {
+        let (factor, x, norm) =
+            parts.get(i).map_or((0.0, None, None), |(factor, x, norm)| (*factor, Some(x), norm.as_ref()));
+        args.extend([Arg::Maybe(x), Arg::Real(factor)]);
+        args.extend((0..3).map(|i| Arg::Reals(norm.map(|norm| &norm[i]))));
+    }
+    args.extend([Arg::Int(c), Arg::Int(len), Arg::Out(&y)]);
+    gpu.launch("weighted", maps, Grid::over(len), &args)?;
     y.tensor()
 }
 
@@ -99,6 +119,22 @@ pub(super) fn dot(gpu: &Gpu, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let args = [Arg::In(&a), Arg::In(&b), Arg::Int(len), Arg::Int(slice), Arg::Out(&parts)];
     gpu.launch("dot_parts", a.dtype(), Grid::squares(len.div_ceil(slice)), &args)?;
     parts.tensor()
+}
+
+/// The sum of each tensor's numbers, all of them `f64`, in one launch.
+pub(in crate::kernels) fn add_each(gpu: &Gpu, parts: &[&Tensor]) -> Result<Tensor> {
+    let mut table = Vec::with_capacity(2 * parts.len());
+    for part in parts {
+        if part.dtype() != DType::F64 {
+            bail!("found parts of a sum of type {:?}, expected f64", part.dtype());
+        }
+        table.extend([gpu.address(part)? as i64, part.elem_count() as i64]);
+    }
+    let (table, sums) = (gpu.upload(table)?, gpu.fresh(DType::F64, &[parts.len()])?);
+    let parts = parts.iter().map(|part| Arg::ReadByTable(part));
+    let args: Vec<Arg<'_>> = [Arg::In(&table), Arg::Out(&sums)].into_iter().chain(parts).collect();
+    gpu.launch("add_each", DType::F32, Grid::squares(table.elem_count() / 2), &args)?;
+    sums.tensor()
 }
 
 /// Adds the rows of `parts` `(slices, …)` in order, to a tensor of `dims`.

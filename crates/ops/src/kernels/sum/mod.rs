@@ -22,7 +22,7 @@ use super::{
 /// Shapes or types do not fit.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_shape(a, b)?;
-    on_gpu!(a, gpu => cuda::weighted(&gpu, vec![(1.0, a.clone()), (1.0, b.clone())]));
+    on_gpu!(a, gpu => cuda::weighted(&gpu, &[Term::of(1.0, a), Term::of(1.0, b)]));
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
     for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
@@ -39,6 +39,14 @@ pub struct Term<'a> {
     pub norm: Option<&'a Channelwise>,
 }
 
+impl<'a> Term<'a> {
+    /// `factor·x`
+    #[must_use]
+    pub fn of(factor: f64, x: &'a Tensor) -> Self {
+        Self { factor, x, norm: None }
+    }
+}
+
 /// The terms of one shape, added in order, in one pass.
 ///
 /// # Errors
@@ -46,18 +54,11 @@ pub struct Term<'a> {
 pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
     let Some(first) = terms.first() else { bail!("found nothing to add, expected one term or more") };
     let (dims, c) = (first.x.dims(), first.x.dims().last().copied().unwrap_or(1));
-    let mut xs = Vec::with_capacity(terms.len());
     for term in terms {
         same_shape(first.x, term.x)?;
-        xs.push(dense(term.x)?);
     }
-    on_gpu!(first.x, gpu => {
-        let parts = terms.iter().map(|term| {
-            let x = term.norm.map_or_else(|| Ok(term.x.clone()), |norm| super::batch_norm::apply(term.x, norm))?;
-            Ok((term.factor, x))
-        });
-        cuda::weighted(&gpu, parts.collect::<Result<Vec<_>>>()?)
-    });
+    on_gpu!(first.x, gpu => cuda::weighted(&gpu, terms));
+    let xs = terms.iter().map(|term| dense(term.x)).collect::<Result<Vec<_>>>()?;
     for_real!(first.x, T => {
         let values = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
         let addends = terms.iter().zip(&values).map(|(term, x)| {
@@ -74,7 +75,7 @@ pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
 /// Shapes or types do not fit.
 pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
     same_shape(&acc, x)?;
-    on_gpu!(x, gpu => cuda::weighted(&gpu, vec![(1.0, acc.clone()), (s, x.clone())]));
+    on_gpu!(x, gpu => cuda::weighted(&gpu, &[Term::of(1.0, &acc), Term::of(s, x)]));
     let (a, x) = (dense(&acc)?, dense(x)?);
     for_real!(a, T => tensor(cpu::add_scaled::<T>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
 }
@@ -84,7 +85,7 @@ pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
-    on_gpu!(x, gpu => cuda::weighted(&gpu, vec![(s, x.clone())]));
+    on_gpu!(x, gpu => cuda::weighted(&gpu, &[Term::of(s, x)]));
     let dims = x.dims();
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::scale::<T>(Isa::detect(), &Values::of(&x)?, s), dims))
@@ -173,7 +174,7 @@ pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
 /// The elements are neither `f32` nor `f64`, or not on the CPU.
 pub fn is_finite(x: &Tensor) -> Result<bool> {
     // Zero times each element: the sum is 0 or NaN. (It waits for the device; only diagnoses ask.)
-    on_gpu!(x, gpu => Ok(!cuda::dot(&gpu, x, &x.zeros_like()?)?.to_vec1::<f64>()?.iter().any(|sum| sum.is_nan())));
+    on_gpu!(x, gpu => Ok(!Later::OnDevice(cuda::dot(&gpu, x, &x.zeros_like()?)?).get()?.is_nan()));
     let x = dense(x)?;
     for_real!(x, T => Ok(cpu::is_finite::<T>(Isa::detect(), &Values::of(&x)?)))
 }

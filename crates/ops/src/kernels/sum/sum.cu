@@ -1,14 +1,30 @@
 // Sums and multiples of whole tensors, and their channels side by side.
 
-// Σ sᵢ·xᵢ of up to four terms, in order; absent terms are null and come last.
-extern "C" __global__ void weighted(const map *a, real of_a, const map *b, real of_b, const map *c, real of_c,
-                                    const map *d, real of_d, int len, map *y) {
+// A term of a sum: of·x, or of·((x − mean)·factor + shift) channel by channel where a batch norm is still to be applied.
+struct Term {
+    const map *x;
+    real of;
+    const real *mean, *factor, *shift;
+
+    __device__ __forceinline__ real at(int at, int c) const {
+        if (!mean) return of * x[at];
+        const int channel = at % c;
+        return of * ((x[at] - mean[channel]) * factor[channel] + shift[channel]);
+    }
+};
+
+// The sum of up to four terms, in order; absent terms are null and come last.
+extern "C" __global__ void weighted(
+    const map *x0, real of0, const real *mean0, const real *factor0, const real *shift0, const map *x1, real of1,
+    const real *mean1, const real *factor1, const real *shift1, const map *x2, real of2, const real *mean2,
+    const real *factor2, const real *shift2, const map *x3, real of3, const real *mean3, const real *factor3,
+    const real *shift3, int c, int len, map *y) {
     const int at = place();
     if (at >= len) return;
-    real sum = of_a * a[at];
-    if (b) sum += of_b * b[at];
-    if (c) sum += of_c * c[at];
-    if (d) sum += of_d * d[at];
+    real sum = Term{x0, of0, mean0, factor0, shift0}.at(at, c);
+    if (x1) sum += Term{x1, of1, mean1, factor1, shift1}.at(at, c);
+    if (x2) sum += Term{x2, of2, mean2, factor2, shift2}.at(at, c);
+    if (x3) sum += Term{x3, of3, mean3, factor3, shift3}.at(at, c);
     y[at] = (map)sum;
 }
 
@@ -55,6 +71,20 @@ extern "C" __global__ void dot_parts(const map *a, const map *b, int len, int sl
     double all = 0;
     for (int column = 0; column < 16; column++) all += sums[0][column];
     parts[blockIdx.x] = all;
+}
+
+// Σ of many rows of numbers, one block of 16 × 16 to a row; rows are where the numbers lie and how many they are.
+extern "C" __global__ void add_each(const long long *table, double *sums_of) {
+    __shared__ double sums[2][256];
+    const double *parts = (const double *)table[blockIdx.x * 2];
+    const int n = (int)table[blockIdx.x * 2 + 1], t = threadIdx.y * 16 + threadIdx.x;
+    double mine = 0;
+    for (int at = t; at < n; at += 256) mine += parts[at];
+    add_columns(sums, mine, 0);
+    if (t != 0) return;
+    double all = 0;
+    for (int column = 0; column < 16; column++) all += sums[0][column];
+    sums_of[blockIdx.x] = all;
 }
 
 // Σ over slices, in order: parts are (slices, len).

@@ -56,7 +56,8 @@ pub(super) fn norm_squared(gpu: &Gpu, tensors: &[&Tensor]) -> Result<Tensor> {
     let n = table.rows(2);
     let parts = gpu.fresh(DType::F64, &[n])?;
     let table = gpu.upload(table.0)?;
-    gpu.launch("squares_of_many", real, Grid::squares(n), &[Arg::In(&table), Arg::Out(&parts)])?;
+    let args = [Arg::In(&table), Arg::Out(&parts)].into_iter().chain(tensors.iter().map(Arg::ReadByTable));
+    gpu.launch("squares_of_many", real, Grid::squares(n), &args.collect::<Vec<_>>())?;
     let (parts, sum) = (parts.tensor()?, gpu.fresh(DType::F64, &[1])?);
     gpu.launch(
         "add_all",
@@ -87,11 +88,11 @@ pub(super) fn sgd(
         let (of_w, of_g) = (address(gpu, &w, real)?, address(gpu, &g, real)?);
         let addresses = [of_w, of_g, velocity, w_new.address(), v_new.address()];
         table.push(&addresses, &w, &[]);
-        kept.push((w, g, v)); // until the kernel is under way
+        kept.push((w, g, v));
         fresh.push((w_new, v_new));
     }
     let (n, table) = (table.rows(6), gpu.upload(table.0)?);
-    let args = [
+    let mut args = vec![
         Arg::In(&table),
         Arg::Doubles(clip.map(|(squares, _)| squares)),
         Arg::Double(clip.map_or(0.0, |(_, clip)| clip)),
@@ -101,6 +102,11 @@ pub(super) fn sgd(
         Arg::Real(step.weight_decay),
         Arg::Int(usize::from(step.nesterov)),
     ];
+    for ((w, g, v), (w_new, v_new)) in kept.iter().zip(&fresh) {
+        args.extend([Arg::ReadByTable(w), Arg::ReadByTable(g)]);
+        args.extend(v.iter().map(Arg::ReadByTable));
+        args.extend([Arg::WrittenByTable(w_new), Arg::WrittenByTable(v_new)]);
+    }
     gpu.launch("sgd_of_many", real, Grid { blocks: (n, 1, 1), threads: (256, 1) }, &args)?;
     fresh.into_iter().map(|(w, v)| Ok((w.tensor()?, v.tensor()?))).collect()
 }
@@ -117,7 +123,11 @@ pub(super) fn blend(gpu: &Gpu, tensors: &[(&Tensor, &Tensor, f64)]) -> Result<Ve
         fresh.push(blended);
     }
     let (n, table) = (table.rows(5), gpu.upload(table.0)?);
-    gpu.launch("blend_many", real, Grid { blocks: (n, 1, 1), threads: (256, 1) }, &[Arg::In(&table)])?;
+    let mut args = vec![Arg::In(&table)];
+    for ((old, new), blended) in kept.iter().zip(&fresh) {
+        args.extend([Arg::ReadByTable(old), Arg::ReadByTable(new), Arg::WrittenByTable(blended)]);
+    }
+    gpu.launch("blend_many", real, Grid { blocks: (n, 1, 1), threads: (256, 1) }, &args)?;
     fresh.into_iter().map(Fresh::tensor).collect()
 }
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::Text;
 use super::{Arg, Gpu, Grid, KERNELS, computed_in, emulate, emulated::MISTAKES};
 use crate::kernels::{
-    Prelude, Window, activation, batch_norm, bias, conv, conv_norm, depthwise, linear, loss, pool, separable,
-    sum,
+    Later, Prelude, Window, activation, batch, batch_norm, bias, conv, conv_norm, depthwise, linear, loss,
+    pool, separable, shuffle, sum,
     testing::{assert_tensors_close, maps, random, windows},
     update::{self, AdamStep, SgdStep},
     values::Map,
@@ -213,7 +213,9 @@ fn batch_norms_agree() -> Result<()> {
             for affine in [None, Some((scale, shift))] {
                 let (y, moments) = batch_norm::forward_train(x, affine, 1e-5)?;
                 let found = batch_norm::backward(x, gy, affine, &moments)?;
+                let product = found.product.expect("the sums give it").get()?;
                 all.extend([y, found.x, moments.mean, moments.var_unbiased]);
+                all.push(Tensor::new(&[product], &Device::Cpu)?);
                 all.extend(found.scale_shift.into_iter().flat_map(|(scale, shift)| [scale, shift]));
                 all.push(batch_norm::forward_eval(x, affine, shift, var, 1e-5)?);
                 all.push(batch_norm::backward_eval(gy, affine.map(|(scale, _)| scale), var, 1e-5)?);
@@ -342,10 +344,75 @@ fn sums_agree() -> Result<()> {
         made.extend(sum::split_channels(&of[0], &[1, 3, 2])?);
         Ok(made)
     })?;
+    let channels = (7..=9).map(|seed| random(&[6], seed)).collect::<Result<Vec<_>>>()?;
+    agrees_within(4.0 * BF16, &[inputs, channels].concat(), &[6, 7, 8], |of| {
+        let [mean, factor, shift] = [&of[6], &of[7], &of[8]].map(Clone::clone);
+        let by = batch_norm::Channelwise { mean, factor, shift };
+        let term =
+            |i: usize| sum::Term { norm: i.is_multiple_of(2).then_some(&by), ..sum::Term::of(0.5, &of[i]) };
+        let all: Vec<_> = (0..6).map(term).collect();
+        let product = batch_norm::dot(&of[0], &of[1], &by)?.get()?;
+        Ok(vec![sum::weighted(&all[..1])?, sum::weighted(&all)?, Tensor::new(&[product], &Device::Cpu)?])
+    })?;
     let bad = Tensor::new(&[1.0, f64::INFINITY], &Device::Cpu)?;
     assert!(!emulate(|| sum::is_finite(&bad))?);
     let long = [random(&[530_001], 1)?, random(&[530_001], 2)?]; // more than 128 slices of 4,096
     agrees(&long, &[], |of| Tensor::new(&[sum::dot(&of[0], &of[1])?], &Device::Cpu).map(|dot| vec![dot]))
+}
+
+#[test]
+fn shuffled_channels_agree() -> Result<()> {
+    needs_a_compiler!();
+    for (parts, c) in [(2, 5), (4, 3), (3, 1)] {
+        let dims = [3, 5, 4, c * parts];
+        let inputs = [random(&dims, 1)?, random(&[3, 5, 4, c], 2)?, random(&[3, 5, 4, c * (parts - 1)], 3)?];
+        agrees(&inputs, &[], |of| {
+            let (part, rest) = shuffle::separate(&of[0], parts)?;
+            Ok(vec![part, rest, shuffle::join(&of[1], &of[2], parts)?])
+        })?;
+    }
+    Ok(())
+}
+
+/// To the bit, as bytes and as floats.
+#[test]
+fn batches_are_the_same() -> Result<()> {
+    needs_a_compiler!();
+    let (h, w, c) = (5, 4, 3);
+    let picture = |i: usize| (0..h * w * c).map(move |at| ((i * 60 + at) % 256) as f32 / 255.0);
+    let mut examples = [batch::Packed::default(), batch::Packed::default()];
+    for i in 0..7 {
+        examples[0].push(&picture(i).collect::<Vec<_>>());
+        examples[1].push(&picture(i).map(|value| value * 0.7 - 0.2).collect::<Vec<_>>());
+    }
+    let rows = [
+        batch::Row { index: 6, shift: (2, -1), mirrored: true, hole: (1..3, 0..2) },
+        batch::Row { index: 0, shift: (-4, 3), mirrored: false, hole: (0..0, 0..0) },
+        batch::Row { index: 3, shift: (0, 0), mirrored: true, hole: (4..5, 3..4) },
+    ];
+    let scale = batch::Scale { mean: &[0.49, 0.48, 0.45], deviation: &[0.25, 0.24, 0.26] };
+    for packed in examples {
+        let held = packed.hold((h, w, c), &Device::Cpu)?;
+        for scale in [None, Some(scale)] {
+            let found = emulate(|| held.batch(&rows, scale))?;
+            assert_tensors_close(&found, &held.batch(&rows, scale)?, 0.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Numbers that a device is computing are added up in one launch, beside those that are known.
+#[test]
+fn numbers_come_together() -> Result<()> {
+    needs_a_compiler!();
+    let x = random(&[9_001], 1)?;
+    let found = emulate(|| {
+        let later = [sum::dot_later(&x, &x)?, Later::Known(3.0), sum::dot_later(&x, &x.neg()?)?];
+        Later::all(&later)
+    })?;
+    let square = sum::dot(&x, &x)?;
+    assert!((found[0] - square).abs() < 1e-9 && found[1] == 3.0 && (found[2] + square).abs() < 1e-9);
+    Ok(())
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! Launches that are sent together.
+//!
+//! These networks are small: a cell is dozens of kernels of a few microseconds each. Within [`recorded`] a launch is kept,
+//! with everything it reads and writes, until the scope ends or somebody asks for a value; then all go as one graph, in
+//! which a kernel waits for those alone whose outputs it reads, so that edges that share nothing run side by side.
+
+#[cfg(all(test, feature = "emulate"))]
+mod tests;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use candle_core::{Result, Tensor};
+
+use super::{Gpu, slot::Launch};
+
+/// Launches that wait, at most: what they read and write takes memory.
+const MOST: usize = 256;
+
+/// How a device is given its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launches {
+    /// The launches of a [`recorded`] scope as one graph.
+    Together,
+    /// One by one, as they come.
+    Singly,
+}
+
+/// Says how this thread gives devices their work from now on; together unless said otherwise. The bytes of a result are
+/// the same.
+pub fn set_launches(launches: Launches) {
+    LAUNCHES.set(launches);
+}
+
+/// How this thread gives devices their work.
+#[must_use]
+pub fn launches() -> Launches {
+    LAUNCHES.get()
+}
+
+/// What waits in this thread.
+#[derive(Default)]
+struct Recorder {
+    gpu: Option<Gpu>,
+    launches: Vec<Launch>,
+}
+
+thread_local! {
+    static LAUNCHES: Cell<Launches> = const { Cell::new(Launches::Together) };
+    static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+}
+
+/// Puts back what recorded before, also where a scope is left by an error or a panic: what waited then is never launched.
+struct Before(Option<Recorder>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        drop(RECORDER.replace(before));
+    }
+}
+
+/// Runs `f` and sends the launches of its kernels together, at its end or when [`send`] is called; on the CPU it just
+/// runs `f`. Scopes within a scope belong to it.
+///
+/// Until then the outputs of kernels hold nothing: `f` may hand them to other kernels, which is what operations that
+/// [gather](crate::Op::gathers) do, and must [`send`] before candle reads them.
+///
+/// # Errors
+/// Those of `f`; or a launch fails.
+pub fn recorded<R, E: From<candle_core::Error>>(
+    f: impl FnOnce() -> std::result::Result<R, E>,
+) -> std::result::Result<R, E> {
+    if launches() == Launches::Singly || is_open() {
+        return f();
+    }
+    let _before = Before(RECORDER.replace(Some(Recorder::default())));
+    let result = f()?;
+    send()?;
+    Ok(result)
+}
+
+/// Runs `f`, whose functions may be candle's: sends what waits, and every launch of `f` as it comes.
+///
+/// # Errors
+/// Those of `f`; or a launch fails.
+pub fn at_once<R, E: From<candle_core::Error>>(
+    f: impl FnOnce() -> std::result::Result<R, E>,
+) -> std::result::Result<R, E> {
+    send()?;
+    let _before = Before(RECORDER.take());
+    f()
+}
+
+/// Sends what waits in this thread, for whoever reads a kernel's output by other means than a kernel; says whether
+/// anything did.
+///
+/// # Errors
+/// A launch fails.
+pub fn send() -> Result<bool> {
+    let waiting = RECORDER.with_borrow_mut(|recorder| recorder.as_mut().map(std::mem::take));
+    match waiting {
+        Some(Recorder { gpu: Some(gpu), launches }) => gpu.run(launches).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn is_open() -> bool {
+    RECORDER.with_borrow(Option::is_some)
+}
+
+/// Keeps a launch for later, or gives it back where nothing is recorded.
+pub(super) fn keep(gpu: &Gpu, launch: Launch) -> Result<Option<Launch>> {
+    let full = RECORDER.with_borrow(|recorder| {
+        let Recorder { gpu: of, launches } = recorder.as_ref()?;
+        Some(launches.len() == MOST || of.as_ref().is_some_and(|of| !of.is(gpu)))
+    });
+    match full {
+        None => return Ok(Some(launch)),
+        Some(true) => send().map(drop)?,
+        Some(false) => {}
+    }
+    RECORDER.with_borrow_mut(|recorder| {
+        let Some(recorder) = recorder else { return Ok(Some(launch)) };
+        recorder.gpu.get_or_insert_with(|| gpu.clone());
+        recorder.launches.push(launch);
+        Ok(None)
+    })
+}
+
+/// Which launches each must wait for: those before it that write what it reads. No two write the same memory, since
+/// outputs are fresh and live as long as the launches.
+pub(super) fn dependencies(gpu: &Gpu, launches: &[Launch]) -> Result<Vec<Vec<usize>>> {
+    let mut writers: BTreeMap<u64, (u64, usize)> = BTreeMap::new(); // by first address: end and launch
+    let mut all = Vec::with_capacity(launches.len());
+    for (index, launch) in launches.iter().enumerate() {
+        let mut after = Vec::new();
+        for read in &launch.reads {
+            let (first, end) = extent(gpu, &read.tensor)?;
+            let written = writers.range(..end).next_back();
+            after.extend(written.filter(|(_, (end, _))| *end > first).map(|(_, (_, writer))| *writer));
+        }
+        after.sort_unstable();
+        after.dedup();
+        all.push(after);
+        for fresh in &launch.writes {
+            let (first, end) = extent(gpu, &fresh.tensor)?;
+            if end > first {
+                writers.insert(first, (end, index));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The addresses that a tensor's elements have: the first, and the one behind the last.
+fn extent(gpu: &Gpu, x: &Tensor) -> Result<(u64, u64)> {
+    let first = gpu.address(x)?;
+    Ok((first, first + (x.elem_count() * x.dtype().size_in_bytes()) as u64))
+}
