@@ -45,12 +45,14 @@ fn every_sub_command_explains_itself() {
 
 #[test]
 fn the_doctor_looks_for_every_library_and_says_what_to_do() {
-    let libraries = ["libcuda.so", "libcudart.so", "libcublas.so", "libcurand.so", "libnvrtc.so"];
+    let libraries =
+        ["libcuda.so", "libcudart.so", "libcublas.so", "libcurand.so", "libnvrtc.so", "libnccl.so"];
     for library in libraries {
         run(&["doctor"]).success().stdout(contains(library).and(contains("\nto do ")));
     }
     let found = json(&["doctor", "--json"]);
     assert_eq!(found["built_with_cuda"], cfg!(feature = "cuda"));
+    assert_eq!(found["built_with_nccl"], cfg!(feature = "nccl"));
     assert!(found["advice"].as_array().is_some_and(|advice| !advice.is_empty()));
 }
 
@@ -207,6 +209,20 @@ fn check_counts_by_hand_countable_spaces() {
     assert_eq!(report["errors"].as_array().map(Vec::len), Some(0));
 }
 
+/// On a device normalized maps are written, and there is more around them.
+#[test]
+fn check_estimates_a_gpu_that_is_not_there() {
+    let check = ["check", "toy.yaml", "--data", "idx:data", "--batch", "64", "--json", "--device"];
+    let [one, two] = ["cuda", "cuda:0,1"].map(|device| json(&[&check[..], &[device]].concat()));
+    let bytes = |report: &Value| report["device"]["peak_bytes"].as_u64().expect("a number");
+    assert_eq!((&one["device"]["name"], &one["device"]["batch"]), (&Value::from("cuda:0"), &Value::from(64)));
+    assert!(bytes(&one) > one["peak_bytes"].as_u64().expect("a number"));
+    assert!(two["device"]["batch"] == 32 && bytes(&two) < bytes(&one));
+    assert!(json(&check[..7])["device"].is_null());
+    run(&[&check[..6], &["--device", "cuda"]].concat()).success().stdout(contains("\non a GPU       about "));
+    refuses(&["check", "toy.yaml", "--batch", "63", "--device", "cuda:0,1"], "expected a multiple of 2");
+}
+
 /// Half of four channels: 2·2·9 + 4 an edge in the supernet; children are trained with all.
 #[test]
 fn check_counts_partial_channels() {
@@ -338,7 +354,7 @@ fn wrong_settings_are_refused_in_words() {
     refuses(&search(&["--config", "nowhere.yaml"]), "nowhere.yaml");
     refuses(&search(&["--epochs", "0"]), "at least 1");
     refuses(&search(&["--threads", "0"]), "1..=1024");
-    refuses(&search(&["--device", "tpu"]), "expected cpu, cuda or cuda:INDEX");
+    refuses(&search(&["--device", "tpu"]), "expected cpu, cuda, cuda:INDEX or different ones");
     refuses(&search(&["--tf32", "on"]), "leave out --tf32, or name a GPU with --device cuda");
     refuses(&search(&["--tf32", "perhaps"]), "possible values: on, off");
     refuses(&search(&["--precision", "bf16"]), "needs a GPU");
@@ -355,7 +371,10 @@ fn wrong_settings_are_refused_in_words() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_device_that_was_not_built_in_is_named() {
-    refuses(&["search", "toy.yaml", "--device", "cuda", "--out", "no"], "built without CUDA");
+    for device in ["cuda", "cuda:0,1"] {
+        refuses(&["search", "toy.yaml", "--device", device, "--out", "no"], "built without CUDA");
+    }
+    refuses(&["search", "toy.yaml", "--device", "cuda:0,0", "--out", "no"], "different ones as in cuda:0,1");
 }
 
 #[test]

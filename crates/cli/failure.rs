@@ -58,8 +58,8 @@ impl Failure {
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let code = if chain(&error).any(is_misuse) { ExitCode::from(MISUSE) } else { ExitCode::FAILURE };
-        let mut lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
-        for cause in chain(&error).skip(1).map(ToString::to_string) {
+        let mut lines: Vec<String> = message(&error).lines().map(str::to_owned).collect();
+        for cause in chain(&error).skip(1).map(message) {
             if lines.last().is_none_or(|said| !said.contains(&cause)) {
                 lines.push(format!("  because {cause}"));
             }
@@ -70,6 +70,13 @@ impl<E: Error + 'static> From<E> for Failure {
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What an error says, without the backtrace that candle's say where `RUST_BACKTRACE` asks for one: it begins at frame 0.
+fn message(error: &(dyn Error + 'static)) -> String {
+    let said = error.to_string();
+    let lines: Vec<&str> = said.lines().take_while(|line| !line.starts_with("   0: ")).collect();
+    lines.join("\n")
 }
 
 /// Whether it is the input that is wrong.
@@ -105,5 +112,20 @@ impl fmt::Display for Failure {
             write!(f, "{}{mark}{line}", if i == 0 { "" } else { "\n" })?;
         }
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `std::backtrace::Backtrace` writes frames.
+    #[test]
+    fn a_backtrace_is_no_part_of_a_message() {
+        let said =
+            "no device\n   0: candle_core::error::Error::bt\n             at /src/error.rs:1:2\n   1: main";
+        let error = strait::trainer::Error::from(candle_core::Error::Msg(said.to_owned()));
+        let failure = Failure::new("cannot open cuda:0", error);
+        assert_eq!(failure.to_string(), "error: cannot open cuda:0\n  because no device");
     }
 }

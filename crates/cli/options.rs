@@ -28,11 +28,11 @@ pub(crate) struct Machine {
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Device to compute on: cpu, cuda or cuda:INDEX
+    /// Device to compute on: cpu, cuda or cuda:INDEX; a search, also on several at once: cuda:0,1
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
-    /// Whether a GPU's convolutions round their factors to TF32, as PyTorch's do: much faster, 10 bits of mantissa
-    /// [default: on where the GPU can]
+    /// Whether a GPU's convolutions run on matrix units, their factors rounded to TF32 (10 bits of mantissa), as PyTorch's
+    /// do [default: on where the GPU can]
     #[arg(long, value_enum, value_name = "on|off")]
     tf32: Option<Switch>,
     /// What a GPU stores maps and multiplies convolutions in: f32, or bf16 beside weights, sums and statistics in f32
@@ -72,11 +72,21 @@ enum Precision {
 impl Machine {
     /// Whether a GPU is sent the kernels of a cell together; nothing of the CPU.
     pub(crate) fn graphs(&self) -> Option<bool> {
-        matches!(self.device, DeviceName::Cuda(_)).then_some(self.graphs == Switch::On)
+        (self.device != DeviceName::Cpu).then_some(self.graphs == Switch::On)
     }
 
-    /// Sets the size of the thread pool and opens the device.
+    /// Sets the size of the thread pool and opens the device, which is one.
     pub(crate) fn open(&self) -> Result<Computer, Failure> {
+        match self.open_all()? {
+            Devices::One(computer) => Ok(computer),
+            Devices::Ranks(_) => Err(Failure::misuse(
+                "this command computes on one device; expected cpu, cuda or cuda:INDEX for --device",
+            )),
+        }
+    }
+
+    /// Sets the size of the thread pool and opens all devices.
+    pub(crate) fn open_all(&self) -> Result<Devices, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
         // This thread computes, too: a kernel called from outside its pool waits to be woken up.
         pool.use_current_thread().build_global()?;
@@ -84,7 +94,7 @@ impl Machine {
             Switch::On => gpu::Launches::Together,
             Switch::Off => gpu::Launches::Singly,
         });
-        match self.device {
+        match &self.device {
             DeviceName::Cpu if self.tf32.is_some() => {
                 Err(Failure::misuse("--tf32: the CPU computes in f32; a GPU's convolutions have the choice")
                     .hint("leave out --tf32, or name a GPU with --device cuda"))
@@ -93,20 +103,28 @@ impl Machine {
                 "--precision bf16: needs a GPU; the CPU computes in f32, since it would only emulate bf16",
             )
             .hint("name a GPU with --device cuda, or leave out --precision")),
-            DeviceName::Cpu => Ok(Computer::cpu()),
-            DeviceName::Cuda(_) if self.tf32.is_some() && self.precision == Precision::Bf16 => {
+            DeviceName::Cpu => Ok(Devices::One(Computer::cpu())),
+            _ if self.tf32.is_some() && self.precision == Precision::Bf16 => {
                 Err(Failure::misuse("--tf32: with --precision bf16 convolutions multiply bf16")
                     .hint("leave out one of the two"))
             }
-            DeviceName::Cuda(_) if !cuda_is_available() => {
+            _ if !cuda_is_available() => {
                 Err(Failure::misuse("this strait was built without CUDA; `--device cpu` is what it has")
                     .hint("strait doctor says what a build with CUDA needs"))
             }
-            DeviceName::Cuda(index) => match gpu::open(index, self.arithmetic(), kernel_cache().as_deref()) {
-                Ok(gpu::Opened { device, arithmetic, .. }) => Ok(Computer { device, arithmetic }),
-                Err(error) => Err(Failure::new(format!("cannot open cuda:{index}"), error)
-                    .hint("strait doctor says what is there and what is missing")),
-            },
+            DeviceName::Cuda(index) => Ok(Devices::One(self.open_gpu(*index)?)),
+            DeviceName::Ranks(indices) => {
+                let computers = indices.iter().map(|&index| self.open_gpu(index));
+                Ok(Devices::Ranks(computers.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+
+    fn open_gpu(&self, index: usize) -> Result<Computer, Failure> {
+        match gpu::open(index, self.arithmetic(), kernel_cache().as_deref()) {
+            Ok(gpu::Opened { device, arithmetic, .. }) => Ok(Computer { device, arithmetic }),
+            Err(error) => Err(Failure::new(format!("cannot open cuda:{index}"), error)
+                .hint("strait doctor says what is there and what is missing")),
         }
     }
 
@@ -122,7 +140,7 @@ impl Machine {
 
     /// The GPU's memory in bytes; nothing of the CPU's.
     pub(crate) fn gpu_bytes(&self) -> Option<u64> {
-        let DeviceName::Cuda(index) = self.device else { return None };
+        let index = *self.device.gpus().first()?;
         Some(gpu::devices().ok()?.get(index)?.bytes.1 as u64)
     }
 
@@ -139,23 +157,71 @@ pub(crate) fn kernel_cache() -> Option<PathBuf> {
     Some(caches?.join("strait"))
 }
 
-#[derive(Clone, Copy, Debug)]
-enum DeviceName {
+/// What `--device` names, opened.
+pub(crate) enum Devices {
+    /// One, as ever.
+    One(Computer),
+    /// One or several that learn alike, each a rank.
+    Ranks(Vec<Computer>),
+}
+
+impl Devices {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Ranks(computers) => computers.len(),
+        }
+    }
+
+    /// The one, or the first of several: whatever is not learned by all is computed there.
+    pub(crate) fn first(&self) -> &Computer {
+        match self {
+            Self::One(computer) => computer,
+            Self::Ranks(computers) => &computers[0], // a list is never empty
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum DeviceName {
     Cpu,
     Cuda(usize),
+    /// A list with a comma: `cuda:0,1`, or `cuda:0,` for one rank.
+    Ranks(Vec<usize>),
 }
 
 impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let index = |text: &str| text.parse().ok().map(Self::Cuda);
-        let cuda = match text.strip_prefix("cuda") {
+        let device = match text.strip_prefix("cuda") {
             Some("") => Some(Self::Cuda(0)),
-            rest => rest.and_then(|rest| rest.strip_prefix(':')).and_then(index),
+            Some(rest) => rest.strip_prefix(':').and_then(Self::indices),
+            None => (text == "cpu").then_some(Self::Cpu),
         };
-        let device = if text == "cpu" { Some(Self::Cpu) } else { cuda };
-        device.ok_or_else(|| "expected cpu, cuda or cuda:INDEX".to_owned())
+        device.ok_or_else(|| "expected cpu, cuda, cuda:INDEX or different ones as in cuda:0,1".to_owned())
+    }
+}
+
+impl DeviceName {
+    /// The NVIDIA devices, none for the CPU.
+    pub(crate) fn gpus(&self) -> &[usize] {
+        match self {
+            Self::Cpu => &[],
+            Self::Cuda(index) => std::slice::from_ref(index),
+            Self::Ranks(indices) => indices,
+        }
+    }
+
+    fn indices(text: &str) -> Option<Self> {
+        if !text.contains(',') {
+            return text.parse().ok().map(Self::Cuda);
+        }
+        let list = text.strip_suffix(',').unwrap_or(text);
+        let indices: Vec<usize> = list.split(',').map(str::parse).collect::<Result<_, _>>().ok()?;
+        let twice = indices.iter().enumerate().any(|(i, index)| indices[..i].contains(index));
+        (!twice).then_some(Self::Ranks(indices))
     }
 }
 
@@ -383,4 +449,21 @@ pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
 /// Writes a file that a person named.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     fs::write(path, bytes).map_err(|error| Failure::new(format!("cannot write {}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_makes_ranks_and_no_device_is_named_twice() {
+        let read = |text: &str| text.parse::<DeviceName>().ok();
+        assert_eq!(read("cpu"), Some(DeviceName::Cpu));
+        assert_eq!((read("cuda"), read("cuda:3")), (Some(DeviceName::Cuda(0)), Some(DeviceName::Cuda(3))));
+        assert_eq!(read("cuda:0,1"), Some(DeviceName::Ranks(vec![0, 1])));
+        assert_eq!(read("cuda:2,"), Some(DeviceName::Ranks(vec![2])));
+        for faulty in ["cuda:", "cuda:,", "cuda:0,,1", "cuda:0,0", "cuda0", "gpu", "cuda:-1"] {
+            assert_eq!(read(faulty), None, "{faulty}");
+        }
+    }
 }

@@ -1,6 +1,41 @@
-//! Which batch a GPU has room for.
+//! How much memory a search needs, and which batch a GPU has room for.
+
+use strait::network::StepMemory;
+use strait::ops::Side;
+use strait::space::WordError;
+use strait::{Catalog, Demand, Layout};
 
 use crate::failure::Failure;
+
+/// Bytes of this process beside what it learns: the program itself, and batches that are made ahead.
+const PROGRAM: u64 = 30_000_000;
+
+/// Bytes that a device holds beside what it learns: the driver's context, the kernels, cuBLAS's workspace, and what the
+/// pool of memory keeps between two blocks. **Not measured**: no device was at hand; drivers of recent cards are said to take
+/// about as much.
+const DRIVER: u64 = 600_000_000;
+
+/// What a search's step holds at most by estimate, on the CPU all of this process, on a GPU all of it there.
+///
+/// `strait bench step` measures beside it, and tests hold the part that grows with the batch within 15 % of what is
+/// allocated, on the CPU and on an emulated device. Where paths are drawn, it is that of the candidates that hold most.
+pub(crate) fn peak(
+    layout: &Layout,
+    catalog: &Catalog,
+    batch: usize,
+    demand: Demand,
+    side: Side,
+) -> Result<u64, WordError> {
+    Ok(standing(side) + StepMemory { layout, catalog, batch, side }.peak(demand)?)
+}
+
+/// The part of an estimate that does not depend on what is searched.
+pub(crate) fn standing(side: Side) -> u64 {
+    match side {
+        Side::Host => PROGRAM,
+        Side::Device => DRIVER,
+    }
+}
 
 /// Where a device of so many bytes had no room for a batch: the failure, and which batch would fit by the estimate
 /// `peak` of what a batch needs.

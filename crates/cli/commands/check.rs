@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use clap::Args;
 use serde_json::{Value, json};
-use strait::controller::{Demand, estimators};
+use strait::controller::estimators;
 use strait::data::DataSpec;
-use strait::ops::Catalog;
-use strait::space::{Costs, Layout, LayoutRequest, PathsKept, Phase, Rule, Shape, Space, Stretch};
+use strait::ops::{Catalog, Side, kernels::gpu};
+use strait::space::{Costs, Layout, LayoutRequest, Phase, Rule, Shape, Space, Stretch, WordError};
 use strait::trainer::SearchConfig;
 
-use crate::options::{Settings, data_flag, dataset, estimator_name, space};
-use crate::{answer::Answer, failure::Failure};
+use crate::options::{DeviceName, Settings, data_flag, dataset, estimator_name, space};
+use crate::{answer::Answer, failure::Failure, room};
 
 /// `strait check`
 #[derive(Args, Debug)]
@@ -28,6 +28,9 @@ pub(crate) struct Check {
     /// Estimator, for the estimate of memory [default: the space's setting]
     #[arg(long, value_name = "NAME", value_parser = estimator_name)]
     estimator: Option<String>,
+    /// Estimate the memory of a GPU, too: cuda, cuda:INDEX, or several as in cuda:0,1; it need not be there
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -63,7 +66,9 @@ impl Check {
         let trained = space.layout(&LayoutRequest { phase: Phase::Train, ..request }, catalog)?;
         let batch = self.batch.map_or(config.batch, |batch| batch as usize);
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();
-        let paths = paths_kept(estimators::by_name(&estimator)?.demand());
+        let demand = estimators::by_name(&estimator)?.demand();
+        let peak = |batch, side| room::peak(&layout, catalog, batch, demand, side);
+        let (peak_bytes, on_device) = (peak(batch, Side::Host)?, self.on_device(batch, peak)?);
         Ok(Report {
             architectures: space.architectures(&layout).to_string(),
             per_cell: space
@@ -73,7 +78,8 @@ impl Check {
                 .collect(),
             // Children as they are trained: with a width, a depth and settings of norm and bias of their own.
             costs: Costs { supernet: layout.cost(catalog)?, ..trained.costs(catalog, rule)? },
-            peak_bytes: resident(layout.peak_bytes(catalog, batch, paths, 1)?),
+            peak_bytes,
+            on_device,
             batch,
             estimator,
             rule,
@@ -81,6 +87,22 @@ impl Check {
             layout,
             space,
         })
+    }
+
+    fn on_device(
+        &self,
+        batch: usize,
+        peak: impl Fn(usize, Side) -> Result<u64, WordError>,
+    ) -> Result<Option<OnDevice>, Failure> {
+        let gpus = self.device.gpus();
+        let Some(&first) = gpus.first() else { return Ok(None) };
+        if !batch.is_multiple_of(gpus.len()) {
+            return Err(strait::trainer::Error::Uneven { batch, ranks: gpus.len() }.into());
+        }
+        let batch = batch / gpus.len();
+        let here = gpu::devices().ok().and_then(|devices| Some(devices.get(first)?.bytes.0 as u64));
+        let peak_bytes = peak(batch, Side::Device)?;
+        Ok(Some(OnDevice { name: format!("cuda:{first}"), peak_bytes, batch, free_bytes: here }))
     }
 
     /// One example's shape and the classes: of the data if there is any, else what the space fixes or would accept.
@@ -93,20 +115,49 @@ impl Check {
     }
 }
 
-/// Which candidates keep what their backward pass needs.
-pub(crate) fn paths_kept(demand: Demand) -> PathsKept {
-    match demand {
-        Demand::Mixture | Demand::Joint => PathsKept::All,
-        _ => PathsKept::One,
+/// What a search would hold on a GPU, and what is there.
+struct OnDevice {
+    /// As `--device` names the first.
+    name: String,
+    /// Of every device, with its part of a batch.
+    peak_bytes: u64,
+    batch: usize,
+    /// Of the first one, where it is here.
+    free_bytes: Option<u64>,
+}
+
+impl OnDevice {
+    fn fits(&self) -> Option<bool> {
+        Some(self.peak_bytes <= self.free_bytes?)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "peak_bytes": self.peak_bytes,
+            "batch": self.batch,
+            "free_bytes": self.free_bytes,
+            "fits": self.fits(),
+        })
     }
 }
 
-/// What this process has in memory at most where a step holds `held` bytes: the program itself has some 30 MB.
-///
-/// `strait bench step` measures beside it, and a test compares them where no draw can be lucky. Where sampled paths are
-/// drawn, the estimate is that of the largest candidate on every edge; a mixture's counts `none` and the identity as maps.
-pub(crate) fn resident(held: u64) -> u64 {
-    held + 30_000_000
+impl std::fmt::Display for OnDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, peak_bytes, batch, free_bytes } = self;
+        write!(f, "about {} MiB at batch {batch}, ", mebibytes(*peak_bytes))?;
+        match (free_bytes, self.fits()) {
+            (Some(free), Some(fits)) => {
+                let verdict = if fits { "room enough" } else { "too much" };
+                write!(f, "{verdict}: {name} has {} MiB free", mebibytes(*free))
+            }
+            _ => write!(f, "by arithmetic alone: no {name} is here"),
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0}", bytes as f64 / f64::from(1 << 20))
 }
 
 struct Report {
@@ -120,6 +171,7 @@ struct Report {
     batch: usize,
     estimator: String,
     peak_bytes: u64,
+    on_device: Option<OnDevice>,
 }
 
 impl Report {
@@ -127,7 +179,7 @@ impl Report {
         let Costs { supernet, min, max } = self.costs;
         let per_cell: serde_json::Map<_, _> =
             self.per_cell.iter().map(|(kind, n)| (kind.clone(), Value::from(n.as_str()))).collect();
-        json!({
+        let mut report = json!({
             "space": self.space.name(),
             "input": self.layout.input.to_string(),
             "classes": self.layout.classes,
@@ -140,7 +192,11 @@ impl Report {
             "batch": self.batch,
             "estimator": self.estimator,
             "errors": [],
-        })
+        });
+        if let Some(on_device) = &self.on_device {
+            report["device"] = on_device.json();
+        }
+        report
     }
 }
 
@@ -164,12 +220,13 @@ impl std::fmt::Display for Report {
         };
         writeln!(f, "{}", row("parameters", |cost| cost.params))?;
         writeln!(f, "{}", row("macs", |cost| cost.macs))?;
-        let mebibytes = self.peak_bytes as f64 / f64::from(1 << 20);
+        let Self { batch, estimator, peak_bytes, on_device, .. } = self;
         writeln!(
             f,
-            "memory         about {mebibytes:.0} MiB at batch {} under {}",
-            self.batch, self.estimator
-        )
+            "memory         about {} MiB at batch {batch} under {estimator}",
+            mebibytes(*peak_bytes)
+        )?;
+        on_device.as_ref().map_or(Ok(()), |on_device| writeln!(f, "on a GPU       {on_device}"))
     }
 }
 

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use strait::{cuda_is_available, ops::kernels::gpu};
+use strait::{
+    cuda_is_available,
+    ops::kernels::{gpu, ranks::nccl_is_available},
+};
 
 use crate::options::kernel_cache;
 use crate::{answer::Answer, failure::Failure};
@@ -23,19 +26,24 @@ pub(crate) struct Doctor {
 }
 
 /// What a build with CUDA loads when it starts, and who brings it.
-const LIBRARIES: [(&str, &str); 6] = [
+const LIBRARIES: [(&str, &str); 7] = [
     ("libcuda.so", "the NVIDIA driver"),
     ("libcudart.so", "CUDA's runtime (nvidia-cuda-runtime)"),
     ("libcublas.so", "cuBLAS (nvidia-cublas)"),
     ("libcublasLt.so", "cuBLAS (nvidia-cublas)"),
     ("libcurand.so", "cuRAND (nvidia-curand)"),
     ("libnvrtc.so", "NVRTC (nvidia-cuda-nvrtc)"),
+    (NCCL, "NCCL (nvidia-nccl-cu13); only for several GPUs, in a build with `--features nccl`"),
 ];
+
+const NCCL: &str = "libnccl.so";
 
 #[derive(Debug, Serialize)]
 struct Findings {
     /// Whether this binary has CUDA.
     built_with_cuda: bool,
+    /// Whether this binary joins several GPUs by NCCL; else their gradients meet on the host.
+    built_with_nccl: bool,
     /// As `/proc/driver/nvidia/version` says.
     driver: Option<String>,
     /// As the driver's files say.
@@ -78,6 +86,7 @@ impl Findings {
         let library = |&(name, from)| Library { name, from, found: find(name, &folders) };
         let mut findings = Self {
             built_with_cuda: cuda_is_available(),
+            built_with_nccl: nccl_is_available(),
             driver,
             devices: models(Path::new("/proc/driver/nvidia/gpus")),
             usable,
@@ -92,8 +101,10 @@ impl Findings {
 
     fn advise(&self) -> Vec<String> {
         let mut advice = Vec::new();
+        // A build without NCCL does without it.
+        let needed = |library: &&Library| library.name != NCCL || self.built_with_nccl;
         let missing: Vec<&Library> =
-            self.libraries.iter().filter(|library| library.found.is_none()).collect();
+            self.libraries.iter().filter(needed).filter(|library| library.found.is_none()).collect();
         if self.driver.is_none() {
             advice.push(
                 "no NVIDIA driver is loaded: install one for your card (`nvidia-smi` then lists it); in a \
@@ -129,7 +140,14 @@ impl Findings {
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "{name:12} {value}");
         };
-        line("build", if self.built_with_cuda { "with CUDA" } else { "without CUDA" });
+        line(
+            "build",
+            match (self.built_with_cuda, self.built_with_nccl) {
+                (true, true) => "with CUDA and NCCL",
+                (true, false) => "with CUDA, without NCCL: gradients of several GPUs meet on the host",
+                (false, _) => "without CUDA",
+            },
+        );
         line("driver", self.driver.as_deref().unwrap_or("none loaded"));
         for device in &self.devices {
             line("device", device);

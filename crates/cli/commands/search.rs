@@ -9,13 +9,13 @@ use serde_json::json;
 use strait::controller::estimators;
 use strait::data::{DataSpec, SearchData};
 use strait::export::Format;
-use strait::ops::Catalog;
+use strait::ops::{Catalog, Side, kernels::ranks::nccl_is_available};
 use strait::space::{Cost, Genotype, Space};
 use strait::trainer::{
     Decision, Gap, Machine, RunDir, Search as Searcher, SearchConfig, StopOn, TrainConfig,
 };
 
-use super::check::{grouped, paths_kept};
+use super::check::grouped;
 use super::derive::disconnected;
 use super::export::bytes;
 use super::train::{Child, child_layout};
@@ -23,9 +23,9 @@ use crate::events::Events;
 use crate::host::{host, peak_bytes};
 use crate::live;
 use crate::model::card;
-use crate::options::{self, Settings, data_flag, dataset, estimator_name, quoted, space};
+use crate::options::{self, Devices, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
-use crate::room::explained;
+use crate::room::{self, explained};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
 const EXAMPLES: &str = "\
@@ -123,7 +123,7 @@ impl Search {
     /// Searches, derives, trains, reports.
     pub(crate) fn run(&self, console: &Console, log: &RunLog) -> Result<Answer, Failure> {
         let begun = Instant::now();
-        let (on, catalog) = (self.machine.open()?, Catalog::standard());
+        let (devices, catalog) = (self.machine.open_all()?, Catalog::standard());
         let reopened = self.resume.as_deref().map(RunDir::open).transpose()?;
         let plan = match &reopened {
             Some(run) => Plan { space: options::space_of(run, &catalog)?, config: run.search_config()? },
@@ -132,11 +132,14 @@ impl Search {
         let data = dataset(&plan.config.data)?;
         let split = SearchData::split(data.clone(), &plan.config.split())?;
         console.note(&format!("searching {} on {}: {split}", plan.space.name(), plan.config.data.source));
-        let search = Searcher::new(&plan.space, &catalog, &split, plan.config.clone(), &on.device)?;
-        let mut search = search.with_maps(on.arithmetic.maps());
+        if let Devices::Ranks(all) = &devices {
+            let by = if nccl_is_available() { "NCCL" } else { "the host; built without NCCL" };
+            console.note(&format!("{} devices learn alike, by way of {by}", all.len()));
+        }
+        let mut search = plan.search(&catalog, &split, &devices)?;
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
-        let machine = Machine::new(host(self.machine.threads(), on.arithmetic, run.path()));
+        let machine = Machine::new(host(self.machine.threads(), devices.first().arithmetic, run.path()));
         run.write_machine(&machine)?;
         if let Some(port) = self.live {
             console.note(&format!("live: http://{}", live::serve(run.path(), port)?));
@@ -149,9 +152,10 @@ impl Search {
         let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
         let last = drive.to_the_end(Searching(&mut search, &split)).map_err(|failure| {
             let demand = estimators::by_name(&plan.config.estimator).map(|estimator| estimator.demand());
-            let peak = |batch| {
-                let kept = paths_kept(*demand.as_ref().ok()?);
-                search.layout().peak_bytes(&catalog, batch, kept, 1).ok()
+            let (demand, layout, ranks) = (demand.ok(), search.layout(), devices.count());
+            let peak = |batch: usize| {
+                let part = batch.is_multiple_of(ranks).then_some(batch / ranks)?;
+                room::peak(layout, &catalog, part, demand?, Side::Device).ok()
             };
             explained(failure, plan.config.batch, self.machine.gpu_bytes(), peak)
         })?;
@@ -169,7 +173,7 @@ impl Search {
             let from_scratch =
                 Child { space: &plan.space, genotype: &outcome.genotype, data, catalog: &catalog };
             run.write_train(&train, plan.space.yaml())?;
-            let score = from_scratch.begin(train, Some(&run), &on, console)?.finish(&drive)?;
+            let score = from_scratch.begin(train, Some(&run), devices.first(), console)?.finish(&drive)?;
             outcome.test_accuracy = Some(score.score.accuracy);
         }
         run.write("result.json", format!("{}\n", serde_json::to_string_pretty(&outcome)?).as_bytes())?;
@@ -202,6 +206,24 @@ impl Search {
 }
 
 impl Plan {
+    /// The search before its first step, on one device or on several that learn alike.
+    fn search<'c>(
+        &self,
+        catalog: &'c Catalog,
+        data: &SearchData,
+        devices: &Devices,
+    ) -> Result<Searcher<'c>, Failure> {
+        let Self { space, config } = self;
+        Ok(match devices {
+            Devices::One(on) => Searcher::new(space, catalog, data, config.clone(), &on.device)?,
+            Devices::Ranks(all) => {
+                let devices: Vec<_> = all.iter().map(|on| on.device.clone()).collect();
+                Searcher::across(space, catalog, data, config.clone(), &devices)?
+            }
+        }
+        .with_maps(devices.first().arithmetic.maps()))
+    }
+
     /// Keeps the decision and says what its discreteness costs.
     fn conclude(
         &self,

@@ -1,4 +1,4 @@
-//! Exact costs of a layout, of its cheapest and dearest child, and an estimate of memory.
+//! Exact costs of a layout, and of its cheapest and dearest child.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,6 @@ pub struct Costs {
     pub min: Cost,
     /// The largest child, quantity by quantity.
     pub max: Cost,
-}
-
-/// How many candidates of an edge keep what their backward pass needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PathsKept {
-    /// The chosen one: sampling estimators.
-    One,
-    /// All: mixtures.
-    All,
 }
 
 /// The quantities of a [`Cost`], in the order of its fields.
@@ -64,41 +55,6 @@ impl Layout {
             }
         }
         Ok(Costs { supernet: self.cost(words)?, min: cost(min), max: cost(max) })
-    }
-
-    /// An estimate of the bytes that one training step of a batch holds at its peak, in `f32`: weights, their
-    /// gradients and `optimizer_slots` numbers per weight, what is kept for the backward pass, every node's sum,
-    /// and what the largest cell's walk back holds at once: of a candidate what it keeps or, where that is more, its output
-    /// (a batch norm at its end is applied by the node's sum, so that its output is what it keeps), and at each node the
-    /// gradients that return to it.
-    ///
-    /// # Errors
-    /// As [`Layout::cost`].
-    pub fn peak_bytes(
-        &self,
-        words: &dyn Vocabulary,
-        batch: usize,
-        paths: PathsKept,
-        optimizer_slots: usize,
-    ) -> Result<u64, WordError> {
-        let fixed = self.fixed_cost(words)?;
-        let (mut kept, mut transient) = (fixed.saved + fixed.output + self.input.elements() as u64, 0);
-        for cell in self.cells() {
-            let sums: usize = (0..cell.nodes).map(|_| cell.shape.elements() / cell.output.len()).sum();
-            kept += (sums + cell.shape.elements()) as u64;
-            for edge in &cell.edges {
-                let costs = edge.candidates.iter().map(|op| words.cost(op, &edge.site));
-                let numbers = costs.map(|cost| cost.map(|cost| cost.saved.max(cost.output)));
-                let numbers = numbers.collect::<Result<Vec<u64>, _>>()?;
-                let largest = numbers.iter().max().copied().unwrap_or(0);
-                transient = transient.max(largest);
-                let bypass = edge.bypass_cost();
-                kept += bypass.saved + bypass.output;
-                kept += if paths == PathsKept::One { largest } else { numbers.iter().sum() };
-            }
-        }
-        let weights = self.cost(words)?.params * (2 + optimizer_slots as u64);
-        Ok(4 * (weights + batch as u64 * (kept + transient)))
     }
 
     /// The cells, in order.

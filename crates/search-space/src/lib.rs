@@ -50,7 +50,7 @@ mod words;
 
 pub use child::GenotypeError;
 pub use cost::Cost;
-pub use costs::{Costs, PathsKept};
+pub use costs::Costs;
 pub use document::locate;
 pub use fault::{At, Fault, SpaceErrors, nearest};
 pub use genotype::{CellGenotype, Chosen, Genotype};

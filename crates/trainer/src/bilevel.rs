@@ -5,9 +5,10 @@ use controller::{ArchParams, Demand, EdgeParams, Estimator, Gates, Paths};
 use data::Batch;
 use network::{Answers, Purpose, Routes, Supernet, Trace};
 use ops::{
-    Backward, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
+    Backward, BatchStats, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
     kernels::{
         loss::{self, PendingLoss},
+        ranks::Rank,
         sum, update,
     },
 };
@@ -80,6 +81,8 @@ pub(crate) struct Task<'a> {
     pub(crate) at: (usize, usize),
     /// Which step it is, for messages.
     pub(crate) name: &'static str,
+    /// Which of several devices this is, where they learn together: what is found then is the mean over all of them.
+    pub(crate) rank: Option<&'a Rank>,
 }
 
 impl Task<'_> {
@@ -89,6 +92,7 @@ impl Task<'_> {
         let mut gradients = Gradients::new(params);
         let mut statistics = Statistics::default();
         let (loss, _) = self.run(params, Purpose::Weights, &mut statistics, Some(&mut gradients))?;
+        let (gradients, statistics) = self.of_all(params, gradients, statistics)?;
         Ok((loss, gradients, statistics))
     }
 
@@ -122,7 +126,33 @@ impl Task<'_> {
         if let Some(edges) = self.edges {
             pulled.extend(edges.gradient(&answers.strengths)?);
         }
-        Ok(pulled)
+        self.slopes_of_all(pulled)
+    }
+
+    /// The means over all ranks; here and below, what is given where there are none.
+    fn slopes_of_all(&self, slopes: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
+        let Some(rank) = self.rank else { return Ok(slopes) };
+        Ok(rank.mean(&slopes.iter().collect::<Vec<_>>())?)
+    }
+
+    fn of_all(
+        &self,
+        params: &ParamStore,
+        gradients: Gradients,
+        statistics: Statistics,
+    ) -> Result<(Gradients, Statistics), Error> {
+        let Some(rank) = self.rank else { return Ok((gradients, statistics)) };
+        let moments = statistics.iter().flat_map(|(_, batch)| [&batch.mean, &batch.var]);
+        let found: Vec<&Tensor> = gradients.iter().map(|(_, gradient)| gradient).chain(moments).collect();
+        let mut means = rank.mean(&found)?.into_iter();
+        let mut next = || means.next().expect("there is a mean of every tensor");
+        let (mut joint, mut reported) = (Gradients::new(params), Statistics::default());
+        gradients.iter().try_for_each(|(id, _)| joint.add(id, next()))?;
+        for (id, batch) in statistics.iter() {
+            let (mean, var) = (next(), next());
+            reported.report(id, BatchStats { mean, var, momentum: batch.momentum });
+        }
+        Ok((joint, reported))
     }
 
     /// Adds `∂L/∂b` to gradients that were made of losses alone. The edges' strengths are no choice: their gradient is that of
@@ -132,7 +162,7 @@ impl Task<'_> {
             let purpose = Purpose::Architecture(Demand::Chosen);
             let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
             self.settle(params, &loss)?;
-            gradients.extend(edges.gradient(&answers.strengths)?);
+            gradients.extend(self.slopes_of_all(edges.gradient(&answers.strengths)?)?);
         }
         Ok(gradients)
     }
@@ -146,6 +176,7 @@ impl Task<'_> {
         let mut gradients = Gradients::new(params);
         let mut statistics = Statistics::default();
         let (loss, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
+        let (gradients, statistics) = self.of_all(params, gradients, statistics)?;
         let tally = self.settle(params, &loss)?;
         Ok((tally, gradients, statistics, self.pull(arch, &answers)?))
     }
@@ -246,6 +277,10 @@ impl Task<'_> {
         }
         let mut tally = Tally::default();
         tally.add(loss, correct, self.batch.y.len());
+        if let Some(rank) = self.rank {
+            let sums = rank.sum_numbers(&tally.sums())?;
+            tally = Tally { loss: sums[0], correct: sums[1], examples: sums[2] };
+        }
         Ok(tally)
     }
 

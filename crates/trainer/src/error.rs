@@ -86,6 +86,37 @@ pub enum Error {
         /// What was found.
         value: f64,
     },
+    /// What goes wrong on one of several devices.
+    #[error("on rank {rank} of {of}")]
+    Rank {
+        /// From 0, in the order of the devices.
+        rank: usize,
+        /// How many there are.
+        of: usize,
+        /// What it is.
+        source: Box<Error>,
+    },
+    /// A device that has other numbers than the first: it does not repeat what the others compute.
+    #[error(
+        "epoch {epoch}: rank {rank} has other {what} than rank 0; expected the same bytes on all; \
+         go on from the last checkpoint, or on one device"
+    )]
+    Apart {
+        /// From 0.
+        epoch: usize,
+        /// From 1.
+        rank: usize,
+        /// The logits of which group, the weights, or the optimizer's state.
+        what: String,
+    },
+    /// A batch that has no equal parts for several devices.
+    #[error("a batch of {batch} examples for {ranks} devices; expected a multiple of {ranks}")]
+    Uneven {
+        /// Examples in a batch: as set, or all of a smaller part of the data.
+        batch: usize,
+        /// Devices.
+        ranks: usize,
+    },
     /// An architecture without a path from input to output.
     #[error("no path from input to output in cell {}; search longer, or derive by another rule", list(cells))]
     Disconnected {
@@ -184,7 +215,9 @@ impl Error {
             | Self::Estimator(_)
             | Self::Layout(_)
             | Self::Genotype(_)
-            | Self::Data(_) => true,
+            | Self::Data(_)
+            | Self::Uneven { .. } => true,
+            Self::Rank { source, .. } => source.is_misuse(),
             Self::Network(error) => matches!(**error, network::Error::Inherited { .. }),
             _ => false,
         }

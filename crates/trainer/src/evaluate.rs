@@ -118,7 +118,7 @@ impl Sample {
     /// Those from which statistics are made. Shuffled: a batch of one class has not the moments of the data.
     fn statistics(&self, params: &ParamStore) -> Result<Batches, Error> {
         let order = BatchPlan::shuffled(self.batch, self.seed.of(Stream::Evaluation), 0);
-        let plan = BatchPlan { tail: tail(self.weights.len(), self.batch), ..order };
+        let plan = BatchPlan { tail: tail(self.weights.len(), self.batch, 1), ..order };
         loader(&self.weights, plan, &self.normalize, params)
     }
 
@@ -401,9 +401,12 @@ fn loader(
     Ok(batches(subset, plan, params.dtype(), params.device())?)
 }
 
-/// A last batch of one example has no variance: it is left out wherever batches make statistics.
-pub(crate) fn tail(examples: usize, batch: usize) -> Tail {
-    if examples > batch && examples % batch == 1 { Tail::Drop } else { Tail::Keep }
+/// A last batch of one example has no variance: it is left out wherever batches make statistics, and so is one that has no
+/// `parts` of the same size for as many devices, or one example for each.
+pub(crate) fn tail(examples: usize, batch: usize, parts: usize) -> Tail {
+    let left = examples % batch;
+    let uneven = !left.is_multiple_of(parts) || left / parts == 1;
+    if examples > batch && uneven { Tail::Drop } else { Tail::Keep }
 }
 
 /// Choices as the network wants them; every edge has one.

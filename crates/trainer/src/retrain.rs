@@ -307,7 +307,7 @@ impl Retraining {
     fn plan(&self, data: &TrainData) -> BatchPlan {
         let seed = self.seed.of(Stream::WeightBatches);
         BatchPlan {
-            tail: evaluate::tail(data.subset().len(), self.config.batch),
+            tail: evaluate::tail(data.subset().len(), self.config.batch, 1),
             normalize: Some(self.normalize.clone()),
             augment: Some(self.config.augment),
             first_step: self.at.step * self.config.accumulate,

@@ -1,12 +1,12 @@
 //! The search: weights on one split, logits on another, one bilevel step after the other.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use candle_core::{DType, Device, Tensor};
 use controller::{ArchParams, Demand, EdgeParams, Estimator, estimators};
 use data::{Normalize, SearchData};
 use network::{Network, Supernet};
-use ops::{Catalog, ParamStore};
+use ops::{Catalog, ParamStore, kernels::ranks::Rank};
 use search_space::{Genotype, Layout, LayoutRequest, Phase, Rule, Space};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ use crate::{
 mod batches;
 mod epoch;
 mod held;
+mod ranks;
 mod resume;
 mod steps;
 
@@ -44,7 +45,7 @@ pub struct Search<'c> {
     catalog: &'c Catalog,
     seed: Seed,
     normalize: Normalize,
-    estimator: Box<dyn Estimator>,
+    estimator: Arc<dyn Estimator>,
     supernet: Supernet,
     params: ParamStore,
     sgd: Sgd,
@@ -72,6 +73,10 @@ pub struct Search<'c> {
     clock: Instant,
     gap_seconds: f64,
     digest: String,
+    /// Which of several devices this is, where there are several.
+    rank: Option<Rank>,
+    /// Of the first, the others.
+    others: Option<ranks::Others<'c>>,
 }
 
 /// Where a search stands.
@@ -141,7 +146,7 @@ impl<'c> Search<'c> {
         let (supernet, params) =
             Supernet::new(layout, catalog, DType::F32, device, &mut seed.rng(Stream::Weights, 0))?;
         let mut search = Self {
-            estimator: estimators::by_name(&config.estimator)?,
+            estimator: estimators::by_name(&config.estimator)?.into(),
             sgd: Sgd::new(config.weights),
             adam: Adam::new(config.arch, &arch)?,
             edges_before: edges.iter().flat_map(|(edges, _)| edges.logits().to_vec()).collect(),
@@ -168,6 +173,8 @@ impl<'c> Search<'c> {
             clock: Instant::now(),
             gap_seconds: 0.0,
             digest,
+            rank: None,
+            others: None,
             arch,
             config,
         };
@@ -178,14 +185,16 @@ impl<'c> Search<'c> {
     /// The same search with maps stored as `maps`: `DType::BF16` on a device, where [`ops::kernels::gpu::Arithmetic::maps`]
     /// says so. Weights, logits and checkpoints stay as they are.
     #[must_use]
-    pub fn with_maps(self, maps: DType) -> Self {
-        Self { params: self.params.with_maps(maps), ..self }
+    pub fn with_maps(mut self, maps: DType) -> Self {
+        self.take_maps(maps);
+        self
     }
 
     /// The same search with an estimator of the program's own, whatever the configuration names.
     #[must_use]
-    pub fn with_estimator(self, estimator: Box<dyn Estimator>) -> Self {
-        Self { estimator, ..self }
+    pub fn with_estimator(mut self, estimator: Box<dyn Estimator>) -> Self {
+        self.take_estimator(&estimator.into());
+        self
     }
 
     /// Steps until an epoch is over; `None` once all are. `data` is that of [`Search::new`].
@@ -212,6 +221,24 @@ impl<'c> Search<'c> {
         if self.at.step == 0 {
             self.clock = Instant::now();
         }
+        let norm = self.step_on_all(data)?;
+        if self.at.step == steps {
+            self.compare_ranks()?;
+        }
+        Ok(Progress::Step(StepReport {
+            epoch: self.at.epoch,
+            epochs: self.config.epochs,
+            step: self.at.step,
+            steps,
+            score: self.weights.score().unwrap_or_default(),
+            norm,
+            tau: Some(self.tau()),
+            entropy: Some(self.entropy()?),
+        }))
+    }
+
+    /// One bilevel step of this device; returns the norm of the weights' gradient.
+    fn step_here(&mut self, data: &SearchData) -> Result<f64, Error> {
         let batch = self.weight_batch(data)?;
         let joint = self.estimator.demand() == Demand::Joint;
         let norm = match (self.warming_up(), self.config.order) {
@@ -228,16 +255,7 @@ impl<'c> Search<'c> {
             }
         };
         self.at.step += 1;
-        Ok(Progress::Step(StepReport {
-            epoch: self.at.epoch,
-            epochs: self.config.epochs,
-            step: self.at.step,
-            steps,
-            score: self.weights.score().unwrap_or_default(),
-            norm,
-            tau: Some(self.tau()),
-            entropy: Some(self.entropy()?),
-        }))
+        Ok(norm)
     }
 
     /// What `rule` decides now. [`Rule::Sampled`] draws architectures and scores each with the shared weights on

@@ -6,18 +6,17 @@ use clap::Args;
 use serde::Serialize;
 use strait::controller::{Demand, Paths, estimators};
 use strait::data::SearchData;
-use strait::network::{Purpose, arithmetic};
-use strait::ops::Catalog;
-use strait::space::{Layout, LayoutRequest, Phase, Space};
+use strait::network::{Purpose, StepMemory, arithmetic};
+use strait::ops::{Catalog, Side};
+use strait::space::{Layout, LayoutRequest, Phase, Space, WordError};
 use strait::trainer::{Order, Progress, Search, SearchConfig};
 
-use super::super::check;
 use super::noise::Noise;
 use super::roofline::Roofline;
 use super::schedule::{Observed, Schedule, Seen, whole_cycles};
-use crate::host;
 use crate::options::{Computer, Machine, Settings, estimator_name, quoted, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
+use crate::{host, room};
 
 /// Steps before the clock starts: memory is mapped, weights have a velocity.
 const WARMUP: usize = 2;
@@ -89,7 +88,7 @@ struct Report {
     images_per_s: f64,
     /// The most memory this process has held in RAM, where the system says.
     peak_rss_mb: Option<f64>,
-    /// What `strait check` estimates for the same.
+    /// What is estimated as `strait check` does, but for the candidates that ran.
     peak_mb_estimated: f64,
     params: u64,
     /// Multiply-accumulates really executed by convolutions and linear layers, twice, per step.
@@ -154,17 +153,19 @@ impl Step {
             }
         }
         let peak_rss_mb = host::peak_bytes().map(|bytes| bytes as f64 / 1e6);
-        let paths: Vec<Paths> = seen.take().split_off(WARMUP * 2 * groups);
+        let mut all: Vec<Paths> = seen.take();
+        let side = if device.is_cpu() { Side::Host } else { Side::Device };
+        let memory = StepMemory { layout: &layout, catalog: &catalog, batch: config.batch, side };
+        let peak_bytes = room::standing(side) + most_held(&memory, &all, demand)?;
+        let paths = all.split_off(WARMUP * 2 * groups);
         let macs = macs(&layout, &catalog, &paths, demand)? / steps as f64;
         let gflop = 2.0 * macs * config.batch as f64 / 1e9;
         drop(search);
         let Roofline { gflops: peak, gbs } = Roofline::measure();
         let Times { mut cycles, mean, fastest } = Times::of(&millis, cycle);
         let gflops = gflop / mean * 1e3;
-        let kept = check::paths_kept(demand);
         let report = Report {
-            peak_mb_estimated: check::resident(layout.peak_bytes(&catalog, config.batch, kept, 1)?) as f64
-                / 1e6,
+            peak_mb_estimated: peak_bytes as f64 / 1e6,
             params: layout.cost(&catalog)?.params,
             space: layout.space.clone(),
             estimator: config.estimator.clone(),
@@ -223,6 +224,17 @@ impl Step {
 /// Whether a step is one pass for the weights and one for the logits, both there and back.
 fn counted(demand: Demand) -> bool {
     matches!(demand, Demand::Chosen | Demand::Outputs | Demand::Mixture)
+}
+
+/// The most that any step held by estimate; `paths` as for [`macs`].
+fn most_held(memory: &StepMemory<'_>, paths: &[Paths], demand: Demand) -> Result<u64, Failure> {
+    let groups = memory.layout.groups.len();
+    if demand.mixes() || groups == 0 {
+        return Ok(memory.peak(demand)?);
+    }
+    let steps = paths.chunks_exact(2 * groups).map(|step| step.split_at(groups));
+    let mut held = steps.map(|(weights, architecture)| memory.peak_along(weights, architecture, demand));
+    Ok(held.try_fold(0, |most, held| Ok::<_, WordError>(most.max(held?)))?)
 }
 
 /// Multiply-accumulates of all steps for one example; `paths` are those of a weight step's groups, then of an

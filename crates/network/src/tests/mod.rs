@@ -7,6 +7,7 @@ mod arithmetic;
 mod child;
 mod edges;
 mod gates;
+mod memory;
 mod names;
 mod nets;
 mod partial;

@@ -3,9 +3,9 @@
 use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
-use super::{Candidate, fit, pool_cost, pool_norm};
+use super::{Candidate, fit, pool_cost, pool_footprint, pool_norm};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     layers::{AveragePool, same},
 };
 
@@ -35,5 +35,9 @@ impl Candidate for AvgPool {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let pool = AveragePool(same(site, self.kernel, 1));
         Ok(Box::new((fit(params, site)?, (pool, pool_norm(params, site)?))))
+    }
+
+    fn footprint(&self, site: &Site, _: &Cost, side: Side) -> Footprint {
+        pool_footprint(site, 0, side)
     }
 }

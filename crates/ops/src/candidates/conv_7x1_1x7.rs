@@ -5,7 +5,7 @@ use search_space::{Cost, Rank, Site, WordError};
 
 use super::{Candidate, counted, sizes};
 use crate::{
-    Definition, Op, ParamBuilder,
+    Definition, Footprint, Op, ParamBuilder, Side,
     kernels::{Prelude, Window},
     layers::{BatchNorm, Conv, ConvNorm},
 };
@@ -43,5 +43,9 @@ impl Candidate for Factorized {
         let v = Conv::before_norm(&mut scope, (site.c_out, site.c_out), down, Prelude::Identity, &site.norm)?;
         let norm = BatchNorm::new(&mut params.scope("bn"), site.c_out, &site.norm)?;
         Ok(Box::new((h, ConvNorm { conv: v, norm })))
+    }
+
+    fn footprint(&self, _: &Site, cost: &Cost, side: Side) -> Footprint {
+        Footprint::normed(side, cost.saved, cost.output, cost.saved - cost.output) // the gradient between
     }
 }

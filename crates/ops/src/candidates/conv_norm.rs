@@ -5,7 +5,7 @@ use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, Output, ParamBuilder, Parameter, Side,
     kernels::Prelude,
     layers::{Activation, always_affine, conv_norm, same},
 };
@@ -52,5 +52,14 @@ impl Candidate for ConvNorm {
         let window = same(site, self.kernel, 1);
         let layer = conv_norm(params, (site.c_in, site.c_out), window, Prelude::Identity, &norm)?;
         Ok(Box::new((layer, self.activation)))
+    }
+
+    fn footprint(&self, _: &Site, cost: &Cost, side: Side) -> Footprint {
+        let map = cost.output;
+        match self.activation {
+            Activation::Identity => Footprint::normed(side, map, map, 0),
+            // The gradient in front of the activation passes, too.
+            _ => Footprint { output: Output::Kept, ..Footprint::normed(side, map, map, map) },
+        }
     }
 }

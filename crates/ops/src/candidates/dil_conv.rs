@@ -5,7 +5,7 @@ use search_space::{Cost, Norm, Site, WordError};
 
 use super::{Candidate, counted, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     kernels::{Prelude, Window},
     layers::{BatchNorm, Conv, Depthwise, Separable, same},
 };
@@ -53,5 +53,11 @@ impl Candidate for DilConv {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let window = same(site, self.kernel, 2);
         Ok(Box::new(separable(params, (site.c_in, site.c_out), window, &site.norm)?))
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+        let [_, out_pixels, c_in, _] = sizes(site);
+        let between = if side == Side::Device { 2 * out_pixels * c_in } else { 0 }; // made anew, and its gradient
+        Footprint::normed(side, cost.saved, cost.output, between)
     }
 }

@@ -3,9 +3,9 @@
 use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
-use super::{Candidate, fit, pool_cost, pool_norm};
+use super::{Candidate, fit, pool_cost, pool_footprint, pool_norm};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     layers::{MaxPool as Layer, same},
 };
 
@@ -36,5 +36,9 @@ impl Candidate for MaxPool {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let pool = Layer(same(site, self.kernel, 1));
         Ok(Box::new((fit(params, site)?, (pool, pool_norm(params, site)?))))
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+        pool_footprint(site, cost.output.div_ceil(4), side)
     }
 }

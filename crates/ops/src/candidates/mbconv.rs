@@ -5,7 +5,7 @@ use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     kernels::{Prelude, Window},
     layers::{Activation, BatchNorm, Depthwise, Identity, Sum, always_affine, conv_norm, same},
 };
@@ -72,5 +72,14 @@ impl Candidate for MbConv {
         let depthwise = ((conv, BatchNorm::new(&mut scope.scope("bn"), wide, &norm)?), Activation::Relu6);
         let body = (expand, (depthwise, project));
         Ok(if Self::keeps_shape(site) { Box::new(Sum(body, Identity)) } else { Box::new(body) })
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+        let [pixels, out_pixels, c_in, _] = sizes(site);
+        let wide = c_in * self.expansion as u64 * (pixels + out_pixels); // gradients in front of norm and activation
+        match Self::keeps_shape(site) {
+            true => Footprint { passing: wide + cost.output, ..Footprint::of(cost) },
+            false => Footprint::normed(side, cost.saved, cost.output, wide),
+        }
     }
 }

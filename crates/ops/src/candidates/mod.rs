@@ -21,7 +21,7 @@ use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
 use crate::{
-    Op, ParamBuilder,
+    Footprint, Op, Output, ParamBuilder, Side,
     kernels::{Prelude, Window},
     layers::{BatchNorm, ConvNorm, axes, conv_norm},
 };
@@ -45,6 +45,12 @@ pub trait Candidate: Send + Sync {
     /// # Errors
     /// A weight's name is taken.
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>>;
+
+    /// What the operation holds in memory at `site`, of which the cost is `cost`: for estimates. A test holds those of the
+    /// catalog against what is allocated.
+    fn footprint(&self, _site: &Site, cost: &Cost, _side: Side) -> Footprint {
+        Footprint::of(cost)
+    }
 }
 
 /// The cost of an operation with these counts at `site`.
@@ -102,6 +108,19 @@ pub(crate) fn pool_cost(site: &Site, own: u64) -> Cost {
     let (fit, output) = (fit_cost(site), site.output().elements() as u64);
     let normed = if site.norm.pool_norm { output } else { 0 };
     counted(site, fit.params, fit.macs, fit.saved + own + normed)
+}
+
+/// What a pool holds that keeps `own` numbers itself.
+pub(crate) fn pool_footprint(site: &Site, own: u64, side: Side) -> Footprint {
+    let (fitted, output) = (fit_cost(site).output, site.output().elements() as u64);
+    // The gradient at the fit's output, and on a device that at its convolution's.
+    let fit = if side == Side::Device { 2 * fitted } else { fitted };
+    let input = fitted > 0; // a pool does not look at it again
+    if site.norm.pool_norm {
+        let normed = Footprint::normed(side, fitted + own + output, output, 0);
+        return Footprint { input, passing: fit + output, ..normed };
+    }
+    Footprint { input, kept: fitted + own, output: Output::Fresh, passing: fit }
 }
 
 /// A refusal.

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use search_space::{Cost, Rank, Site, WordError};
 
 use super::{Candidate, counted};
-use crate::{Backward, Definition, Forward, Layer, Op, ParamBuilder};
+use crate::{Backward, Definition, Footprint, Forward, Layer, Op, Output, ParamBuilder, Side};
 
 /// Standard normal values, drawn anew at each pass, in evaluation too; nothing flows back to the input
 /// (Zela et al., *Understanding and Robustifying DARTS*, 2020, space S4).
@@ -32,6 +32,10 @@ impl Candidate for Noise {
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         Ok(Box::new(Normals { site: *site, stream: params.stream() }))
+    }
+
+    fn footprint(&self, _: &Site, _: &Cost, _: Side) -> Footprint {
+        Footprint { input: false, kept: 0, output: Output::Fresh, passing: 0 }
     }
 }
 

@@ -5,7 +5,7 @@ use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     kernels::Prelude,
     layers::{conv_norm, same},
 };
@@ -38,5 +38,9 @@ impl Candidate for ReluConvBn {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let window = same(site, self.kernel, 1);
         Ok(Box::new(conv_norm(params, (site.c_in, site.c_out), window, Prelude::Relu, &site.norm)?))
+    }
+
+    fn footprint(&self, _: &Site, cost: &Cost, side: Side) -> Footprint {
+        Footprint::normed(side, cost.saved, cost.output, 0)
     }
 }

@@ -5,7 +5,7 @@ use search_space::{Cost, Rank, Site, WordError};
 
 use super::{Candidate, counted, refuse};
 use crate::{
-    Definition, Op, ParamBuilder,
+    Definition, Footprint, Op, Output, ParamBuilder, Side,
     layers::{Activation, BatchNorm, always_affine},
 };
 
@@ -36,5 +36,9 @@ impl Candidate for NormRelu {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let norm = BatchNorm::new(&mut params.scope("bn"), site.c_out, &always_affine(&site.norm))?;
         Ok(Box::new((norm, Activation::Relu)))
+    }
+
+    fn footprint(&self, _: &Site, cost: &Cost, _: Side) -> Footprint {
+        Footprint { input: true, kept: 0, output: Output::Kept, passing: cost.output }
     }
 }

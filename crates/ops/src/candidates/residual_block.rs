@@ -5,7 +5,7 @@ use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder,
+    Definition, Footprint, Op, ParamBuilder, Side,
     kernels::{Prelude, Window},
     layers::{AveragePool, BatchNorm, Conv, Sum, always_affine, axes, conv_norm, same},
 };
@@ -65,5 +65,10 @@ impl Candidate for ResidualBlock {
         let a = conv_norm(&mut params.scope("a"), (site.c_in, site.c_out), first, Prelude::Relu, &norm)?;
         let b = conv_norm(&mut params.scope("b"), (site.c_out, site.c_out), second, Prelude::Relu, &norm)?;
         Ok(Box::new(Sum((a, b), shortcut(params, site)?)))
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, _: Side) -> Footprint {
+        // Gradients at the end of the first half and in front of a norm, and that of one branch.
+        Footprint { passing: 2 * cost.output + site.input().elements() as u64, ..Footprint::of(cost) }
     }
 }

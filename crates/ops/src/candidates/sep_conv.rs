@@ -5,7 +5,7 @@ use search_space::{Cost, Site, WordError};
 
 use super::{Candidate, counted, dil_conv::separable, sizes, taps};
 use crate::{
-    Definition, Op, ParamBuilder, Parameter,
+    Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     layers::{SeparablePair, same},
 };
 
@@ -42,5 +42,15 @@ impl Candidate for SepConv {
         let a = separable(&mut params.scope("a"), (site.c_in, site.c_in), first, &site.norm)?;
         let b = separable(&mut params.scope("b"), (site.c_in, site.c_out), second, &site.norm)?;
         Ok(Box::new(SeparablePair(a, b)))
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+        let [_, out_pixels, c_in, _] = sizes(site);
+        let map = out_pixels * c_in; // of the first half's output, and of what lies between convolutions
+        match side {
+            Side::Host => Footprint::normed(side, cost.saved, cost.output, map),
+            // The second half reads the first's normalized output, and makes anew what lies between, with its gradient.
+            Side::Device => Footprint::normed(side, cost.saved + map, cost.output, 3 * map),
+        }
     }
 }

@@ -5,7 +5,7 @@ use search_space::{Cost, Rank, Site, WordError};
 
 use super::{Candidate, counted, fit, fit_cost, refuse, sizes};
 use crate::{
-    Definition, Op, ParamBuilder,
+    Definition, Footprint, Op, Output, ParamBuilder, Side,
     layers::{Identity, factorized_reduce},
 };
 
@@ -50,6 +50,16 @@ impl Candidate for SkipConnect {
             Some(conv_norm) => Box::new(conv_norm),
             None => Box::new(Identity),
         })
+    }
+
+    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+        if strides(site) {
+            return Footprint::normed(side, cost.saved, cost.output, 2 * cost.output); // joined, and in halves
+        }
+        match fit_cost(site).output {
+            0 => Footprint { input: false, kept: 0, output: Output::Input, passing: 0 },
+            _ => Footprint::normed(side, cost.saved, cost.output, 0),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use search_space::{Cost, OpSpec, Rank, Site, Vocabulary, Word, WordError, Writte
 pub use definition::{Arguments, Definition, Parameter};
 
 use crate::{
-    Candidate, Error, Op, ParamBuilder,
+    Candidate, Error, Footprint, Op, ParamBuilder, Side,
     candidates::{self, refuse},
 };
 
@@ -85,6 +85,15 @@ impl Catalog {
         self.cost(op, site)?;
         let built = self.candidate(op, site.extent.rank())?.build(site, params);
         built.map_err(|source| Error::Weights { label: op.label.clone(), source })
+    }
+
+    /// What `op` holds in memory at `site`.
+    ///
+    /// # Errors
+    /// As [`Vocabulary::cost`].
+    pub fn footprint(&self, op: &OpSpec, site: &Site, side: Side) -> Result<Footprint, WordError> {
+        let cost = self.cost(op, site)?;
+        Ok(self.candidate(op, site.extent.rank())?.footprint(site, &cost, side))
     }
 
     fn candidate(&self, op: &OpSpec, rank: Rank) -> Result<Box<dyn Candidate>, WordError> {

@@ -21,6 +21,7 @@ pub mod gpu;
 pub mod linear;
 pub mod loss;
 pub mod pool;
+pub mod ranks;
 pub mod recycling;
 pub mod roofline;
 pub mod separable;

@@ -3,6 +3,8 @@
 use std::{
     mem::MaybeUninit,
     sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use candle_core::WithDType;
@@ -136,4 +138,11 @@ pub(crate) fn add_in_order<T: Real>(parts: impl IntoIterator<Item = Vec<T>>, len
 /// Elements of piece `i` of `len`.
 pub(crate) fn piece<T>(values: &[T], i: usize, len: usize) -> &[T] {
     &values[i * len..values.len().min((i + 1) * len)]
+}
+
+/// Works for rayon's pool if this thread is of it, else sleeps a moment: for one that waits for others who may need it.
+pub(crate) fn lend_a_hand() {
+    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+        thread::sleep(Duration::from_micros(50));
+    }
 }

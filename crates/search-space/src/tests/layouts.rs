@@ -1,7 +1,7 @@
 //! Shapes, groups, depths and costs of laid-out networks.
 
 use super::{SMALL, chosen, image, nb201, params, pictures, request, shipped, space};
-use crate::{Extent, Genotype, LayoutRequest, PathsKept, Phase, Rule, Shape, words::Words};
+use crate::{Extent, Genotype, LayoutRequest, Phase, Rule, Shape, words::Words};
 
 fn extents(layout: &crate::Layout) -> Vec<String> {
     layout.blocks.iter().map(|block| block.shape().to_string()).collect()
@@ -139,16 +139,6 @@ fn bounds_follow_the_rule() {
     assert_eq!(bounds("argmax"), [3, 0, 3]);
     assert_eq!(bounds("top-1"), [3, 2, 2]); // one edge into each node, never `none`
     assert_eq!(bounds("top-2"), [3, 3, 3]);
-}
-
-#[test]
-fn keeping_all_paths_takes_more_memory_than_keeping_one() {
-    let layout = pictures(&shipped("nas-bench-201"), Phase::Search);
-    let bytes = |batch, paths| layout.peak_bytes(&Words, batch, paths, 1).expect("known words");
-    let weights = 4 * 3 * 1_692_826;
-    assert_eq!(bytes(0, PathsKept::One), weights); // weights, gradients, momentum
-    assert_eq!(bytes(64, PathsKept::One) - weights, 64 * (bytes(1, PathsKept::One) - weights));
-    assert!(bytes(64, PathsKept::All) > 3 * bytes(64, PathsKept::One));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Which examples a search sees, and when.
 
 use data::{Batch, BatchPlan, SearchData, batches};
+use ops::kernels::ranks::Rank;
 
 use super::Search;
 use crate::{Error, Stream, evaluate};
@@ -12,14 +13,15 @@ impl Search<'_> {
             Some(stream) => stream,
             none => none.insert(self.shelf.feed(data.weights(), plan, &self.params)?),
         };
-        stream.next().expect("an epoch has as many batches as its plan has steps")
+        let batch = stream.next().expect("an epoch has as many batches as its plan has steps")?;
+        self.part(batch)
     }
 
     /// The next batch of the architecture's own stream: shuffled passes over its part, one after the other, whatever
     /// the weights' epochs are.
     pub(super) fn arch_batch(&mut self, data: &SearchData) -> Result<Batch, Error> {
         if let Some(batch) = self.arch_batches.as_mut().and_then(Iterator::next) {
-            return batch;
+            return self.part(batch?);
         }
         let examples = data.architecture().len();
         let steps = self.plan(Stream::ArchitectureBatches, 0, examples).steps(examples) as u64;
@@ -28,7 +30,7 @@ impl Search<'_> {
             BatchPlan { first_step, ..self.plan(Stream::ArchitectureBatches, epoch as usize, examples) };
         let stream = self.shelf.feed(data.architecture(), plan, &self.params)?;
         let batch = self.arch_batches.insert(stream).next();
-        batch.expect("a part is not empty")
+        self.part(batch.expect("a part is not empty")?)
     }
 
     /// A batch of the architecture's part, the same for all that one epoch measures.
@@ -48,7 +50,7 @@ impl Search<'_> {
 
     fn plan(&self, stream: Stream, epoch: usize, examples: usize) -> BatchPlan {
         BatchPlan {
-            tail: evaluate::tail(examples, self.config.batch),
+            tail: evaluate::tail(examples, self.config.batch, self.rank.as_ref().map_or(1, Rank::count)),
             normalize: Some(self.normalize.clone()),
             augment: Some(self.config.augment),
             ..BatchPlan::shuffled(self.config.batch, self.seed.of(stream), epoch as u64)

@@ -30,14 +30,23 @@ impl Search<'_> {
         };
         let watching = self.watching.take();
         let summary = self.summary(watching.as_ref(), decision, gap)?;
-        // After the summary, which says how warm the epoch was.
+        let sharpness = self.first_sharpness;
+        self.conclude(&summary, sharpness)?;
+        self.each_other(|other| other.conclude(&summary, sharpness))?;
+        Ok(Progress::Epoch(summary))
+    }
+
+    /// Goes on to the next epoch, with what the summary says of this one and the sharpness that was measured first. After
+    /// the summary, which says how warm the epoch was.
+    fn conclude(&mut self, summary: &EpochSummary, first_sharpness: Option<f64>) -> Result<(), Error> {
+        self.first_sharpness = first_sharpness;
         self.temperature.hear(summary.noise.as_ref().map(|noise| noise.noise_to_signal));
         self.remember(summary.stopped)?;
         self.at.epoch += 1;
         self.at.step = 0;
         (self.weights, self.architecture) = (Tally::default(), Tally::default());
         self.weight_batches = None;
-        Ok(Progress::Epoch(summary))
+        Ok(())
     }
 
     /// Runs one batch: how many there have been, or the gap at their end; while only the weights learn there is none.

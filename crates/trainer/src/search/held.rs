@@ -12,7 +12,7 @@ use data::{Batch, SearchData};
 use super::Search;
 use crate::{
     Error, Stream,
-    bilevel::Relaxed,
+    bilevel::{Relaxed, Task},
     config::WatchConfig,
     tau::Temperature,
     watch::{GradientNoise, PowerIteration},
@@ -137,8 +137,13 @@ impl Search<'_> {
     ) -> Result<Vec<Tensor>, Error> {
         let step = (self.at.epoch as u64) << 32 | index;
         let relaxed = self.relaxed_by(estimator, taus, Stream::Watch, step)?;
-        let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
-        Ok(task.logits(&self.params, &self.arch, estimator)?.1)
+        Ok(self.measured(batch, &relaxed).logits(&self.params, &self.arch, estimator)?.1)
+    }
+
+    /// A pass that the first of several devices makes alone.
+    fn measured<'a>(&'a self, batch: &'a Batch, relaxed: &'a [Relaxed]) -> Task<'a> {
+        let task = self.task(batch, relaxed, Stream::Watch, self.at.epoch as u64, "measured");
+        Task { rank: None, ..task }
     }
 
     /// The iteration for the dominant eigenvalue of `∇²_α` of the mixture's loss.
@@ -156,8 +161,7 @@ impl Search<'_> {
         let gradient = |arch: &ArchParams| -> Result<Vec<Tensor>, Error> {
             let taus = Temperature::columns(&self.taus())?;
             let relaxed = Relaxed::samples(arch, &Darts, &taus, &mut self.seed.rng(Stream::Watch, 0))?;
-            let task = self.task(batch, &relaxed, Stream::Watch, self.at.epoch as u64, "measured");
-            Ok(task.logits(&wide, arch, &Darts)?.1)
+            Ok(self.measured(batch, &relaxed).logits(&wide, arch, &Darts)?.1)
         };
         let plus = gradient(&self.arch.shifted(v, REACH)?)?;
         let minus = gradient(&self.arch.shifted(v, -REACH)?)?;

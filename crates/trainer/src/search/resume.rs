@@ -57,6 +57,7 @@ impl Search<'_> {
     pub fn resume(&mut self, run: &RunDir) -> Result<bool, Error> {
         run.resume(Part::Search, |checkpoint| {
             self.restore(checkpoint)?;
+            self.each_other(|other| other.restore(checkpoint))?;
             Ok(self.at.epoch)
         })
     }

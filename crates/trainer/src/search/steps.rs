@@ -3,7 +3,10 @@
 use candle_core::Tensor;
 use controller::{Estimator, Paths, Tau, estimators::Proxyless};
 use data::{Batch, SearchData};
-use ops::{Draw, Gradients, Statistics, kernels::update::Moved};
+use ops::{
+    Draw, Gradients, Statistics,
+    kernels::{ranks::Rank, update::Moved},
+};
 
 use super::{Position, Search};
 use crate::{
@@ -144,9 +147,11 @@ impl Search<'_> {
         step: u64,
         name: &'static str,
     ) -> Task<'a> {
-        let draw = Draw { seed: self.seed.of(stream), step };
+        // What operations draw for their examples is not the same for all ranks' examples.
+        let seed = self.seed.of(stream).wrapping_add(self.rank.as_ref().map_or(0, Rank::index) as u64);
         let (edges, at) = (self.edge_params(), (self.at.epoch, self.at.step));
-        Task { supernet: &self.supernet, batch, relaxed, edges, draw, at, name }
+        let draw = Draw { seed, step };
+        Task { supernet: &self.supernet, batch, relaxed, edges, draw, at, name, rank: self.rank.as_ref() }
     }
 
     fn diverged(&self, weight: &str) -> Error {

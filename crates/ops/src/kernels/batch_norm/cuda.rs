@@ -126,8 +126,12 @@ pub(super) fn dot(gpu: &Gpu, gy: &Tensor, x: &Tensor, by: &Channelwise) -> Resul
     let (map, x, gy) = (Map::of(x.dims())?, dense(x)?, dense(gy)?);
     let shares = Shares::of(map.len() / map.c, map.c);
     let (mean, factor, shift) = (dense(&by.mean)?, dense(&by.factor)?, dense(&by.shift)?);
-    let parts =
-        shares.sums(gpu, "correlation_sums", x.dtype(), &[Arg::In(&x), Arg::In(&gy), Arg::Reals(Some(&mean))])?;
+    let parts = shares.sums(
+        gpu,
+        "correlation_sums",
+        x.dtype(),
+        &[Arg::In(&x), Arg::In(&gy), Arg::Reals(Some(&mean))],
+    )?;
     let products = gpu.fresh(DType::F64, &[map.c])?;
     let args = [
         Arg::Doubles(Some(&parts)),

@@ -18,7 +18,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Arithmetic, Gpu, Grid, KERNELS, Text, recording,
+    Arithmetic, Gpu, Grid, KERNELS, Text,
+    counted::uncounted,
+    recording,
     slot::{Launch, Slot},
     source,
 };
@@ -43,7 +45,11 @@ pub fn emulate_in<R>(arithmetic: Arithmetic, f: impl FnOnce() -> R) -> R {
 }
 
 pub(crate) fn is_on() -> bool {
-    ON.get().is_some()
+    arithmetic().is_some()
+}
+
+pub(super) fn arithmetic() -> Option<Arithmetic> {
+    ON.get()
 }
 
 /// Why nothing can be emulated here: there is no C++ compiler.
@@ -79,10 +85,14 @@ pub(super) struct Memory {
     launched: Cell<bool>,
 }
 
-/// Room for a tensor: itself, which holds what nobody has written, and the memory that a kernel writes for it.
+/// Room for a tensor: itself, which holds what nobody has written and is what a device would lend; and the memory that a
+/// kernel writes for it, which is the emulation's own.
 pub(super) fn fresh(dtype: DType, dims: &[usize]) -> Result<(Tensor, Rc<Memory>)> {
     let memory = Memory::beginning(dtype, dims.iter().product(), 0);
-    Ok((Tensor::from_raw_buffer(&memory.bytes(), dtype, dims, &Device::Cpu)?, Rc::new(memory)))
+    let unwritten = uncounted(|| memory.bytes());
+    let tensor = Tensor::from_raw_buffer(&unwritten, dtype, dims, &Device::Cpu)?;
+    uncounted(|| drop(unwritten));
+    Ok((tensor, uncounted(|| Rc::new(memory))))
 }
 
 impl Memory {
@@ -90,7 +100,7 @@ impl Memory {
     /// read in one piece must begin at such.
     fn beginning(dtype: DType, len: usize, offset: usize) -> Self {
         let words = (len * dtype.size_in_bytes()).div_ceil(8) + 2 * GUARD + 4;
-        let words: Vec<_> = (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect();
+        let words: Vec<_> = uncounted(|| (0..words).map(|_| UnsafeCell::new(UNWRITTEN)).collect());
         let first = (16 - words[GUARD].get() as usize % 16) % 16 + offset;
         Self { dtype, len, words, first, launched: Cell::new(false) }
     }
@@ -143,6 +153,12 @@ impl Memory {
             bail!("a tensor of {} {:?} was taken that no launch writes", self.len, self.dtype);
         }
         Ok(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        uncounted(|| drop(std::mem::take(&mut self.words)));
     }
 }
 
@@ -199,7 +215,7 @@ pub(super) fn run(mut launches: Vec<Launch>) -> Result<()> {
         let ready = |&i: &usize| !done[i] && after[i].iter().all(|&before| done[before]);
         let ready: Vec<usize> = (0..launches.len()).filter(ready).collect();
         let next = ready[rng.random_range(0..ready.len())];
-        launch(&mut launches[next])?;
+        uncounted(|| launch(&mut launches[next]))?;
         done[next] = true;
     }
     Ok(())

@@ -16,6 +16,9 @@
 
 mod arithmetic;
 #[cfg(feature = "emulate")]
+#[doc(hidden)]
+pub mod counted;
+#[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
 mod graph;
@@ -88,6 +91,28 @@ pub fn devices() -> Result<Vec<Opened>> {
     return nvidia::devices();
     #[cfg(not(feature = "cuda"))]
     bail!("built without the feature `cuda`")
+}
+
+/// How a device is emulated on this thread, where tensors of the host are treated as if they were on one.
+pub(crate) fn emulates() -> Option<Arithmetic> {
+    #[cfg(feature = "emulate")]
+    return emulated::arithmetic();
+    #[cfg(not(feature = "emulate"))]
+    None
+}
+
+/// Runs `f` on a thread on which that is to be as it was on another.
+pub(crate) fn emulate_where<R>(emulates: Option<Arithmetic>, f: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "emulate")]
+    return match emulates {
+        Some(arithmetic) => emulate_in(arithmetic, f),
+        None => f(),
+    };
+    #[cfg(not(feature = "emulate"))]
+    {
+        debug_assert!(emulates.is_none(), "nothing emulates a device here");
+        f()
+    }
 }
 
 /// Memory that is free on a GPU, in bytes; none of the CPU.

@@ -68,7 +68,7 @@ impl Net {
     fn task<'a>(&'a self, batch: &'a Batch, relaxed: &'a Relaxed) -> Task<'a> {
         let relaxed = std::slice::from_ref(relaxed);
         let (draw, at) = (Draw::default(), (0, 0));
-        Task { supernet: &self.supernet, batch, relaxed, edges: None, draw, at, name: "weight" }
+        Task { supernet: &self.supernet, batch, relaxed, edges: None, draw, at, name: "weight", rank: None }
     }
 
     /// Straight-through gates with the fixture's noise, `w` or `a`.
