@@ -24,18 +24,22 @@ struct Cursor {
     }
 };
 
+// Four tap's channels one by one, where they do not come in fours.
+template <class Problem>
+__device__ __forceinline__ void gather_singly(const Problem &p, Cursor at, int base, int top, int left,
+                                              real (&values)[4]) {
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        values[j] = p.value(at.tap(p.g), base, top, left);
+        at.move(1, p.channels(), p.g.kw);
+    }
+}
+
 // What the forward and the gradient at the weights gather: four neighboring tap's channels of a window.
 __device__ __forceinline__ void gather(const Outputs &p, bool fours, Cursor at, int base, int top, int left,
                                        real (&values)[4]) {
     const Geometry &g = p.g;
-    if (!fours) {
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            values[j] = p.value(at.tap(g), base, top, left);
-            at.move(1, g.c, g.kw);
-        }
-        return;
-    }
+    if (!fours) return gather_singly(p, at, base, top, left, values);
     const int y = top + at.ky * g.dh, x = left + at.kx * g.dw;
     values[0] = values[1] = values[2] = values[3] = 0;
     if (at.ky >= g.kh || y < 0 || y >= g.h || x < 0 || x >= g.w) return;
@@ -49,14 +53,7 @@ __device__ __forceinline__ void gather(const Outputs &p, bool fours, Cursor at, 
 __device__ __forceinline__ void gather(const Inputs &p, bool fours, Cursor at, int base, int top, int left,
                                        real (&values)[4]) {
     const Geometry &g = p.g;
-    if (!fours) {
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            values[j] = p.value(at.tap(g), base, top, left);
-            at.move(1, g.oc, g.kw);
-        }
-        return;
-    }
+    if (!fours) return gather_singly(p, at, base, top, left, values);
     int y = top - at.ky * g.dh, x = left - at.kx * g.dw;
     values[0] = values[1] = values[2] = values[3] = 0;
     if (at.ky >= g.kh || y < 0 || x < 0) return;

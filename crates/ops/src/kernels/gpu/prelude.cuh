@@ -52,3 +52,23 @@ __device__ __forceinline__ void add_columns(double (&sums)[2][256], double a, do
     }
     __syncthreads();
 }
+
+// Adds up what all threads of a block of 16 × 16 hold: the sum is thread 0's.
+__device__ __forceinline__ double add_square(double mine) {
+    __shared__ double sums[2][256];
+    add_columns(sums, mine, 0);
+    double all = 0;
+    if (threadIdx.x == 0 && threadIdx.y == 0)
+        for (int column = 0; column < 16; column++) all += sums[0][column];
+    return all;
+}
+
+// The place of a thread in a block of 16 × 16.
+__device__ __forceinline__ int square_place() { return threadIdx.y * 16 + threadIdx.x; }
+
+// Σ of `n` numbers, by one block of 16 × 16: the sum is thread 0's.
+__device__ __forceinline__ double add_numbers(const double *numbers, int n) {
+    double mine = 0;
+    for (int at = square_place(); at < n; at += 256) mine += numbers[at];
+    return add_square(mine);
+}

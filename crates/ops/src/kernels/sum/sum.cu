@@ -62,29 +62,17 @@ extern "C" __global__ void cut_channels(const map *x, int c, int first, int widt
 
 // Σ aᵢ·bᵢ over a slice for each block; blocks are 16 × 16.
 extern "C" __global__ void dot_parts(const map *a, const map *b, int len, int slice, double *parts) {
-    __shared__ double sums[2][256];
-    const int t = threadIdx.y * 16 + threadIdx.x, first = blockIdx.x * slice, last = least(first + slice, len);
+    const int t = square_place(), first = blockIdx.x * slice, last = least(first + slice, len);
     double sum = 0;
     for (int at = first + t; at < last; at += 256) sum += (double)a[at] * (double)b[at];
-    add_columns(sums, sum, 0);
-    if (t != 0) return;
-    double all = 0;
-    for (int column = 0; column < 16; column++) all += sums[0][column];
-    parts[blockIdx.x] = all;
+    sum = add_square(sum);
+    if (t == 0) parts[blockIdx.x] = sum;
 }
 
 // Σ of many rows of numbers, one block of 16 × 16 to a row; rows are where the numbers lie and how many they are.
-extern "C" __global__ void add_each(const long long *table, double *sums_of) {
-    __shared__ double sums[2][256];
-    const double *parts = (const double *)table[blockIdx.x * 2];
-    const int n = (int)table[blockIdx.x * 2 + 1], t = threadIdx.y * 16 + threadIdx.x;
-    double mine = 0;
-    for (int at = t; at < n; at += 256) mine += parts[at];
-    add_columns(sums, mine, 0);
-    if (t != 0) return;
-    double all = 0;
-    for (int column = 0; column < 16; column++) all += sums[0][column];
-    sums_of[blockIdx.x] = all;
+extern "C" __global__ void add_each(const long long *table, double *sums) {
+    const double sum = add_numbers((const double *)table[blockIdx.x * 2], (int)table[blockIdx.x * 2 + 1]);
+    if (square_place() == 0) sums[blockIdx.x] = sum;
 }
 
 // Σ over slices, in order: parts are (slices, len).

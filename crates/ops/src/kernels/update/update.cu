@@ -6,30 +6,19 @@ __device__ __forceinline__ real *writable(long long address) { return (real *)ad
 
 // Σ x² of each piece; rows are x, len. Blocks are 16 × 16.
 extern "C" __global__ void squares_of_many(const long long *table, double *parts) {
-    __shared__ double sums[2][256];
     const long long *row = table + blockIdx.x * 2;
     const real *x = readable(row[0]);
-    const int len = (int)row[1], t = threadIdx.y * 16 + threadIdx.x;
+    const int len = (int)row[1];
     double sum = 0;
-    for (int at = t; at < len; at += 256) sum += (double)x[at] * (double)x[at];
-    add_columns(sums, sum, 0);
-    if (t != 0) return;
-    double all = 0;
-    for (int column = 0; column < 16; column++) all += sums[0][column];
-    parts[blockIdx.x] = all;
+    for (int at = square_place(); at < len; at += 256) sum += (double)x[at] * (double)x[at];
+    sum = add_square(sum);
+    if (square_place() == 0) parts[blockIdx.x] = sum;
 }
 
 // Σ of `n` numbers, in one block of 16 × 16.
 extern "C" __global__ void add_all(const double *parts, int n, double *sum) {
-    __shared__ double sums[2][256];
-    const int t = threadIdx.y * 16 + threadIdx.x;
-    double mine = 0;
-    for (int at = t; at < n; at += 256) mine += parts[at];
-    add_columns(sums, mine, 0);
-    if (t != 0) return;
-    double all = 0;
-    for (int column = 0; column < 16; column++) all += sums[0][column];
-    sum[0] = all;
+    const double all = add_numbers(parts, n);
+    if (square_place() == 0) sum[0] = all;
 }
 
 // g = s·g + decay·w;  v' = momentum·v + g, at first g;  w' = w − lr·(nesterov ? g + momentum·v' : v')
