@@ -41,14 +41,14 @@ fn is_linear(input: &Map) -> bool {
 fn product(
     gpu: &Gpu,
     what: &str,
-    (input, real): (&Map, DType),
+    (input, maps): (&Map, DType),
     (rows, columns): (usize, usize),
     args: &[Arg<'_>],
 ) -> Result<()> {
     let (bm, bn) = if is_linear(input) { LINEAR } else { tile(rows, columns) };
     let kernel = if is_linear(input) { format!("linear_{what}") } else { format!("conv_{what}_{bm}x{bn}") };
     let grid = Grid { blocks: (rows.div_ceil(bm), columns.div_ceil(bn), 1), threads: (THREADS, 1) };
-    gpu.launch(&kernel, real, grid, args)
+    gpu.launch(&kernel, maps, grid, args)
 }
 
 pub(in crate::kernels) fn forward(

@@ -24,10 +24,10 @@ pub(super) fn join(gpu: &Gpu, part: &Tensor, rest: &Tensor, parts: usize, all: &
 
 /// `dims`: those of the part and of the rest.
 pub(super) fn separate(gpu: &Gpu, y: &Tensor, parts: usize, dims: [&[usize]; 2]) -> Result<(Tensor, Tensor)> {
-    let (y, len, real) = (dense(y)?, y.elem_count(), y.dtype());
-    let (part, rest) = (gpu.fresh(real, dims[0])?, gpu.fresh(real, dims[1])?);
+    let (y, len, maps) = (dense(y)?, y.elem_count(), y.dtype());
+    let (part, rest) = (gpu.fresh(maps, dims[0])?, gpu.fresh(maps, dims[1])?);
     let c = dims[0].last().copied().unwrap_or(1);
     let args = [Arg::In(&y), Arg::Int(c), Arg::Int(parts), Arg::Int(len), Arg::Out(&part), Arg::Out(&rest)];
-    gpu.launch("shuffle_separate", real, Grid::over(len), &args)?;
+    gpu.launch("shuffle_separate", maps, Grid::over(len), &args)?;
     Ok((part.tensor()?, rest.tensor()?))
 }

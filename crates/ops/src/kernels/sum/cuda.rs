@@ -80,12 +80,12 @@ pub(super) fn concat(gpu: &Gpu, parts: &[&Tensor], widths: &[usize], map: &Map) 
 }
 
 fn join(gpu: &Gpu, parts: &[Tensor], widths: &[usize], map: &Map) -> Result<Tensor> {
-    let real = parts[0].dtype();
-    let y = gpu.fresh(real, &map.dims())?;
+    let maps = parts[0].dtype();
+    let y = gpu.fresh(maps, &map.dims())?;
     let pairs =
         (0..TERMS).flat_map(|i| [Arg::Maybe(parts.get(i)), Arg::Int(widths.get(i).copied().unwrap_or(0))]);
     let args: Vec<Arg<'_>> = pairs.chain([Arg::Int(map.len()), Arg::Out(&y)]).collect();
-    gpu.launch("join_channels", real, Grid::over(map.len()), &args)?;
+    gpu.launch("join_channels", maps, Grid::over(map.len()), &args)?;
     y.tensor()
 }
 
