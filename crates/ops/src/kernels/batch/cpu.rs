@@ -1,9 +1,10 @@
 //! Batches on slices: what the kernel of a device computes, to the bit.
 
-use super::{Row, Scale, Values, value};
+use super::{Row, Scale};
 
+/// `value` says what lies at a place of the examples, end to end.
 pub(super) fn gather(
-    values: &Values,
+    value: impl Fn(usize) -> f32,
     (h, w, c): (usize, usize, usize),
     rows: &[Row],
     scale: Option<Scale<'_>>,
@@ -19,20 +20,11 @@ pub(super) fn gather(
             let x = if row.mirrored { w - 1 - x } else { x };
             let from = y.checked_add_signed(row.shift.0).zip(x.checked_add_signed(row.shift.1));
             let pixel = match from.filter(|&(y, x)| y < h && x < w) {
-                Some((y, x)) => values.at(((row.index * h + y) * w + x) * c + channel),
+                Some((y, x)) => value(((row.index * h + y) * w + x) * c + channel),
                 None => 0.0,
             };
             out.push(scale.map_or(pixel, |of| (pixel - of.mean[channel]) / of.deviation[channel]));
         }
     }
     out
-}
-
-impl Values {
-    fn at(&self, place: usize) -> f32 {
-        match self {
-            Self::Bytes(bytes) => value(bytes[place]),
-            Self::Floats(values) => values[place],
-        }
-    }
 }

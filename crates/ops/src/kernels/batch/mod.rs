@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 
-use super::gpu::on_gpu;
+use super::{gpu::on_gpu, values::Values as Slice};
 
 /// Examples of one shape, end to end, channels last: bytes as long as every value is a byte over 255 to the bit, which takes
 /// a quarter of the memory.
@@ -134,11 +134,16 @@ impl Held {
             bail!("found no rows, expected one or more");
         }
         on_gpu!(&self.values, gpu => cuda::gather(&gpu, &self.values, self.dims, rows, scale));
-        let values = match self.values.dtype() {
-            DType::U8 => Values::Bytes(self.values.to_vec1()?),
-            _ => Values::Floats(self.values.to_vec1()?),
+        let x = match self.values.dtype() {
+            DType::U8 => {
+                let bytes = Slice::<u8>::of(&self.values)?;
+                cpu::gather(|place| value(bytes[place]), self.dims, rows, scale)
+            }
+            _ => {
+                let floats = Slice::<f32>::of(&self.values)?;
+                cpu::gather(|place| floats[place], self.dims, rows, scale)
+            }
         };
-        let x = cpu::gather(&values, self.dims, rows, scale);
         Tensor::from_vec(x, (rows.len(), h * w * c), &Device::Cpu)
     }
 }
