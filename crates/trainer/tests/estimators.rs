@@ -7,7 +7,11 @@ use candle_core::Device;
 use data::{DataOptions, SearchData, open};
 use ops::Catalog;
 use search_space::{LayoutRequest, Phase, Space};
-use strait_trainer::{Error, Layer, Overwrite, Progress, RunDir, Search, SearchConfig};
+use strait_trainer::{Error, Layer, Overwrite, RunDir, Search, SearchConfig};
+
+mod support;
+
+use support::live;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -37,18 +41,8 @@ fn searched(
     run.write_search(&config, space.yaml())?;
     let life = || -> Result<bool, Error> {
         let (config, rule) = (config.clone(), space.rule());
-        let mut search = Search::from_layout(layout.clone(), rule, &catalog, &data, config, &Device::Cpu)?;
-        search.resume(&run)?;
-        for _ in 0..calls {
-            match search.next_step(&data)? {
-                Progress::Finished => return Ok(true),
-                Progress::Epoch(epoch) => run.record(&epoch)?,
-                Progress::Step(_) => {}
-                Progress::Measuring { .. } => continue, // is measured anew, and would never end
-            }
-            search.save(&run)?;
-        }
-        Ok(false)
+        let search = Search::from_layout(layout.clone(), rule, &catalog, &data, config, &Device::Cpu)?;
+        live(search, &data, &run, calls)
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     while !pool.install(life)? {}

@@ -12,7 +12,11 @@ use ops::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use search_space::{Cost, Extent, Shape, Site, Space, WordError};
-use strait_trainer::{EpochSummary, Error, Layer, Overwrite, Progress, RunDir, Search, SearchConfig};
+use strait_trainer::{EpochSummary, Error, Layer, Overwrite, RunDir, Search, SearchConfig};
+
+mod support;
+
+use support::live;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -179,21 +183,7 @@ fn ending(calls: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let run = RunDir::create(directory.path(), Overwrite::Refuse)?;
     run.write_search(&config(&sets), NORMED)?;
-    let life = || -> Result<bool, Error> {
-        let mut search = begun(NORMED, &catalog, &sets, 3)?;
-        search.resume(&run)?;
-        for _ in 0..calls {
-            match search.next_step(&data)? {
-                Progress::Finished => return Ok(true),
-                Progress::Epoch(epoch) => run.record(&epoch)?,
-                Progress::Step(_) => {}
-                Progress::Measuring { .. } => continue, // is measured anew, and would never end
-            }
-            search.save(&run)?;
-        }
-        Ok(false)
-    };
-    while !life()? {}
+    while !live(begun(NORMED, &catalog, &sets, 3)?, &data, &run, calls)? {}
     Ok(fs::read(Path::new(directory.path()).join("search.safetensors"))?)
 }
 

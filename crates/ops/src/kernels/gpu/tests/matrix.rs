@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{PRELUDES, all_maps, needs_a_compiler, pixels};
+use super::{PRELUDES, all_maps, convolution, needs_a_compiler};
 use crate::kernels::{
     Prelude, Window, conv,
     gpu::{Arg, Arithmetic, Gpu, Grid, emulate_in},
@@ -200,13 +200,7 @@ fn convolutions_agree_in_tf32() -> Result<()> {
     for (map, c_out) in all_maps().into_iter().zip([2, 8, 19, 40, 67]) {
         let few = if map.c > 30 { 2 } else { windows().len() };
         for (window, prelude) in windows().into_iter().take(few).zip(PRELUDES.into_iter().cycle()) {
-            let (kh, kw) = window.kernel;
-            let inputs = [
-                random(&map.dims(), 1)?,
-                random(&[kh, kw, map.c, c_out], 2)?,
-                random(&[c_out], 3)?,
-                random(&pixels(&map, &window, c_out), 4)?,
-            ];
+            let inputs = convolution(&map, &window, c_out)?;
             agrees_in_tf32(&inputs, &window, prelude)?;
         }
     }

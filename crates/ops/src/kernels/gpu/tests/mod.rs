@@ -83,6 +83,17 @@ fn all_maps() -> Vec<Map> {
     maps
 }
 
+/// Input, weights, bias, and the gradient at the output.
+fn convolution(map: &Map, window: &Window, c_out: usize) -> Result<[Tensor; 4]> {
+    let (kh, kw) = window.kernel;
+    Ok([
+        random(&map.dims(), 1)?,
+        random(&[kh, kw, map.c, c_out], 2)?,
+        random(&[c_out], 3)?,
+        random(&pixels(map, window, c_out), 4)?,
+    ])
+}
+
 fn pixels(map: &Map, window: &Window, c: usize) -> Vec<usize> {
     map.through(window, c).dims()
 }
@@ -110,13 +121,7 @@ fn convolutions_agree() -> Result<()> {
     for (map, c_out) in all_maps().into_iter().zip([2, 5, 19, 40, 67]) {
         let few = if map.c > 30 { 2 } else { windows().len() }; // an emulated product takes its time
         for (window, prelude) in windows().into_iter().take(few).zip(PRELUDES.into_iter().cycle()) {
-            let (kh, kw) = window.kernel;
-            let inputs = [
-                random(&map.dims(), 1)?,
-                random(&[kh, kw, map.c, c_out], 2)?,
-                random(&[c_out], 3)?,
-                random(&pixels(&map, &window, c_out), 4)?,
-            ];
+            let inputs = convolution(&map, &window, c_out)?;
             agrees_within(2.0 * BF16, &inputs, &[1, 2], |of| {
                 let (gw, gb) = conv::weight_and_bias_gradients(&of[0], &of[3], &window, prelude)?;
                 Ok(vec![
