@@ -7,12 +7,11 @@ use strait::{Catalog, Demand, Layout};
 
 use crate::failure::Failure;
 
-/// Bytes of this process beside what it learns: the program itself, and batches that are made ahead.
+/// Bytes of this process beside what it learns: the program itself.
 const PROGRAM: u64 = 30_000_000;
 
 /// Bytes that a device holds beside what it learns: the driver's context, the kernels, cuBLAS's workspace, and what the
-/// pool of memory keeps between two blocks. **Not measured**: no device was at hand; drivers of recent cards are said to take
-/// about as much.
+/// pool of memory keeps between two blocks. **A guess**: no device was at hand to measure it.
 const DRIVER: u64 = 600_000_000;
 
 /// What a search's step holds at most by estimate, on the CPU all of this process, on a GPU all of it there.

@@ -64,10 +64,7 @@ impl Graph {
 }
 
 /// Runs a function of an operation, whose launches wait where it says that they may.
-pub(crate) fn run<R>(
-    op: &dyn Op,
-    f: impl FnOnce() -> candle_core::Result<R>,
-) -> Result<R, candle_core::Error> {
+pub(crate) fn run<R>(op: &dyn Op, f: impl FnOnce() -> candle_core::Result<R>) -> candle_core::Result<R> {
     if op.gathers() { f() } else { gpu::at_once(f) }
 }
 
