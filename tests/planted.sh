@@ -6,4 +6,4 @@
 #   tests/planted.sh [SEEDS]
 set -eu
 cd "$(dirname "$0")/.."
-STRAIT_PLANTED_SEEDS=${1:-20} cargo test --workspace --test planted -- --nocapture --test-threads 1
+STRAIT_PLANTED_SEEDS=${1:-20} cargo test --workspace --test whole_runs -- planted:: --nocapture --test-threads 1

@@ -39,8 +39,9 @@ pub(crate) struct Machine {
     #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Whether a GPU is sent the kernels of a cell together, as a CUDA graph, or one by one; the bytes are the same
-    #[arg(long, value_enum, value_name = "on|off", default_value_t = Switch::On)]
-    graphs: Switch,
+    /// [default: on]
+    #[arg(long, value_enum, value_name = "on|off")]
+    graphs: Option<Switch>,
 }
 
 /// Where numbers are computed, and of what kind.
@@ -64,15 +65,23 @@ enum Switch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Precision {
+pub(crate) enum Precision {
     F32,
     Bf16,
+}
+
+impl Precision {
+    /// Bytes of a number in a map.
+    pub(crate) fn map_bytes(self) -> u64 {
+        let arithmetic = if self == Self::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 };
+        arithmetic.maps().size_in_bytes() as u64
+    }
 }
 
 impl Machine {
     /// Whether a GPU is sent the kernels of a cell together; nothing of the CPU.
     pub(crate) fn graphs(&self) -> Option<bool> {
-        (self.device != DeviceName::Cpu).then_some(self.graphs == Switch::On)
+        (self.device != DeviceName::Cpu).then_some(self.graphs != Some(Switch::Off))
     }
 
     /// Sets the size of the thread pool and opens the device, which is one.
@@ -91,13 +100,17 @@ impl Machine {
         // This thread computes, too: a kernel called from outside its pool waits to be woken up.
         pool.use_current_thread().build_global()?;
         gpu::set_launches(match self.graphs {
-            Switch::On => gpu::Launches::Together,
-            Switch::Off => gpu::Launches::Singly,
+            None | Some(Switch::On) => gpu::Launches::Together,
+            Some(Switch::Off) => gpu::Launches::Singly,
         });
         match &self.device {
             DeviceName::Cpu if self.tf32.is_some() => {
                 Err(Failure::misuse("--tf32: the CPU computes in f32; a GPU's convolutions have the choice")
                     .hint("leave out --tf32, or name a GPU with --device cuda"))
+            }
+            DeviceName::Cpu if self.graphs.is_some() => {
+                Err(Failure::misuse("--graphs: only a GPU is sent its work in graphs")
+                    .hint("leave out --graphs, or name a GPU with --device cuda"))
             }
             DeviceName::Cpu if self.precision == Precision::Bf16 => Err(Failure::misuse(
                 "--precision bf16: needs a GPU; the CPU computes in f32, since it would only emulate bf16",
@@ -136,6 +149,11 @@ impl Machine {
             (Precision::F32, Some(Switch::Off)) => Some(Arithmetic::F32),
             (Precision::F32, None) => None,
         }
+    }
+
+    /// Bytes of a number in a map.
+    pub(crate) fn map_bytes(&self) -> u64 {
+        self.precision.map_bytes()
     }
 
     /// The GPU's memory in bytes; nothing of the CPU's.

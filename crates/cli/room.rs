@@ -17,15 +17,15 @@ const DRIVER: u64 = 600_000_000;
 /// What a search's step holds at most by estimate, on the CPU all of this process, on a GPU all of it there.
 ///
 /// `strait bench step` measures beside it, and tests hold the part that grows with the batch within 15 % of what is
-/// allocated, on the CPU and on an emulated device. Where paths are drawn, it is that of the candidates that hold most.
+/// allocated, on the CPU and on an emulated device. Where paths are drawn, it is that of the candidates that hold most. `map_bytes` are those of a number in a map.
 pub(crate) fn peak(
     layout: &Layout,
     catalog: &Catalog,
     batch: usize,
     demand: Demand,
-    side: Side,
+    (side, map_bytes): (Side, u64),
 ) -> Result<u64, WordError> {
-    Ok(standing(side) + StepMemory { layout, catalog, batch, side }.peak(demand)?)
+    Ok(standing(side) + StepMemory { layout, catalog, batch, side, map_bytes }.peak(demand)?)
 }
 
 /// The part of an estimate that does not depend on what is searched.

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::{Value, json};
 use strait::controller::estimators;
-use strait::data::DataSpec;
+use strait::data::{DataSpec, Part};
 use strait::ops::{Catalog, Side, kernels::gpu};
-use strait::space::{Costs, Layout, LayoutRequest, Phase, Rule, Shape, Space, Stretch, WordError};
-use strait::trainer::SearchConfig;
+use strait::space::{Costs, Layout, LayoutRequest, Phase, Rule, Space, Stretch, WordError};
+use strait::trainer::{SearchConfig, resident};
 
-use crate::options::{DeviceName, Settings, data_flag, dataset, estimator_name, space};
+use crate::options::{DeviceName, Precision, Settings, data_flag, dataset, estimator_name, space};
 use crate::{answer::Answer, failure::Failure, room};
 
 /// `strait check`
@@ -31,6 +31,9 @@ pub(crate) struct Check {
     /// Estimate the memory of a GPU, too: cuda, cuda:INDEX, or several as in cuda:0,1; it need not be there
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
+    /// What that GPU is to store maps in, f32 or bf16
+    #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -60,15 +63,21 @@ impl Check {
         let settings = self.settings.read(&[("data.source", data_flag(self.data.as_ref()))])?;
         let config = SearchConfig::resolve(&settings.over_space(&space, &self.space))?;
         let rule = config.rule.unwrap_or(space.rule());
-        let (input, classes) = self.shape(&space, &config)?;
+        let data = self.data.as_ref().map(|_| dataset(&config.data)).transpose()?;
+        let (input, classes) = match &data {
+            Some(data) => (data.info().shape, data.info().classes.len()),
+            None => (space.sample_input(), space.classes().unwrap_or(10)), // what the space fixes, or would accept
+        };
         let request = LayoutRequest { input, classes, phase: Phase::Search, channels: None, cells: None };
         let layout = space.layout(&request, catalog)?.partial(config.partial_channels, catalog)?;
         let trained = space.layout(&LayoutRequest { phase: Phase::Train, ..request }, catalog)?;
         let batch = self.batch.map_or(config.batch, |batch| batch as usize);
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();
         let demand = estimators::by_name(&estimator)?.demand();
-        let peak = |batch, side| room::peak(&layout, catalog, batch, demand, side);
-        let (peak_bytes, on_device) = (peak(batch, Side::Host)?, self.on_device(batch, peak)?);
+        let peak = |batch, at| room::peak(&layout, catalog, batch, demand, at);
+        let peak_bytes = peak(batch, (Side::Host, Precision::F32.map_bytes()))?;
+        let examples = data.map(|data| data.len(Part::Train) * input.elements());
+        let on_device = self.on_device(batch, peak, examples)?;
         Ok(Report {
             architectures: space.architectures(&layout).to_string(),
             per_cell: space
@@ -92,7 +101,8 @@ impl Check {
     fn on_device(
         &self,
         batch: usize,
-        peak: impl Fn(usize, Side) -> Result<u64, WordError>,
+        peak: impl Fn(usize, (Side, u64)) -> Result<u64, WordError>,
+        examples: Option<usize>,
     ) -> Result<Option<OnDevice>, Failure> {
         let gpus = self.device.gpus();
         let Some(&first) = gpus.first() else { return Ok(None) };
@@ -101,17 +111,15 @@ impl Check {
         }
         let batch = batch / gpus.len();
         let here = gpu::devices().ok().and_then(|devices| Some(devices.get(first)?.bytes.0 as u64));
-        let peak_bytes = peak(batch, Side::Device)?;
-        Ok(Some(OnDevice { name: format!("cuda:{first}"), peak_bytes, batch, free_bytes: here }))
-    }
-
-    /// One example's shape and the classes: of the data if there is any, else what the space fixes or would accept.
-    fn shape(&self, space: &Space, config: &SearchConfig) -> Result<(Shape, usize), Failure> {
-        if self.data.is_none() {
-            return Ok((space.sample_input(), space.classes().unwrap_or(10)));
-        }
-        let data = dataset(&config.data)?;
-        Ok((data.info().shape, data.info().classes.len()))
+        let peak_bytes = peak(batch, (Side::Device, self.precision.map_bytes()))?;
+        let held = examples.filter(|&bytes| here.is_none_or(|free| resident(bytes, free as usize)));
+        Ok(Some(OnDevice {
+            name: format!("cuda:{first}"),
+            peak_bytes,
+            examples_bytes: held.unwrap_or(0) as u64,
+            batch,
+            free_bytes: here,
+        }))
     }
 }
 
@@ -121,6 +129,8 @@ struct OnDevice {
     name: String,
     /// Of every device, with its part of a batch.
     peak_bytes: u64,
+    /// Of the examples that it holds besides, of one byte a number as pictures have.
+    examples_bytes: u64,
     batch: usize,
     /// Of the first one, where it is here.
     free_bytes: Option<u64>,
@@ -128,13 +138,14 @@ struct OnDevice {
 
 impl OnDevice {
     fn fits(&self) -> Option<bool> {
-        Some(self.peak_bytes <= self.free_bytes?)
+        Some(self.peak_bytes + self.examples_bytes <= self.free_bytes?)
     }
 
     fn json(&self) -> Value {
         json!({
             "name": self.name,
             "peak_bytes": self.peak_bytes,
+            "examples_bytes": self.examples_bytes,
             "batch": self.batch,
             "free_bytes": self.free_bytes,
             "fits": self.fits(),
@@ -144,8 +155,11 @@ impl OnDevice {
 
 impl std::fmt::Display for OnDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, peak_bytes, batch, free_bytes } = self;
+        let Self { name, peak_bytes, examples_bytes, batch, free_bytes } = self;
         write!(f, "about {} MiB at batch {batch}, ", mebibytes(*peak_bytes))?;
+        if *examples_bytes > 0 {
+            write!(f, "{} MiB of examples besides, ", mebibytes(*examples_bytes))?;
+        }
         match (free_bytes, self.fits()) {
             (Some(free), Some(fits)) => {
                 let verdict = if fits { "room enough" } else { "too much" };

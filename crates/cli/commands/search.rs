@@ -155,7 +155,7 @@ impl Search {
             let (demand, layout, ranks) = (demand.ok(), search.layout(), devices.count());
             let peak = |batch: usize| {
                 let part = batch.is_multiple_of(ranks).then_some(batch / ranks)?;
-                room::peak(layout, &catalog, part, demand?, Side::Device).ok()
+                room::peak(layout, &catalog, part, demand?, (Side::Device, self.machine.map_bytes())).ok()
             };
             explained(failure, plan.config.batch, self.machine.gpu_bytes(), peak)
         })?;

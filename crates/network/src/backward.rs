@@ -1,6 +1,6 @@
 //! The walk back: blocks, nodes and edges in the reverse of the forward's order.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ops::{
     Backward, Forward, Op, Saved, Statistics, Summand,
     kernels::{Later, gpu, shuffle, sum},
@@ -21,6 +21,7 @@ pub(crate) struct WalkBack<'w, 'p> {
 }
 
 /// A product that adds to the gradients of an edge; a device may still be computing it.
+#[derive(Debug)]
 struct Slope {
     group: usize,
     row: usize,
@@ -31,12 +32,45 @@ struct Slope {
     product: Later,
 }
 
-/// What a walk back found: sums over the cells that share a group.
-pub(crate) struct Slopes {
-    /// `∂L/∂gate` per group, row and candidate.
-    pub(crate) gates: Vec<Vec<Vec<f64>>>,
-    /// `∂L/∂strength` per group and row.
-    pub(crate) strengths: Vec<Vec<f64>>,
+/// What a walk back found for the relaxation; a device may still be computing it.
+#[derive(Debug, Default)]
+pub struct Slopes(Vec<Slope>);
+
+/// What a walk back answers the relaxation: sums over the cells that share a group.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// `∂L/∂gates`, one `(E, K)` matrix of `f64` per group.
+    pub gates: Vec<Tensor>,
+    /// `∂L/∂strength` of every edge, by group and row, likewise; of use where the pass was told strengths.
+    pub strengths: Vec<Vec<f64>>,
+}
+
+impl Slopes {
+    /// What [`Later::settle`] makes known, so that the other numbers of a step come with them.
+    pub fn numbers(&mut self) -> impl Iterator<Item = &mut Later> {
+        self.0.iter_mut().map(|slope| &mut slope.product)
+    }
+
+    /// The sums. Waits for a device at every number that is not settled.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn answers(&self, layout: &Layout) -> Result<Answers, Error> {
+        let mut gates: Vec<_> =
+            layout.groups.iter().map(|g| vec![vec![0.0; g.candidates.len()]; g.edges.len()]).collect();
+        let mut strengths: Vec<_> = layout.groups.iter().map(|g| vec![0.0; g.edges.len()]).collect();
+        for &Slope { group, row, gate, strength, ref product } in &self.0 {
+            let product = product.get()?;
+            if let Some((k, factor)) = gate {
+                gates[group][row][k] += factor * product;
+            }
+            if let Some(factor) = strength {
+                strengths[group][row] += factor * product;
+            }
+        }
+        let gates = gates.into_iter().map(|rows| Tensor::new(rows, &Device::Cpu));
+        Ok(Answers { gates: gates.collect::<Result<_, _>>()?, strengths })
+    }
 }
 
 /// A candidate that ran, and how it counted.
@@ -64,22 +98,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Self { pass, slopes: Vec::new() }
     }
 
-    /// The sums of what was found. Waits for a device, once.
-    pub(crate) fn slopes(self, layout: &Layout) -> Result<Slopes, Error> {
-        let mut gates: Vec<_> =
-            layout.groups.iter().map(|g| vec![vec![0.0; g.candidates.len()]; g.edges.len()]).collect();
-        let mut strengths: Vec<_> = layout.groups.iter().map(|g| vec![0.0; g.edges.len()]).collect();
-        let products: Vec<Later> = self.slopes.iter().map(|slope| slope.product.clone()).collect();
-        for (slope, product) in self.slopes.into_iter().zip(Later::all(&products)?) {
-            let Slope { group, row, gate, strength, .. } = slope;
-            if let Some((k, factor)) = gate {
-                gates[group][row][k] += factor * product;
-            }
-            if let Some(factor) = strength {
-                strengths[group][row] += factor * product;
-            }
-        }
-        Ok(Slopes { gates, strengths })
+    /// What was found.
+    pub(crate) fn slopes(self) -> Slopes {
+        Slopes(self.slopes)
     }
 
     /// Walks from the logits' gradients to the first block whose gradient anybody needs.

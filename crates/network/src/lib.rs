@@ -24,11 +24,12 @@ mod tests;
 mod trace;
 
 pub use arithmetic::arithmetic;
+pub use backward::{Answers, Slopes};
 pub use blueprint::{BlockSketch, Blueprint};
 pub use child::{Network, inherit};
 pub use error::{Error, Place};
 pub use forward::Logits;
 pub use memory::StepMemory;
 pub use routes::Routes;
-pub use supernet::{Answers, Supernet};
+pub use supernet::Supernet;
 pub use trace::{Purpose, Trace};

@@ -35,10 +35,12 @@ pub struct StepMemory<'a> {
     pub batch: usize,
     /// Where it runs.
     pub side: Side,
+    /// Bytes of a number in a map: 4 of `f32`, 2 of bf16. Weights, their gradients and velocities have 4.
+    pub map_bytes: u64,
 }
 
 impl StepMemory<'_> {
-    /// An estimate of the most bytes that a weight step and an architecture step hold in `f32`, one after the other, where
+    /// An estimate of the most bytes that a weight step and an architecture step hold, one after the other, where
     /// the candidates of each edge are those that hold most: weights and velocities, batches, and the larger of what either
     /// step holds. What the program, the driver and its libraries need comes on top.
     ///
@@ -61,7 +63,8 @@ impl StepMemory<'_> {
         demand: Demand,
     ) -> Result<u64, WordError> {
         let params = self.layout.cost(self.catalog)?.params;
-        let standing = 2 * params + self.batches() * self.n() * self.layout.input.elements() as u64;
+        let batch = NUMBER * self.n() * self.layout.input.elements() as u64;
+        let standing = 2 * NUMBER * params + self.batches() * batch;
         let steps = match demand {
             Demand::Joint => vec![self.pass(weights, Purpose::Joint)?],
             // Losses alone are asked for.
@@ -73,7 +76,7 @@ impl StepMemory<'_> {
                 self.pass(architecture, Purpose::Architecture(demand))?,
             ],
         };
-        Ok(NUMBER * (standing + steps.into_iter().max().unwrap_or(0)))
+        Ok(standing + steps.into_iter().max().unwrap_or(0))
     }
 
     /// For each group, what holds most: one candidate an edge, or all of them.
@@ -100,7 +103,7 @@ impl StepMemory<'_> {
             .collect())
     }
 
-    /// The most numbers that a pass and its walk back hold; those of a weight step with its gradients and what they make
+    /// The most bytes that a pass and its walk back hold; those of a weight step with its gradients and what they make
     /// of weights and velocities.
     fn pass(&self, paths: &[Paths], purpose: Purpose) -> Result<u64, WordError> {
         let ledger = Ledger::default();
@@ -110,25 +113,31 @@ impl StepMemory<'_> {
         if purpose != Purpose::Evaluate {
             walk.backward(trace)?;
         }
-        let moved: u64 = walk.gradients.iter().map(|gradient| gradient.0.numbers).sum();
+        let moved: u64 = walk.gradients.iter().map(|gradient| gradient.0.bytes).sum();
         ledger.hold(2 * moved);
         Ok(ledger.peak())
     }
 
-    /// Beside the one that a pass runs on: the other step's, and on the CPU those that are made ahead for both.
+    /// Beside the one that a pass runs on: the other step's, that from which narrow maps are cast, and on the CPU those that
+    /// are made ahead for both.
     fn batches(&self) -> u64 {
         match self.side {
             Side::Host => 1 + 2 * AHEAD,
-            Side::Device => 1,
+            Side::Device => 1 + u64::from(self.map_bytes < NUMBER),
         }
     }
 
     fn n(&self) -> u64 {
         self.batch as u64
     }
+
+    /// Of maps of so many numbers an example in all.
+    fn bytes(&self, numbers: u64) -> u64 {
+        self.map_bytes * self.n() * numbers
+    }
 }
 
-/// Numbers that are held now, and that were at most.
+/// Bytes that are held now, and that were at most.
 #[derive(Clone, Default)]
 struct Ledger(Rc<Book>);
 
@@ -141,11 +150,11 @@ struct Book {
 }
 
 impl Ledger {
-    fn hold(&self, numbers: u64) -> Map {
+    fn hold(&self, bytes: u64) -> Map {
         let Book { now, peak, .. } = &*self.0;
-        now.set(now.get() + numbers);
+        now.set(now.get() + bytes);
         peak.set(peak.get().max(now.get()));
-        let map = Map(Rc::new(Held { numbers, ledger: self.clone() }));
+        let map = Map(Rc::new(Held { bytes, ledger: self.clone() }));
         self.wait(&map);
         map
     }
@@ -170,14 +179,14 @@ impl Ledger {
 struct Map(Rc<Held>);
 
 struct Held {
-    numbers: u64,
+    bytes: u64,
     ledger: Ledger,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let now = &self.ledger.0.now;
-        now.set(now.get() - self.numbers);
+        now.set(now.get() - self.bytes);
     }
 }
 
@@ -186,13 +195,13 @@ impl Drop for Held {
 struct Term {
     /// What holds it; more than itself, perhaps.
     map: Map,
-    numbers: u64,
+    bytes: u64,
     bare: bool,
 }
 
 impl From<Map> for Term {
     fn from(map: Map) -> Self {
-        Self { numbers: map.0.numbers, map, bare: true }
+        Self { bytes: map.0.bytes, map, bare: true }
     }
 }
 
@@ -213,7 +222,7 @@ impl Terms {
         match &self.0[..] {
             [] => None,
             [only] if only.bare => Some(only.map.clone()),
-            [first, ..] => Some(ledger.hold(first.numbers)),
+            [first, ..] => Some(ledger.hold(first.bytes)),
         }
     }
 }
@@ -256,7 +265,17 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn map(&self, shape: Shape) -> Map {
-        self.ledger.hold(self.step.n() * shape.elements() as u64)
+        self.maps(shape.elements() as u64)
+    }
+
+    /// Maps of so many numbers an example in all.
+    fn maps(&self, numbers: u64) -> Map {
+        self.ledger.hold(self.step.bytes(numbers))
+    }
+
+    /// So many numbers of what is never narrow: weights and their gradients.
+    fn wide(&self, numbers: u64) -> Map {
+        self.ledger.hold(NUMBER * numbers)
     }
 
     /// As [`ops::kernels::gpu::recorded`]: on a device, whatever `f` makes or reads is held until `f` is over.
@@ -310,14 +329,14 @@ impl<'a> Walk<'a> {
 
     fn run(&self, op: &'a OpSpec, site: &'a Site, x: &Map) -> Result<(Term, Ran<'a>), WordError> {
         let footprint = self.step.catalog.footprint(op, site, self.step.side)?;
-        let own = self.ledger.hold(self.step.n() * footprint.kept);
+        let own = self.maps(footprint.kept);
         let mut kept = vec![own.clone()];
         kept.extend(footprint.input.then(|| x.clone()));
         let term = match footprint.output {
             Output::Input => Term::from(x.clone()),
             Output::Waiting => {
-                let numbers = self.step.n() * site.output().elements() as u64;
-                Term { map: own, numbers, bare: false }
+                let bytes = self.step.bytes(site.output().elements() as u64);
+                Term { map: own, bytes, bare: false }
             }
             Output::Fresh | Output::Kept => Term::from(self.map(site.output())),
         };
@@ -389,7 +408,7 @@ impl<'a> Walk<'a> {
         }
         if let Some(rest) = &rest {
             let _mixed = mixed.total(&self.ledger);
-            let whole = rest.0.numbers + self.step.n() * edge.site.output().elements() as u64;
+            let whole = rest.0.bytes + self.step.bytes(edge.site.output().elements() as u64);
             terms.push(&self.ledger, self.ledger.hold(whole));
         }
         Ok(EdgeTrace { ran, _bypass: rest.filter(|_| self.purpose.weighs_outputs()) })
@@ -402,7 +421,7 @@ impl<'a> Walk<'a> {
         let mut grads: Vec<Option<Map>> = vec![None; blocks + 1];
         let features = layout.head.features * layout.classes + layout.classes;
         if self.trains() {
-            self.gradients.push(self.ledger.hold(features as u64));
+            self.gradients.push(self.wide(features as u64));
         }
         let need = wanted[blocks];
         let pooled = layout.head.before_pool.as_ref().map_or(layout.head.input, |(_, site)| site.output());
@@ -441,7 +460,7 @@ impl<'a> Walk<'a> {
         let Some(g) = g else { return };
         *sum = Some(match sum.take() {
             None => g,
-            Some(sum) => self.ledger.hold(sum.0.numbers),
+            Some(sum) => self.ledger.hold(sum.0.bytes),
         });
     }
 
@@ -458,7 +477,7 @@ impl<'a> Walk<'a> {
         for &node in &cell.output {
             let map = match cell.output.len() {
                 1 => grad.clone(),
-                parts => self.ledger.hold(grad.0.numbers / parts as u64),
+                parts => self.ledger.hold(grad.0.bytes / parts as u64),
             };
             grads[node].push(&self.ledger, map);
         }
@@ -513,7 +532,7 @@ impl<'a> Walk<'a> {
         if parts.is_some() && need {
             let _mixed = mixed.total(&self.ledger);
             let whole = edge.site.input().elements() * edge.partial;
-            terms.push(&self.ledger, self.ledger.hold(self.step.n() * whole as u64));
+            terms.push(&self.ledger, self.maps(whole as u64));
         }
         Ok(())
     }
@@ -524,7 +543,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let footprint = self.step.catalog.footprint(op, &edge.site, self.step.side)?;
-        let _kept = self.ledger.hold(self.step.n() * footprint.kept);
+        let _kept = self.maps(footprint.kept);
         if footprint.output != Output::Input {
             let _output = self.map(edge.site.output());
         }
@@ -542,15 +561,15 @@ impl<'a> Walk<'a> {
         if footprint.output == Output::Input {
             return Ok(need.then(|| grad.clone()));
         }
-        let _passing = self.ledger.hold(self.step.n() * footprint.passing);
+        let _passing = self.maps(footprint.passing);
         let gx = need.then(|| self.map(site.input()));
         let params = self.step.catalog.cost(op, site)?.params;
         if self.trains() && params > 0 {
             if self.step.side == Side::Device {
                 let pixels = self.step.n() * site.out_pixels() as u64;
-                let _parts = self.ledger.hold((params * pixels.div_ceil(PART)).min(PARTS));
+                let _parts = self.wide((params * pixels.div_ceil(PART)).min(PARTS));
             }
-            self.gradients.push(self.ledger.hold(params));
+            self.gradients.push(self.wide(params));
         }
         Ok(gx)
     }

@@ -15,15 +15,6 @@ use crate::{
 /// A network in which every edge still holds all its candidates, and gates say which run.
 pub struct Supernet(Graph);
 
-/// What a walk back answers the relaxation; empty where nothing was asked.
-#[derive(Clone, Debug, Default)]
-pub struct Answers {
-    /// `∂L/∂gates`, one `(E, K)` matrix of `f64` per group, summed over the cells that share the group.
-    pub gates: Vec<Tensor>,
-    /// `∂L/∂strength` of every edge, by group and row, likewise; of use where the pass was told strengths.
-    pub strengths: Vec<Vec<f64>>,
-}
-
 impl Supernet {
     /// Builds every candidate of `layout`, with fresh weights drawn from `rng` in the order of construction.
     ///
@@ -68,22 +59,14 @@ impl Supernet {
     /// Walks back from `∂L/∂logits`.
     ///
     /// In a weight step it fills `pass.gradients`. In an architecture step, where that is absent, and in a joint step it
-    /// answers the estimator.
+    /// finds what answers the estimator; in others nothing of that.
     ///
     /// # Errors
     /// The trace is that of an evaluation, or shapes do not fit.
-    pub fn backward(&self, trace: Trace, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Answers, Error> {
-        let purpose = trace.purpose;
+    pub fn backward(&self, trace: Trace, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Slopes, Error> {
         let mut walk = WalkBack::new(pass);
         walk.run(&self.0, trace, grad, None)?;
-        match purpose {
-            Purpose::Architecture(_) | Purpose::Joint => {
-                let Slopes { gates, strengths } = walk.slopes(&self.0.layout)?;
-                let gates = gates.into_iter().map(|rows| Ok(Tensor::new(rows, &Device::Cpu)?));
-                Ok(Answers { gates: gates.collect::<Result<_, Error>>()?, strengths })
-            }
-            Purpose::Weights | Purpose::Evaluate => Ok(Answers::default()),
-        }
+        Ok(walk.slopes())
     }
 
     /// The first operation whose output is not finite, found by one more forward pass; for the message after a loss

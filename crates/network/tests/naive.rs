@@ -65,11 +65,12 @@ impl Problem {
         let head = loss::cross_entropy(&logits, &self.labels, 0.0)?;
         let mut weights = Gradients::new(params);
         let gradients = matches!(purpose, Purpose::Weights | Purpose::Joint).then_some(&mut weights);
-        let answers = self.net.backward(trace, &head.grad, &mut Backward { params, gradients })?;
+        let slopes = self.net.backward(trace, &head.grad, &mut Backward { params, gradients })?;
         let mut found = BTreeMap::new();
-        if let Some(answer) = answers.gates.first() {
+        if purpose != Purpose::Weights {
+            let answer = slopes.answers(self.net.layout())?.gates.remove(0);
             let slope =
-                self.gates.pullback(answer)?.remove(&self.alpha).ok_or("gates are made of the logits")?;
+                self.gates.pullback(&answer)?.remove(&self.alpha).ok_or("gates are made of the logits")?;
             found.insert("alpha".to_owned(), slope);
         }
         let named =

@@ -3,10 +3,11 @@
 use candle_core::{Result as TensorResult, Tensor};
 use controller::{ArchParams, Demand, EdgeParams, Estimator, Gates, Paths};
 use data::Batch;
-use network::{Answers, Purpose, Routes, Supernet, Trace};
+use network::{Answers, Purpose, Routes, Slopes, Supernet, Trace};
 use ops::{
     Backward, BatchStats, Draw, Forward, Gradients, Mode, ParamStore, Statistics,
     kernels::{
+        Later,
         loss::{self, PendingLoss},
         ranks::Rank,
         sum, update,
@@ -85,20 +86,42 @@ pub(crate) struct Task<'a> {
     pub(crate) rank: Option<&'a Rank>,
 }
 
+/// What a pass through the network and back found; a device may still be computing its numbers.
+pub(crate) struct Walked {
+    loss: PendingLoss,
+    /// For the relaxation, where the purpose was to ask.
+    slopes: Slopes,
+    /// `∂L/∂w` of the weights that took part.
+    pub(crate) gradients: Gradients,
+    /// The moments that the batch norms saw.
+    pub(crate) statistics: Statistics,
+}
+
+impl Walked {
+    /// What [`Later::settle`] makes known.
+    pub(crate) fn numbers(&mut self) -> impl Iterator<Item = &mut Later> {
+        self.loss.numbers().into_iter().chain(self.slopes.numbers())
+    }
+}
+
 impl Task<'_> {
-    /// The loss, which a device may still be computing, `∂L/∂w` of the weights that took part, and the moments that the
-    /// batch norms saw.
-    pub(crate) fn weights(&self, params: &ParamStore) -> Result<(PendingLoss, Gradients, Statistics), Error> {
+    /// A pass for the weights' sake, and with [`Purpose::Joint`] also for the logits'.
+    pub(crate) fn weights(&self, params: &ParamStore, purpose: Purpose) -> Result<Walked, Error> {
         let mut gradients = Gradients::new(params);
         let mut statistics = Statistics::default();
-        let (loss, _) = self.run(params, Purpose::Weights, &mut statistics, Some(&mut gradients))?;
+        let (loss, slopes) = self.run(params, purpose, &mut statistics, Some(&mut gradients))?;
         let (gradients, statistics) = self.of_all(params, gradients, statistics)?;
-        Ok((loss, gradients, statistics))
+        Ok(Walked { loss, slopes, gradients, statistics })
     }
 
-    /// The loss of one of this task's passes with `params`, once it is there.
-    pub(crate) fn settle(&self, params: &ParamStore, loss: &PendingLoss) -> Result<Tally, Error> {
-        self.settled(params, self.relaxed[0].paths(), loss)
+    /// The loss of a pass of this task's with `params`.
+    pub(crate) fn tally_of(&self, params: &ParamStore, walked: &Walked) -> Result<Tally, Error> {
+        self.settled(params, self.relaxed[0].paths(), &walked.loss)
+    }
+
+    /// What a joint pass of this task's found for the logits, as [`Task::logits`] gives it.
+    pub(crate) fn slopes_of(&self, arch: &ArchParams, walked: &Walked) -> Result<Vec<Tensor>, Error> {
+        self.pull(arch, &walked.slopes.answers(self.supernet.layout())?)
     }
 
     /// The loss, `∂L/∂α` of every group, `(E, K)`, behind them `∂L/∂τ` of every group, and behind those, where edges are
@@ -116,8 +139,16 @@ impl Task<'_> {
             demand => demand,
         };
         let purpose = Purpose::Architecture(demand);
-        let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
-        Ok((self.settle(params, &loss)?, self.pull(arch, &answers)?))
+        let (tally, answers) = self.answers(params, purpose)?;
+        Ok((tally, self.pull(arch, &answers)?))
+    }
+
+    /// One pass for the logits' sake. Waits for a device, once.
+    fn answers(&self, params: &ParamStore, purpose: Purpose) -> Result<(Tally, Answers), Error> {
+        let (mut loss, mut slopes) = self.run(params, purpose, &mut Statistics::default(), None)?;
+        Later::settle(loss.numbers().into_iter().chain(slopes.numbers()))?;
+        let tally = self.settled(params, self.relaxed[0].paths(), &loss)?;
+        Ok((tally, slopes.answers(self.supernet.layout())?))
     }
 
     /// What [`Task::logits`] gives, of one pass.
@@ -159,26 +190,10 @@ impl Task<'_> {
     /// the first sample's path, walked back.
     fn with_edges(&self, params: &ParamStore, mut gradients: Vec<Tensor>) -> Result<Vec<Tensor>, Error> {
         if let Some(edges) = self.edges {
-            let purpose = Purpose::Architecture(Demand::Chosen);
-            let (loss, answers) = self.run(params, purpose, &mut Statistics::default(), None)?;
-            self.settle(params, &loss)?;
+            let (_, answers) = self.answers(params, Purpose::Architecture(Demand::Chosen))?;
             gradients.extend(self.slopes_of_all(edges.gradient(&answers.strengths)?)?);
         }
         Ok(gradients)
-    }
-
-    /// [`Task::weights`] and [`Task::logits`] of one pass.
-    pub(crate) fn joint(
-        &self,
-        params: &ParamStore,
-        arch: &ArchParams,
-    ) -> Result<(Tally, Gradients, Statistics, Vec<Tensor>), Error> {
-        let mut gradients = Gradients::new(params);
-        let mut statistics = Statistics::default();
-        let (loss, answers) = self.run(params, Purpose::Joint, &mut statistics, Some(&mut gradients))?;
-        let (gradients, statistics) = self.of_all(params, gradients, statistics)?;
-        let tally = self.settle(params, &loss)?;
-        Ok((tally, gradients, statistics, self.pull(arch, &answers)?))
     }
 
     /// The loss alone.
@@ -187,7 +202,8 @@ impl Task<'_> {
     }
 
     fn loss(&self, params: &ParamStore, paths: &[Paths]) -> Result<Tally, Error> {
-        let (loss, _) = self.forward(params, paths, Purpose::Evaluate, &mut Statistics::default())?;
+        let (mut loss, _) = self.forward(params, paths, Purpose::Evaluate, &mut Statistics::default())?;
+        Later::settle(loss.numbers())?;
         self.settled(params, paths, &loss)
     }
 
@@ -244,10 +260,10 @@ impl Task<'_> {
         purpose: Purpose,
         statistics: &mut Statistics,
         gradients: Option<&mut Gradients>,
-    ) -> Result<(PendingLoss, Answers), Error> {
+    ) -> Result<(PendingLoss, Slopes), Error> {
         let (loss, trace) = self.forward(params, self.relaxed[0].paths(), purpose, statistics)?;
-        let answers = self.supernet.backward(trace, &loss.grad, &mut Backward { params, gradients })?;
-        Ok((loss, answers))
+        let slopes = self.supernet.backward(trace, &loss.grad, &mut Backward { params, gradients })?;
+        Ok((loss, slopes))
     }
 
     fn forward(
@@ -262,15 +278,11 @@ impl Task<'_> {
         let routes = Routes { paths, strengths: strengths.as_deref() };
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: self.draw };
         let (logits, trace) = self.supernet.forward(x, routes, purpose, &mut pass)?;
-        let loss = loss::cross_entropy_later(&logits, y, 0.0)?;
-        if loss.known().is_some_and(|loss| !loss.is_finite()) {
-            return Err(self.diverged(params, routes)?);
-        }
-        Ok((loss, trace))
+        Ok((loss::cross_entropy_later(&logits, y, 0.0)?, trace))
     }
 
     fn settled(&self, params: &ParamStore, paths: &[Paths], loss: &PendingLoss) -> Result<Tally, Error> {
-        let (loss, correct) = loss.wait()?;
+        let (loss, correct) = loss.get()?;
         if !loss.is_finite() {
             let strengths = self.edges.map(EdgeParams::strengths).transpose()?;
             return Err(self.diverged(params, Routes { paths, strengths: strengths.as_deref() })?);
@@ -358,9 +370,7 @@ pub(crate) struct Losses<'a> {
 
 impl Bilevel for Losses<'_> {
     fn train_weights(&self, w: &ParamStore) -> Result<Gradients, Error> {
-        let (loss, gradients, _) = self.train.weights(w)?;
-        self.train.settle(w, &loss)?;
-        Ok(gradients)
+        gradients(&self.train, w)
     }
 
     fn train_logits(&self, w: &ParamStore) -> Result<Vec<Tensor>, Error> {
@@ -369,10 +379,15 @@ impl Bilevel for Losses<'_> {
 
     fn validation(&self, w: &ParamStore) -> Result<(Vec<Tensor>, Gradients), Error> {
         let (_, logits) = self.validation.logits(w, self.arch, self.estimator)?;
-        let (loss, gradients, _) = self.validation.weights(w)?;
-        self.validation.settle(w, &loss)?;
-        Ok((logits, gradients))
+        Ok((logits, gradients(&self.validation, w)?))
     }
+}
+
+fn gradients(task: &Task<'_>, w: &ParamStore) -> Result<Gradients, Error> {
+    let mut walked = task.weights(w, Purpose::Weights)?;
+    Later::settle(walked.numbers())?;
+    task.tally_of(w, &walked)?;
+    Ok(walked.gradients)
 }
 
 #[cfg(test)]

@@ -17,8 +17,11 @@ use search_space::Shape;
 
 use crate::Error;
 
-/// A device holds examples that take no more than this part of its free memory.
-const PART: usize = 4;
+/// Whether a device with so many free bytes holds examples that take `bytes`: those of under a quarter of them.
+#[must_use]
+pub fn resident(bytes: usize, free: usize) -> bool {
+    bytes <= free / 4
+}
 
 /// What a device holds of the data that was last asked for.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +79,7 @@ impl Examples {
     fn hold(subset: &Subset, params: &ParamStore) -> Result<Option<Self>, Error> {
         let Some(free) = gpu::free_bytes(params.device())? else { return Ok(None) };
         let (n, shape) = (subset.part_len(), subset.info().shape);
-        let fits = |bytes: usize| bytes <= free / PART;
-        if !fits(n * shape.elements()) {
+        if !resident(n * shape.elements(), free) {
             return Ok(None);
         }
         let (mut packed, mut labels) = (Packed::default(), Vec::with_capacity(n));
@@ -85,7 +87,7 @@ impl Examples {
         for index in 0..n {
             labels.push(subset.read(index, &mut example)?);
             packed.push(&example);
-            if !fits(packed.bytes()) {
+            if !resident(packed.bytes(), free) {
                 return Ok(None);
             }
         }

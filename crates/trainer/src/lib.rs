@@ -45,6 +45,7 @@ pub use derive::Decision;
 pub use error::{Error, FileError};
 pub use evaluate::Gap;
 pub use exam::Exam;
+pub use feed::resident;
 pub use machine::{Host, Machine};
 pub use retrain::Retraining;
 pub use run_dir::{Overwrite, RunDir};

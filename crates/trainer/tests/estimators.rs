@@ -9,9 +9,7 @@ use ops::Catalog;
 use search_space::{LayoutRequest, Phase, Space};
 use strait_trainer::{Error, Layer, Overwrite, RunDir, Search, SearchConfig};
 
-mod support;
-
-use support::live;
+use crate::support::live;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 

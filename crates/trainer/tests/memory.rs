@@ -9,8 +9,9 @@ use network::StepMemory;
 use ops::{
     Catalog, Side,
     kernels::gpu::{
+        Arithmetic,
         counted::{Counted, held, most_held},
-        emulate, unavailable,
+        emulate_in, unavailable,
     },
 };
 use rand_chacha::ChaCha8Rng;
@@ -86,7 +87,14 @@ fn noise(side: usize, examples: usize) -> SearchData {
 }
 
 /// The most bytes that steps of a search held, and what was estimated of the most that any of them holds.
-fn measured(yaml: &str, name: &str, batch: usize, pixels: usize, side: Side) -> Result<(usize, u64), Error> {
+fn measured(
+    yaml: &str,
+    name: &str,
+    batch: usize,
+    pixels: usize,
+    side: Side,
+    arithmetic: Arithmetic,
+) -> Result<(usize, u64), Error> {
     const STEPS: usize = 3;
     let catalog = Catalog::standard();
     let yaml = format!("version: 1\nname: measured\nrank: image\nrule: argmax{yaml}");
@@ -100,8 +108,9 @@ fn measured(yaml: &str, name: &str, batch: usize, pixels: usize, side: Side) -> 
     let chosen = Arc::new(Mutex::new(Vec::new()));
     let watched = Watched { estimator: estimators::by_name(name)?, chosen: chosen.clone() };
     let before = held();
-    let mut search =
+    let search =
         Search::new(&space, &catalog, &data, config, &Device::Cpu)?.with_estimator(Box::new(watched));
+    let mut search = search.with_maps(arithmetic.maps());
     let mut step = || {
         let Progress::Step(_) = search.next_step(&data)? else { panic!("the epoch is longer") };
         Ok::<(), Error>(())
@@ -111,7 +120,8 @@ fn measured(yaml: &str, name: &str, batch: usize, pixels: usize, side: Side) -> 
     let standing = held() - before;
     let (steps, most) = most_held(|| (1..STEPS).try_for_each(|_| step()));
     steps?;
-    let memory = StepMemory { layout: &layout, catalog: &catalog, batch, side };
+    let map_bytes = arithmetic.maps().size_in_bytes() as u64;
+    let memory = StepMemory { layout: &layout, catalog: &catalog, batch, side, map_bytes };
     let demand = estimators::by_name(name)?.demand();
     let paths = std::mem::take(&mut *chosen.lock().expect("nobody panics"));
     let mut estimated = 0;
@@ -137,7 +147,7 @@ fn a_search_holds_what_was_estimated() -> Outcome {
         for (estimator, batch, pixels) in
             [("gdas", 16, 16), ("gdas", 48, 16), ("gumbel-st", 16, 16), ("darts", 16, 16)]
         {
-            let found = measured(yaml, estimator, batch, pixels, Side::Host)?;
+            let found = measured(yaml, estimator, batch, pixels, Side::Host, Arithmetic::F32)?;
             agrees(&format!("{cell}, {estimator} at batch {batch} on the CPU"), found);
         }
     }
@@ -148,16 +158,18 @@ fn a_search_holds_what_was_estimated() -> Outcome {
     // Emulated steps take their time: the cases are few.
     let [sums, separable] = CELLS;
     let cases = [
-        (sums, "gdas", 8),
-        (sums, "gdas", 20),
-        (sums, "darts", 4),
-        (separable, "gdas", 8),
-        (separable, "gumbel-st", 8),
-        (separable, "darts", 4),
+        (sums, "gdas", 8, Arithmetic::F32),
+        (sums, "gdas", 20, Arithmetic::F32),
+        (sums, "gdas", 20, Arithmetic::Bf16),
+        (sums, "darts", 4, Arithmetic::F32),
+        (separable, "gdas", 8, Arithmetic::F32),
+        (separable, "gdas", 8, Arithmetic::Bf16),
+        (separable, "gumbel-st", 8, Arithmetic::F32),
+        (separable, "darts", 4, Arithmetic::F32),
     ];
-    for ((cell, yaml), estimator, batch) in cases {
-        let found = emulate(|| measured(yaml, estimator, batch, 8, Side::Device))?;
-        agrees(&format!("{cell}, {estimator} at batch {batch} on a device"), found);
+    for ((cell, yaml), estimator, batch, arithmetic) in cases {
+        let found = emulate_in(arithmetic, || measured(yaml, estimator, batch, 8, Side::Device, arithmetic))?;
+        agrees(&format!("{cell}, {estimator} at batch {batch} on a device in {}", arithmetic.name()), found);
     }
     Ok(())
 }

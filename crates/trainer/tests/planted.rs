@@ -1,13 +1,11 @@
 //! Planted truth: data that one candidate alone can explain, and data that all but one can.
 
-mod planted {
-    pub(crate) mod data;
-}
+mod pictures;
 
+use self::pictures::{brightness, products, sides};
 use candle_core::Device;
 use data::SearchData;
 use ops::Catalog;
-use planted::data::{brightness, products, sides};
 use search_space::{Rule, Space};
 use strait_trainer::{EpochSummary, Error, Search, SearchConfig};
 

@@ -14,9 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use search_space::{Cost, Extent, Shape, Site, Space, WordError};
 use strait_trainer::{EpochSummary, Error, Layer, Overwrite, RunDir, Search, SearchConfig};
 
-mod support;
-
-use support::live;
+use crate::support::live;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 

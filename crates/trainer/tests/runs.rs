@@ -2,73 +2,17 @@
 
 use std::{fs, path::Path};
 
-use candle_core::{DType, Device, Result as TensorResult};
-use data::{Examples, InMemory, SearchData, Split, TestData, TrainData, Values};
-use ops::{
-    Autograd, Candidate, Catalog, Definition, Op, ParamBuilder,
-    kernels::gpu::{self, Arithmetic, emulate, emulate_in, unavailable},
-};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use search_space::{Cost, Extent, Rule, Shape, Site, Space, WordError};
+use candle_core::Device;
+use data::{TestData, TrainData};
+use ops::Catalog;
+use search_space::Rule;
 use strait_trainer::{
-    Cut, Error, Layer, Overwrite, Progress, Retraining, RunDir, Search, SearchConfig, TrainConfig,
-    config::Order,
+    Cut, Error, Overwrite, Progress, Retraining, RunDir, Search, SearchConfig, config::Order,
 };
+
+use crate::support::{SPACE, config, halves, pictures, space, training};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-const SPACE: &str = "
-version: 1
-name: small
-rank: image
-rule: argmax
-cells:
-  - name: cell
-    inputs: 1
-    nodes: 2
-    edges: all
-    candidates: [none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3]
-    output: last
-network:
-  channels: 4
-  stem: {block: {op: conv_norm, kernel: 3}}
-  stages:
-    - {cell: cell}
-    - {cell: cell, growth: 2, entry: {block: residual_block}}
-  head: {block: norm_relu, dropout: 0.1}
-";
-
-fn space(catalog: &Catalog) -> Space {
-    Space::parse(SPACE, "small.yaml", catalog).expect("the space is valid")
-}
-
-/// 72 noisy pictures, light on the left or on the right; 36 train weights, so a batch of 16 leaves a smaller one.
-fn pictures() -> InMemory {
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut part = |n: usize| {
-        let labels: Vec<u32> = (0..n).map(|i| (i % 2) as u32).collect();
-        let pixel = |label: u32, i: usize| f32::from(u8::from((i % 6 < 3) == (label == 0)));
-        let picture =
-            |&label: &u32| (0..36).map(|i| pixel(label, i) + rng.random::<f32>()).collect::<Vec<_>>();
-        Examples { values: Values::Floats(labels.iter().flat_map(picture).collect()), labels }
-    };
-    let shape = Shape { extent: Extent::Image { height: 6, width: 6 }, channels: 1 };
-    InMemory::new("pictures", shape, vec!["left".into(), "right".into()], part(72), part(20))
-        .expect("parts fit")
-}
-
-fn halves() -> SearchData {
-    SearchData::split(std::sync::Arc::new(pictures()), &Split::default()).expect("both classes have examples")
-}
-
-fn config(sets: &[(&str, &str)]) -> SearchConfig {
-    let small = "{epochs: 3, warmup_epochs: 1, batch: 16, gap_batches: 1, arch: {lr: 0.05}, \
-                 augment: {crop_padding: 1, flip: true}}";
-    let mut layers = vec![Layer::Text { origin: "small", text: small }];
-    layers.extend(sets.iter().map(|(key, value)| Layer::Set { key, value }));
-    SearchConfig::resolve(&layers).expect("the settings are valid")
-}
 
 /// Names and contents.
 type Files = Vec<(String, Vec<u8>)>;
@@ -479,14 +423,6 @@ fn all_rules_derive_and_sampling_is_repeatable() -> Outcome {
     Ok(())
 }
 
-fn training(epochs: usize) -> TrainConfig {
-    let mut config =
-        TrainConfig { epochs, batch: 16, drop_path: 0.2, label_smoothing: 0.1, ..TrainConfig::default() };
-    config.weights.lr = 0.1;
-    config.augment.crop_padding = 1;
-    config
-}
-
 #[test]
 fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
     let catalog = Catalog::standard();
@@ -528,170 +464,5 @@ fn a_training_killed_anywhere_ends_as_one_that_was_not() -> Outcome {
     assert!(lives > 2);
     assert_eq!(score, expected);
     assert_eq!(fs::read_to_string(directory.path().join("train.jsonl"))?.lines().count(), 4);
-    Ok(())
-}
-
-/// A whole search: its genotype, and the losses of weights and logits epoch by epoch.
-fn searched(
-    sets: &[(&str, &str)],
-    device: &Device,
-    arithmetic: Arithmetic,
-) -> Result<(String, Vec<f64>), Error> {
-    let catalog = Catalog::standard();
-    searched_in(&space(&catalog), &catalog, sets, device, arithmetic)
-}
-
-fn searched_in(
-    space: &Space,
-    catalog: &Catalog,
-    sets: &[(&str, &str)],
-    device: &Device,
-    arithmetic: Arithmetic,
-) -> Result<(String, Vec<f64>), Error> {
-    let data = halves();
-    let search = Search::new(space, catalog, &data, config(sets), device)?;
-    let mut search = search.with_maps(arithmetic.maps());
-    let (mut genotype, mut losses) = (String::new(), Vec::new());
-    while let Some(epoch) = search.next_epoch(&data)? {
-        losses.push(epoch.weights.loss);
-        losses.extend(epoch.architecture.map(|score| score.loss));
-        genotype = epoch.genotype;
-    }
-    assert!(search.params().tensors().all(|(_, weight)| weight.dtype() == DType::F32));
-    Ok((genotype, losses))
-}
-
-/// A real device, where there is one; else says why there is none.
-fn real_device(arithmetic: Arithmetic) -> Option<Device> {
-    match gpu::open(0, Some(arithmetic), None) {
-        Ok(opened) => Some(opened.device),
-        Err(reason) => {
-            let reason = reason.to_string(); // behind its first line perhaps a backtrace
-            eprintln!(
-                "skipped: no NVIDIA device to search on ({})",
-                reason.lines().next().unwrap_or_default()
-            );
-            None
-        }
-    }
-}
-
-#[track_caller]
-fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
-    assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() < tolerance, "found {found}, expected {expected}");
-    }
-}
-
-/// The same noise, the same batches and, but for rounding, the same numbers: on a device that is emulated, and on a
-/// real one where there is one; there the same bytes twice.
-#[test]
-fn a_device_searches_as_the_cpu_does() -> Outcome {
-    let arithmetic = Arithmetic::F32;
-    let device = real_device(arithmetic);
-    for estimator in ["gumbel-st", "darts"] {
-        let sets = [("estimator", estimator)];
-        let (genotype, losses) = searched(&sets, &Device::Cpu, arithmetic)?;
-        match unavailable() {
-            Some(reason) => eprintln!("{reason}"),
-            None if estimator == "darts" => {} // mixtures are emulated too slowly for every day
-            None => {
-                let found = emulate(|| searched(&sets, &Device::Cpu, arithmetic))?;
-                assert_near(&found.1, &losses, 1e-3);
-                assert_eq!(found.0, genotype, "{estimator}");
-            }
-        }
-        if let Some(device) = &device {
-            let found = searched(&sets, device, arithmetic)?;
-            assert_near(&found.1, &losses, 1e-3);
-            assert_eq!(found.0, genotype, "{estimator}");
-            assert_eq!(searched(&sets, device, arithmetic)?, found, "{estimator}, again");
-        }
-    }
-    Ok(())
-}
-
-/// Narrow maps leave a search where it was, within what their rounding costs; weights stay in `f32`.
-#[test]
-fn a_device_searches_in_bf16() -> Outcome {
-    let exact = searched(&[], &Device::Cpu, Arithmetic::F32)?.1;
-    let rounded = |found: &[f64]| {
-        assert_near(found, &exact, 0.02);
-        assert!(
-            found.iter().zip(&exact).any(|(found, exact)| (found - exact).abs() > 1e-5),
-            "nothing was rounded"
-        );
-    };
-    match unavailable() {
-        Some(reason) => eprintln!("{reason}"),
-        None => {
-            let found = emulate_in(Arithmetic::Bf16, || searched(&[], &Device::Cpu, Arithmetic::Bf16))?;
-            rounded(&found.1);
-        }
-    }
-    if let Some(device) = real_device(Arithmetic::Bf16) {
-        let found = searched(&[], &device, Arithmetic::Bf16)?;
-        rounded(&found.1);
-        assert_eq!(searched(&[], &device, Arithmetic::Bf16)?, found, "again");
-    }
-    Ok(())
-}
-
-/// The same of a training from scratch, with its drop path.
-#[test]
-fn a_device_trains_in_bf16() -> Outcome {
-    if let Some(reason) = unavailable() {
-        eprintln!("{reason}");
-        return Ok(());
-    }
-    let (catalog, data) = (Catalog::standard(), TrainData::of(std::sync::Arc::new(pictures()))?);
-    let genotype = {
-        let data = halves();
-        let search = Search::new(&space(&catalog), &catalog, &data, config(&[]), &Device::Cpu)?;
-        search.derive(Rule::Top { inputs: 2 }, &data)?.connected()?
-    };
-    let trained = |arithmetic: Arithmetic| -> Result<f64, Error> {
-        let space = space(&catalog);
-        let training = Retraining::new(&space, &genotype, &catalog, &data, training(1), &Device::Cpu)?;
-        let mut training = training.with_maps(arithmetic.maps());
-        Ok(training.next_epoch(&data)?.expect("an epoch was asked for").score.loss)
-    };
-    let (exact, found) =
-        (trained(Arithmetic::F32)?, emulate_in(Arithmetic::Bf16, || trained(Arithmetic::Bf16))?);
-    assert_near(&[found], &[exact], 0.02);
-    Ok(())
-}
-
-/// An operation of a program's own, in candle's functions.
-struct Damped;
-
-impl Candidate for Damped {
-    fn cost(&self, site: &Site) -> Result<Cost, WordError> {
-        Ok(Cost { params: 0, macs: 0, saved: 0, output: site.output().elements() as u64 })
-    }
-
-    fn build(&self, _: &Site, _: &mut ParamBuilder<'_>) -> TensorResult<Box<dyn Op>> {
-        Ok(Box::new(Autograd::new(Vec::new(), |x, _| x.tanh())))
-    }
-}
-
-/// What candle computes in a cell finds its inputs computed, though the kernels around it wait to be sent together; and
-/// channels that pass by are shuffled there, too.
-#[test]
-fn operations_of_a_program_search_on_a_device() -> Outcome {
-    if let Some(reason) = unavailable() {
-        eprintln!("{reason}");
-        return Ok(());
-    }
-    let mut catalog = Catalog::standard();
-    catalog.register(Definition::new("damped", "tanh x", |_| Box::new(Damped)))?;
-    let space =
-        Space::parse(&SPACE.replace("skip_connect, nor_conv_1x1", "damped"), "damped.yaml", &catalog)?;
-    let sets = [("estimator", "gumbel-st"), ("partial_channels", "2"), ("edge_normalization", "true")];
-    let searched = || searched_in(&space, &catalog, &sets, &Device::Cpu, Arithmetic::F32);
-    let ((genotype, losses), found) = (searched()?, emulate(searched)?);
-    assert_eq!(found.0, genotype);
-    assert_near(&found.1, &losses, 1e-3);
     Ok(())
 }

@@ -155,7 +155,8 @@ impl Step {
         let peak_rss_mb = host::peak_bytes().map(|bytes| bytes as f64 / 1e6);
         let mut all: Vec<Paths> = seen.take();
         let side = if device.is_cpu() { Side::Host } else { Side::Device };
-        let memory = StepMemory { layout: &layout, catalog: &catalog, batch: config.batch, side };
+        let map_bytes = arithmetic.maps().size_in_bytes() as u64;
+        let memory = StepMemory { layout: &layout, catalog: &catalog, batch: config.batch, side, map_bytes };
         let peak_bytes = room::standing(side) + most_held(&memory, &all, demand)?;
         let paths = all.split_off(WARMUP * 2 * groups);
         let macs = macs(&layout, &catalog, &paths, demand)? / steps as f64;

@@ -97,7 +97,7 @@ fn walk(
     let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
     let gx = back.cell(cell, preprocess, edges, kept, gy, frame, &[true])?.remove(0);
-    let gates = back.slopes(&graph.layout)?.gates[0][0].clone();
+    let gates = back.slopes().answers(&graph.layout)?.gates[0].get(0)?.to_vec1()?;
     Ok(Walked { y, gx, gates, gradients })
 }
 

@@ -28,7 +28,7 @@ fn peak(candidates: &str, chosen: usize, demand: Demand, side: Side) -> u64 {
         true => vec![Paths::Weighted(vec![vec![0.5; layout.groups[0].candidates.len()]])],
         false => vec![Paths::Single(vec![chosen])],
     };
-    let memory = StepMemory { layout: &layout, catalog: &catalog, batch: 1, side };
+    let memory = StepMemory { layout: &layout, catalog: &catalog, batch: 1, side, map_bytes: 4 };
     memory.peak_along(&paths, &paths, demand).expect("the words are known") / 4
 }
 
@@ -71,11 +71,26 @@ fn mixtures_hold_the_outputs_of_all_convolutions() {
     assert_eq!(two - one, 128 + 36 - 4 + 2 * 36);
 }
 
+/// Maps of two bytes take half of what maps of four do; weights take what they took.
+#[test]
+fn narrow_maps_take_half() {
+    let (layout, catalog) = layout("none, nor_conv_3x3");
+    let of = |map_bytes, batch| {
+        let memory = StepMemory { layout: &layout, catalog: &catalog, batch, side: Side::Device, map_bytes };
+        // The next step's batch, and that which is cast.
+        let batches = if map_bytes == 4 { 1 } else { 2 };
+        memory.peak(Demand::Chosen).expect("the words are known") - batches * 4 * 128 * batch as u64
+    };
+    let more = |map_bytes| of(map_bytes, 2 << 16) - of(map_bytes, 1 << 16); // parts of gradients are at their most
+    assert_eq!(2 * more(2), more(4));
+    assert_eq!(of(2, 0), of(4, 0));
+}
+
 #[test]
 fn more_examples_take_more() {
     let (layout, catalog) = layout("none, nor_conv_3x3");
     let of = |batch| {
-        let memory = StepMemory { layout: &layout, catalog: &catalog, batch, side: Side::Host };
+        let memory = StepMemory { layout: &layout, catalog: &catalog, batch, side: Side::Host, map_bytes: 4 };
         memory.peak(Demand::Chosen).expect("the words are known")
     };
     let (none, one, many) = (of(0), of(1), of(64));

@@ -79,9 +79,12 @@ impl Rig {
         }
         let weights = matches!(purpose, Purpose::Weights | Purpose::Joint).then_some(&mut gradients);
         let mut back = Backward { params: &self.params, gradients: weights };
-        let answers = self.net.backward(trace, &head.grad, &mut back)?;
-        answer.strengths = answers.strengths;
-        answer.gates = answers.gates.iter().map(Tensor::to_vec2).collect::<Result<_, _>>()?;
+        let mut slopes = self.net.backward(trace, &head.grad, &mut back)?;
+        if slopes.numbers().next().is_some() {
+            let answers = slopes.answers(self.net.layout())?;
+            answer.strengths = answers.strengths;
+            answer.gates = answers.gates.iter().map(Tensor::to_vec2).collect::<Result<_, _>>()?;
+        }
         answer.gradients = gradients;
         Ok(answer)
     }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::gpu::on_gpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-use super::{gpu::send, sum};
+use super::{gpu::wait, sum};
 
 /// A sum that is known, or whose parts are on the device: so that nobody waits for it before its time.
 #[derive(Clone, Debug)]
@@ -16,26 +16,28 @@ pub enum Later {
 }
 
 impl Later {
-    /// The number; waits for the device.
+    /// The number; waits for the device, unless it is settled.
     ///
     /// # Errors
     /// The device fails.
     pub fn get(&self) -> Result<f64> {
-        Ok(Self::all(std::slice::from_ref(self))?[0])
+        match self {
+            Self::Known(number) => Ok(*number),
+            Self::OnDevice(parts) => Ok(sums(&[parts])?[0]),
+        }
     }
 
-    /// All numbers, for which the host waits once.
+    /// Makes all numbers known; for those that are not yet, the host waits once.
     ///
     /// # Errors
     /// The device fails, or the numbers are on different ones.
-    pub fn all(numbers: &[Self]) -> Result<Vec<f64>> {
-        let parts: Vec<&Tensor> = numbers.iter().filter_map(Self::parts).collect();
-        let mut sums = sums(&parts)?.into_iter();
-        let number = |number: &Self| match number {
-            Self::Known(number) => *number,
-            Self::OnDevice(_) => sums.next().expect("each has a sum"),
-        };
-        Ok(numbers.iter().map(number).collect())
+    pub fn settle<'a>(numbers: impl IntoIterator<Item = &'a mut Self>) -> Result<()> {
+        let mut pending: Vec<_> = numbers.into_iter().filter(|number| number.parts().is_some()).collect();
+        let sums = sums(&pending.iter().filter_map(|number| number.parts()).collect::<Vec<_>>())?;
+        for (number, sum) in pending.iter_mut().zip(sums) {
+            **number = Self::Known(sum);
+        }
+        Ok(())
     }
 
     fn parts(&self) -> Option<&Tensor> {
@@ -51,7 +53,7 @@ fn sums(parts: &[&Tensor]) -> Result<Vec<f64>> {
     let Some(_first) = parts.first() else { return Ok(Vec::new()) };
     on_gpu!(_first, gpu => {
         let sums = sum::cuda::add_each(&gpu, parts)?;
-        send()?;
+        wait()?;
         sums.to_vec1()
     });
     parts.iter().map(|parts| Ok(parts.to_vec1::<f64>()?.iter().sum())).collect()

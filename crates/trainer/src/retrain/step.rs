@@ -6,7 +6,8 @@ use network::{Logits, Purpose};
 use ops::{
     Backward, Draw, Forward, Gradients, Mode, ParamStore, RunningStats, Statistics,
     kernels::{
-        loss::{self, LossHead},
+        Later,
+        loss::{self, PendingLoss},
         sum,
     },
 };
@@ -17,22 +18,44 @@ use crate::{
     mix::{Mixed, mix},
 };
 
+/// A pass forward and back whose loss a device may still be computing.
+struct Pass {
+    x: Tensor,
+    draw: Draw,
+    examples: usize,
+    main: MixedLoss,
+    side: Option<MixedLoss>,
+    statistics: Statistics,
+}
+
+/// The loss against labels, and against a mixture's others by their share.
+struct MixedLoss {
+    own: PendingLoss,
+    other: Option<PendingLoss>,
+    share: f64,
+    grad: Tensor,
+}
+
 impl Retraining {
-    /// One step of the optimizer, on the mean gradient of the next batches.
+    /// One step of the optimizer, on the mean gradient of the next batches. Waits for a device once.
     pub(super) fn step(&mut self, data: &TrainData, plan: BatchPlan) -> Result<f64, Error> {
         if self.batches.is_none() {
             self.batches = Some(self.shelf.feed(data.subset(), plan, &self.params)?);
         }
         let mut gradients = Gradients::new(&self.params);
-        let mut n = 0;
-        while n < self.config.accumulate {
+        let mut passes = Vec::new();
+        while passes.len() < self.config.accumulate {
             let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else { break };
-            self.pass(&batch?, n, &mut gradients)?;
-            n += 1;
+            passes.push(self.pass(&batch?, passes.len(), &mut gradients)?);
         }
-        let gradients = if n > 1 { scaled(&self.params, &gradients, 1.0 / n as f64)? } else { gradients };
-        let lr = self.lr();
-        let norm = self.sgd.step(&mut self.params, &gradients, lr)?;
+        let n = passes.len() as f64;
+        let gradients = if n > 1.0 { scaled(&self.params, &gradients, 1.0 / n)? } else { gradients };
+        let mut moved = self.sgd.prepare(&self.params, &gradients, self.lr())?;
+        Later::settle(passes.iter_mut().flat_map(Pass::numbers).chain([moved.number()]))?;
+        for pass in &passes {
+            self.count(pass)?;
+        }
+        let norm = self.sgd.commit(moved, &mut self.params, &gradients)?;
         let norm = norm.map_err(|error| self.diverged(format!("the gradient of {}", error.weight), None))?;
         if let Some(average) = &mut self.average {
             let t = self.at.steps as f64;
@@ -42,7 +65,7 @@ impl Retraining {
     }
 
     /// Forward and back on the `n`-th batch of a step, whose gradients add to the others'.
-    fn pass(&mut self, batch: &Batch, n: usize, gradients: &mut Gradients) -> Result<(), Error> {
+    fn pass(&self, batch: &Batch, n: usize, gradients: &mut Gradients) -> Result<Pass, Error> {
         let count = self.at.steps * self.config.accumulate as u64 + n as u64;
         let draw = Draw { seed: self.seed.of(Stream::WeightPass), step: count };
         let strengths = [self.config.mixup, self.config.cutmix];
@@ -52,23 +75,28 @@ impl Retraining {
         let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw };
         let (Logits { main, auxiliary }, trace) =
             self.network.forward(x, self.drop_path(), Purpose::Weights, &mut pass)?;
-        let smoothing = self.config.label_smoothing;
-        let main = loss_of(&main, &batch.y, mixed.as_ref(), smoothing)?;
-        let side =
-            auxiliary.map(|logits| loss_of(&logits, &batch.y, mixed.as_ref(), smoothing)).transpose()?;
-        let whole = main.loss + side.as_ref().map_or(0.0, |side| side.loss);
+        let loss = |logits| MixedLoss::of(&logits, &batch.y, mixed.as_ref(), self.config.label_smoothing);
+        let (main, side) = (loss(main)?, auxiliary.map(loss).transpose()?);
+        let weight = self.layout().auxiliary.as_ref().map_or(0.0, |auxiliary| auxiliary.weight);
+        let of_side = side.as_ref().map(|side| sum::scale(&side.grad, weight)).transpose()?;
+        let mut pass = Backward { params, gradients: Some(gradients) };
+        self.network.backward(trace, &main.grad, of_side.as_ref(), &mut pass)?;
+        Ok(Pass { x: x.clone(), draw, examples: batch.y.len(), main, side, statistics })
+    }
+
+    /// What a pass said, once it is settled: its statistics are absorbed, its loss counts.
+    fn count(&mut self, pass: &Pass) -> Result<(), Error> {
+        let Pass { x, draw, examples, main, side, statistics } = pass;
+        let (loss, correct) = main.get()?;
+        let whole = loss + side.as_ref().map_or(Ok(0.0), |side| side.get().map(|(loss, _)| loss))?;
         if !whole.is_finite() {
-            let statistics = &mut Statistics::default();
-            let place =
-                self.network.diagnose(x, &mut Forward { params, mode: Mode::Train, statistics, draw })?;
+            let (params, statistics) = (&self.params, &mut Statistics::default());
+            let mut pass = Forward { params, mode: Mode::Train, statistics, draw: *draw };
+            let place = self.network.diagnose(x, &mut pass)?;
             return Err(self.diverged("the loss".into(), place));
         }
-        let weight = self.layout().auxiliary.as_ref().map_or(0.0, |auxiliary| auxiliary.weight);
-        let side = side.map(|side| sum::scale(&side.grad, weight)).transpose()?;
-        let mut pass = Backward { params, gradients: Some(gradients) };
-        self.network.backward(trace, &main.grad, side.as_ref(), &mut pass)?;
-        self.params.absorb(&statistics)?;
-        self.tally.add(main.loss, main.correct, batch.y.len());
+        self.params.absorb(statistics)?;
+        self.tally.add(loss, correct, *examples);
         Ok(())
     }
 
@@ -78,20 +106,36 @@ impl Retraining {
     }
 }
 
-/// The loss of logits against labels, or against both labels of a mixture by their shares; right is who meets the
-/// label of the larger share.
-fn loss_of(
-    logits: &Tensor,
-    labels: &[u32],
-    mixed: Option<&Mixed>,
-    smoothing: f64,
-) -> Result<LossHead, Error> {
-    let own = loss::cross_entropy(logits, labels, smoothing)?;
-    let Some(Mixed { others, share, .. }) = mixed else { return Ok(own) };
-    let other = loss::cross_entropy(logits, others, smoothing)?;
-    let grad = sum::add_scaled(sum::scale(&own.grad, *share)?, 1.0 - share, &other.grad)?;
-    let correct = if *share >= 0.5 { own.correct } else { other.correct };
-    Ok(LossHead { loss: share * own.loss + (1.0 - share) * other.loss, correct, grad })
+impl Pass {
+    /// What [`Later::settle`] makes known.
+    fn numbers(&mut self) -> impl Iterator<Item = &mut Later> {
+        self.main.numbers().chain(self.side.iter_mut().flat_map(MixedLoss::numbers))
+    }
+}
+
+impl MixedLoss {
+    fn of(logits: &Tensor, labels: &[u32], mixed: Option<&Mixed>, smoothing: f64) -> Result<Self, Error> {
+        let own = loss::cross_entropy_later(logits, labels, smoothing)?;
+        let Some(Mixed { others, share, .. }) = mixed else {
+            return Ok(Self { grad: own.grad.clone(), own, other: None, share: 1.0 });
+        };
+        let other = loss::cross_entropy_later(logits, others, smoothing)?;
+        let grad = sum::add_scaled(sum::scale(&own.grad, *share)?, 1.0 - share, &other.grad)?;
+        Ok(Self { own, other: Some(other), share: *share, grad })
+    }
+
+    fn numbers(&mut self) -> impl Iterator<Item = &mut Later> {
+        self.own.numbers().into_iter().chain(self.other.iter_mut().flat_map(PendingLoss::numbers))
+    }
+
+    /// The loss, and how many are right: those that meet the label of the larger share.
+    fn get(&self) -> Result<(f64, usize), Error> {
+        let (own, own_correct) = self.own.get()?;
+        let Some(other) = &self.other else { return Ok((own, own_correct)) };
+        let (other, other_correct) = other.get()?;
+        let loss = self.share * own + (1.0 - self.share) * other;
+        Ok((loss, if self.share >= 0.5 { own_correct } else { other_correct }))
+    }
 }
 
 /// Every gradient, times `factor`.

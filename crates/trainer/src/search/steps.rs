@@ -3,29 +3,35 @@
 use candle_core::Tensor;
 use controller::{Estimator, Paths, Tau, estimators::Proxyless};
 use data::{Batch, SearchData};
+use network::Purpose;
 use ops::{
-    Draw, Gradients, Statistics,
-    kernels::{ranks::Rank, update::Moved},
+    Draw,
+    kernels::{Later, ranks::Rank, update::Moved},
 };
 
 use super::{Position, Search};
 use crate::{
     ArchConfig, Course, Error, Stream,
-    bilevel::{self, Losses, Relaxed, Task},
+    bilevel::{self, Losses, Relaxed, Task, Walked},
     regularize::Terms,
     score::Tally,
     tau::{self, Temperature},
 };
+
+/// A step of the weights that is computed and not made.
+struct Prepared {
+    tally: Tally,
+    walked: Walked,
+    moved: Moved,
+}
 
 impl Search<'_> {
     pub(super) fn weight_step(&mut self, batch: &Batch) -> Result<f64, Error> {
         let step = self.at.weight_steps;
         let relaxed = self.relaxed(Stream::WeightNoise, step)?;
         let task = self.task(batch, &relaxed, Stream::WeightPass, step, "weight");
-        let (loss, gradients, statistics) = task.weights(&self.params)?;
-        let moved = self.sgd.prepare(&self.params, &gradients, self.lr())?;
-        let tally = task.settle(&self.params, &loss)?; // where the step waits for a device
-        self.move_weights(tally, moved, &gradients, &statistics)
+        let Prepared { tally, walked, moved } = self.prepare(&task, Purpose::Weights)?;
+        self.move_weights(tally, moved, &walked)
     }
 
     pub(super) fn arch_step(&mut self, data: &SearchData, train: &Batch) -> Result<(), Error> {
@@ -52,23 +58,26 @@ impl Search<'_> {
         let step = self.at.weight_steps;
         let relaxed = self.relaxed(Stream::WeightNoise, step)?;
         let task = self.task(batch, &relaxed, Stream::WeightPass, step, "joint");
-        let (tally, gradients, statistics, slopes) = task.joint(&self.params, &self.arch)?;
-        let moved = self.sgd.prepare(&self.params, &gradients, self.lr())?;
-        let norm = self.move_weights(tally, moved, &gradients, &statistics)?;
+        let Prepared { tally, walked, moved } = self.prepare(&task, Purpose::Joint)?;
+        let slopes = task.slopes_of(&self.arch, &walked)?;
+        let norm = self.move_weights(tally, moved, &walked)?;
         self.move_logits(tally, &slopes, relaxed[0].paths())?;
         Ok(norm)
     }
 
-    fn move_weights(
-        &mut self,
-        tally: Tally,
-        moved: Moved,
-        gradients: &Gradients,
-        statistics: &Statistics,
-    ) -> Result<f64, Error> {
-        let norm = self.sgd.commit(moved, &mut self.params, gradients)?;
+    /// A pass, and the step of the weights that it leads to, not yet made. Waits for a device, once.
+    fn prepare(&self, task: &Task<'_>, purpose: Purpose) -> Result<Prepared, Error> {
+        let mut walked = task.weights(&self.params, purpose)?;
+        let mut moved = self.sgd.prepare(&self.params, &walked.gradients, self.lr())?;
+        Later::settle(walked.numbers().chain([moved.number()]))?;
+        let tally = task.tally_of(&self.params, &walked)?;
+        Ok(Prepared { tally, walked, moved })
+    }
+
+    fn move_weights(&mut self, tally: Tally, moved: Moved, walked: &Walked) -> Result<f64, Error> {
+        let norm = self.sgd.commit(moved, &mut self.params, &walked.gradients)?;
         let norm = norm.map_err(|error| self.diverged(&error.weight))?;
-        self.params.absorb(statistics)?;
+        self.params.absorb(&walked.statistics)?;
         self.weights.merge(tally);
         self.at.weight_steps += 1;
         Ok(norm)

@@ -42,7 +42,8 @@ pub(crate) use emulated::is_on;
 #[cfg(feature = "emulate")]
 #[doc(hidden)]
 pub use emulated::{emulate, emulate_in, unavailable};
-pub use recording::{Launches, at_once, launches, recorded, send, set_launches};
+pub(super) use recording::wait;
+pub use recording::{Launches, at_once, launches, recorded, send, set_launches, waits};
 
 /// A device, and what there is to say of it.
 #[derive(Clone, Debug)]

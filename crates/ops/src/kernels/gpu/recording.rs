@@ -50,6 +50,7 @@ struct Recorder {
 thread_local! {
     static LAUNCHES: Cell<Launches> = const { Cell::new(Launches::Together) };
     static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
+    static WAITS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Puts back what recorded before, also where a scope is left by an error or a panic: what waited then is never launched.
@@ -105,6 +106,21 @@ pub fn send() -> Result<bool> {
         Some(Recorder { gpu: Some(gpu), launches }) => gpu.run(launches).map(|()| true),
         _ => Ok(false),
     }
+}
+
+/// [`send`], for whoever then waits until the numbers of a step are there.
+///
+/// # Errors
+/// As there.
+pub(in crate::kernels) fn wait() -> Result<()> {
+    WAITS.set(WAITS.get() + 1);
+    send().map(drop)
+}
+
+/// How often this thread has waited for numbers that a device computes: once a step of a search or of a training.
+#[must_use]
+pub fn waits() -> u64 {
+    WAITS.get()
 }
 
 fn is_open() -> bool {

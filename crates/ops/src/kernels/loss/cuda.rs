@@ -7,16 +7,17 @@ use crate::kernels::{
     values::dense,
 };
 
-/// Each sample's loss and whether it is right, `(N, 2)` in `f64`; and the gradient `(N, O)`.
+/// Parts in `f64` of the mean loss and of the number of right samples, one a sample; and the gradient `(N, O)`.
 pub(super) fn cross_entropy(
     gpu: &Gpu,
     logits: &Tensor,
     labels: &[u32],
     smoothing: f64,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<(Tensor, Tensor, Tensor)> {
     let ((n, classes), logits) = (logits.dims2()?, dense(logits)?);
     let labels = gpu.upload(labels.to_vec())?;
-    let (losses, grad) = (gpu.fresh(DType::F64, &[n, 2])?, gpu.fresh(logits.dtype(), &[n, classes])?);
+    let (losses, right) = (gpu.fresh(DType::F64, &[n])?, gpu.fresh(DType::F64, &[n])?);
+    let grad = gpu.fresh(logits.dtype(), &[n, classes])?;
     let args = [
         Arg::In(&logits),
         Arg::In(&labels),
@@ -24,9 +25,10 @@ pub(super) fn cross_entropy(
         Arg::Int(n),
         Arg::Int(classes),
         Arg::Out(&losses),
+        Arg::Out(&right),
         Arg::Out(&grad),
     ];
     let grid = Grid { blocks: (n.div_ceil(32), 1, 1), threads: (32, 1) };
     gpu.launch("cross_entropy", logits.dtype(), grid, &args)?;
-    Ok((losses.tensor()?, grad.tensor()?))
+    Ok((losses.tensor()?, right.tensor()?, grad.tensor()?))
 }

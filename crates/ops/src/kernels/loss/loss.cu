@@ -1,8 +1,8 @@
 // Cross-entropy: a thread for each sample, in double precision whatever the logits.
 
-// losses[n, 0] is the sample's loss, losses[n, 1] whether its largest logit, the first on ties, is at its label.
+// losses[n] is the sample's part of the mean loss, right[n] whether its largest logit, the first on ties, is at its label.
 extern "C" __global__ void cross_entropy(const map *logits, const unsigned int *labels, double smoothing, int samples,
-                                         int classes, double *losses, map *grad) {
+                                         int classes, double *losses, double *right, map *grad) {
     const int n = place();
     if (n >= samples) return;
     const map *row = logits + n * classes;
@@ -20,6 +20,6 @@ extern "C" __global__ void cross_entropy(const map *logits, const unsigned int *
         if (target != 0) loss -= target * ((double)row[o] - most - log_sum);
         grad[n * classes + o] = (map)((exp((double)row[o] - most) / sum - target) / samples);
     }
-    losses[2 * n] = loss;
-    losses[2 * n + 1] = best == label;
+    losses[n] = loss / samples;
+    right[n] = best == label;
 }

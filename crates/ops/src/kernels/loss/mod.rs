@@ -10,6 +10,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     gpu::on_gpu,
+    later::Later,
     values::{Values, dense, for_real, tensor},
 };
 
@@ -27,45 +28,24 @@ pub struct LossHead {
 /// A [`LossHead`] of which a device may still be computing the numbers.
 #[derive(Debug)]
 pub struct PendingLoss {
-    figures: Figures,
+    loss: Later,
+    correct: Later,
     /// `∂ loss / ∂ logits` `(N, O)`.
     pub grad: Tensor,
 }
 
-#[derive(Debug)]
-enum Figures {
-    Known(f64, usize),
-    /// `(N, 2)`: each sample's loss, and 1 where it is right.
-    #[cfg(any(feature = "cuda", feature = "emulate"))]
-    OnDevice(Tensor),
-}
-
 impl PendingLoss {
-    /// The loss, where the host knows it.
-    #[must_use]
-    pub fn known(&self) -> Option<f64> {
-        match self.figures {
-            Figures::Known(loss, _) => Some(loss),
-            #[cfg(any(feature = "cuda", feature = "emulate"))]
-            Figures::OnDevice(_) => None,
-        }
+    /// What [`Later::settle`] makes known, so that the other numbers of a step come with them.
+    pub fn numbers(&mut self) -> [&mut Later; 2] {
+        [&mut self.loss, &mut self.correct]
     }
 
-    /// Loss and number of right samples; waits for the device.
+    /// Loss and number of right samples; waits for the device, unless they are settled.
     ///
     /// # Errors
     /// The device fails.
-    pub fn wait(&self) -> Result<(f64, usize)> {
-        match &self.figures {
-            Figures::Known(loss, correct) => Ok((*loss, *correct)),
-            #[cfg(any(feature = "cuda", feature = "emulate"))]
-            Figures::OnDevice(samples) => {
-                super::gpu::send()?;
-                let samples = samples.to_vec2::<f64>()?;
-                let loss = samples.iter().map(|sample| sample[0]).sum::<f64>() / samples.len() as f64;
-                Ok((loss, samples.iter().filter(|sample| sample[1] == 1.0).count()))
-            }
-        }
+    pub fn get(&self) -> Result<(f64, usize)> {
+        Ok((self.loss.get()?, self.correct.get()? as usize))
     }
 }
 
@@ -78,8 +58,9 @@ impl PendingLoss {
 /// # Errors
 /// The shapes do not fit, or a label is `O` or above.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<LossHead> {
-    let pending = cross_entropy_later(logits, labels, smoothing)?;
-    let (loss, correct) = pending.wait()?;
+    let mut pending = cross_entropy_later(logits, labels, smoothing)?;
+    Later::settle(pending.numbers())?;
+    let (loss, correct) = pending.get()?;
     Ok(LossHead { loss, correct, grad: pending.grad })
 }
 
@@ -96,12 +77,13 @@ pub fn cross_entropy_later(logits: &Tensor, labels: &[u32], smoothing: f64) -> R
         bail!("found label {label}, expected one below {classes}");
     }
     on_gpu!(logits, gpu => {
-        let (losses, grad) = cuda::cross_entropy(&gpu, logits, labels, smoothing)?;
-        Ok(PendingLoss { figures: Figures::OnDevice(losses), grad })
+        let (loss, correct, grad) = cuda::cross_entropy(&gpu, logits, labels, smoothing)?;
+        Ok(PendingLoss { loss: Later::OnDevice(loss), correct: Later::OnDevice(correct), grad })
     });
     let logits = dense(logits)?;
     for_real!(logits, T => {
         let (loss, correct, grad) = cpu::cross_entropy::<T>(&Values::of(&logits)?, labels, smoothing, classes);
-        Ok(PendingLoss { figures: Figures::Known(loss, correct), grad: tensor(grad, &[n, classes])? })
+        let (loss, correct) = (Later::Known(loss), Later::Known(correct as f64));
+        Ok(PendingLoss { loss, correct, grad: tensor(grad, &[n, classes])? })
     })
 }

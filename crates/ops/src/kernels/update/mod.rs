@@ -120,7 +120,12 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// `Σ gᵢ²` over all gradients, before clipping. Waits for the device.
+    /// What [`Later::settle`] makes known, so that the other numbers of a step come with it.
+    pub fn number(&mut self) -> &mut Later {
+        &mut self.norm_squared
+    }
+
+    /// `Σ gᵢ²` over all gradients, before clipping. Waits for the device, unless it is settled.
     ///
     /// # Errors
     /// The device fails.

@@ -114,10 +114,10 @@ impl Net {
         let weights = WeightsConfig::default(); // 0.025, Nesterov 0.9, weight decay 5e-4, norm clipped at 5
         let (batch, relaxed) = (self.batch("train")?, self.relaxed('w')?);
         let task = self.task(&batch, &relaxed);
-        let (loss, gradients, _) = task.weights(&self.params)?;
-        self.check_loss("step.train_loss", task.settle(&self.params, &loss)?)?;
+        let walked = task.weights(&self.params, Purpose::Weights)?;
+        self.check_loss("step.train_loss", task.tally_of(&self.params, &walked)?)?;
         let mut params = self.params.clone();
-        Sgd::new(weights).step(&mut params, &gradients, weights.lr)?.expect("finite");
+        Sgd::new(weights).step(&mut params, &walked.gradients, weights.lr)?.expect("finite");
         for (_, name, value) in params.weights() {
             let theirs = format!("step.w.{}", fixture_name(self.supernet.layout(), name));
             assert_agrees(&theirs, value, &self.reference.weight(&theirs)?, 1e-9)?;

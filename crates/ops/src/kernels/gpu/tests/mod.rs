@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::Text;
-use super::{Arg, Gpu, Grid, KERNELS, computed_in, emulate, emulated::MISTAKES};
+use super::{Arg, Gpu, Grid, KERNELS, computed_in, emulate, emulated::MISTAKES, waits};
 use crate::kernels::{
     Later, Prelude, Window, activation, batch, batch_norm, bias, conv, conv_norm, depthwise, linear, loss,
     pool, separable, shuffle, sum,
@@ -412,8 +412,12 @@ fn numbers_come_together() -> Result<()> {
     needs_a_compiler!();
     let x = random(&[9_001], 1)?;
     let found = emulate(|| {
-        let later = [sum::dot_later(&x, &x)?, Later::Known(3.0), sum::dot_later(&x, &x.neg()?)?];
-        Later::all(&later)
+        let mut later = [sum::dot_later(&x, &x)?, Later::Known(3.0), sum::dot_later(&x, &x.neg()?)?];
+        let before = waits();
+        Later::settle(&mut later)?;
+        let found = later.iter().map(Later::get).collect::<Result<Vec<_>>>()?;
+        assert_eq!(waits() - before, 1);
+        Ok::<_, candle_core::Error>(found)
     })?;
     let square = sum::dot(&x, &x)?;
     assert!((found[0] - square).abs() < 1e-9 && found[1] == 3.0 && (found[2] + square).abs() < 1e-9);
