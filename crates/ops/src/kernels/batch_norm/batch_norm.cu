@@ -2,7 +2,7 @@
 // double precision; a second kernel adds up the slices, one block to a channel. Of moments a slice says its mean and the
 // sum of squares about it: those of a convolution's output come from the blocks that make it (`tile_moments`).
 
-// Two sums of what `at(row, channel)` gives.
+// Two sums over what `values` reads.
 template <class Values>
 __device__ __forceinline__ void channel_sums(const Values &values, int rows, int c, int slice, double *parts) {
     __shared__ double sums[2][256];
@@ -11,7 +11,17 @@ __device__ __forceinline__ void channel_sums(const Values &values, int rows, int
     double a = 0, b = 0;
     if (channel < c) {
         values.start(channel);
-        for (int row = first + threadIdx.y; row < last; row += blockDim.y) values.add(row * c + channel, a, b);
+        for (int row = first + threadIdx.y; row < last; row += blockDim.y * AHEAD) {
+            typename Values::Read read[AHEAD];
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++) {
+                const int at = row + blockDim.y * i;
+                if (at < last) read[i] = values.read(at * c + channel);
+            }
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++)
+                if (row + (int)blockDim.y * i < last) values.add(read[i], a, b);
+        }
     }
     add_columns(sums, a, b);
     if (threadIdx.y == 0 && channel < c) {
@@ -23,14 +33,17 @@ __device__ __forceinline__ void channel_sums(const Values &values, int rows, int
     }
 }
 
-// Adds up what 64 threads hold; every thread gets the sums.
+// Threads that add up the slices of one channel.
+#define ADDERS 256
+
+// Adds up what all of a block hold; every thread gets the sums.
 __device__ __forceinline__ void add_threads(double &a, double &b) {
-    __shared__ double sums[2][64];
+    __shared__ double sums[2][ADDERS];
     const int t = threadIdx.x;
     __syncthreads(); // the sums before these have been read
     sums[0][t] = a;
     sums[1][t] = b;
-    for (int half = 32; half > 0; half /= 2) {
+    for (int half = ADDERS / 2; half > 0; half /= 2) {
         __syncthreads();
         if (t < half) {
             sums[0][t] += sums[0][t + half];
@@ -42,10 +55,10 @@ __device__ __forceinline__ void add_threads(double &a, double &b) {
     b = sums[1][0];
 }
 
-// Adds up the slices of channel blockIdx.x, with 64 threads; every thread gets the sums.
+// Adds up the slices of channel blockIdx.x; every thread gets the sums.
 __device__ __forceinline__ void add_slices(const double *parts, int slices, int c, double &a, double &b) {
     a = b = 0;
-    for (int slice = threadIdx.x; slice < slices; slice += 64) {
+    for (int slice = threadIdx.x; slice < slices; slice += ADDERS) {
         a += parts[slice * 2 * c + blockIdx.x];
         b += parts[(slice * 2 + 1) * c + blockIdx.x];
     }
@@ -64,8 +77,10 @@ struct AboutFirst {
     const map *x;
     mutable double pivot;
     __device__ __forceinline__ void start(int channel) const { pivot = x[channel]; }
-    __device__ __forceinline__ void add(int at, double &a, double &b) const {
-        const double value = (double)x[at] - pivot;
+    typedef real Read;
+    __device__ __forceinline__ Read read(int at) const { return x[at]; }
+    __device__ __forceinline__ void add(Read x, double &a, double &b) const {
+        const double value = (double)x - pivot;
         a += value;
         b += value * value;
     }
@@ -77,9 +92,13 @@ struct Correlation {
     const real *mean;
     mutable double about;
     __device__ __forceinline__ void start(int channel) const { about = mean[channel]; }
-    __device__ __forceinline__ void add(int at, double &a, double &b) const {
-        const double slope = gy[at];
-        a += ((double)x[at] - about) * slope;
+    struct Read {
+        real x, slope;
+    };
+    __device__ __forceinline__ Read read(int at) const { return Read{x[at], gy[at]}; }
+    __device__ __forceinline__ void add(Read read, double &a, double &b) const {
+        const double slope = read.slope;
+        a += ((double)read.x - about) * slope;
         b += slope;
     }
     __device__ __forceinline__ void finish(int, double &, double &) const {}
@@ -88,7 +107,9 @@ struct Correlation {
 struct Plain {
     const map *x;
     __device__ __forceinline__ void start(int) const {}
-    __device__ __forceinline__ void add(int at, double &a, double &) const { a += x[at]; }
+    typedef real Read;
+    __device__ __forceinline__ Read read(int at) const { return x[at]; }
+    __device__ __forceinline__ void add(Read x, double &a, double &) const { a += x; }
     __device__ __forceinline__ void finish(int, double &, double &) const {}
 };
 
@@ -119,7 +140,7 @@ extern "C" __global__ void moments(const double *parts, int rows, int slice, int
     const int channel = blockIdx.x;
     const double about = parts[channel];
     double sum = 0, apart = 0;
-    for (int i = threadIdx.x; i < slices; i += 64) {
+    for (int i = threadIdx.x; i < slices; i += ADDERS) {
         const int n = least(slice, rows - i * slice);
         sum += n * (parts[i * 2 * c + channel] - about);
         apart += parts[(i * 2 + 1) * c + channel];
@@ -127,7 +148,7 @@ extern "C" __global__ void moments(const double *parts, int rows, int slice, int
     add_threads(sum, apart);
     const double all = about + sum / rows;
     double between = 0, none = 0;
-    for (int i = threadIdx.x; i < slices; i += 64) {
+    for (int i = threadIdx.x; i < slices; i += ADDERS) {
         const double off = parts[i * 2 * c + channel] - all;
         between += least(slice, rows - i * slice) * off * off;
     }

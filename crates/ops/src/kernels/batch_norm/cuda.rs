@@ -53,7 +53,7 @@ impl Shares {
 
 /// A block to a channel.
 fn channels(c: usize) -> Grid {
-    Grid { blocks: (c, 1, 1), threads: (64, 1) }
+    Grid { blocks: (c, 1, 1), threads: (256, 1) }
 }
 
 /// `Σ x` of each channel of the last axis.

@@ -20,6 +20,7 @@ struct Outputs {
     map *y;
 
     __device__ __forceinline__ const map *source() const { return x; }
+    __device__ __forceinline__ bool rectifies() const { return g.relu; } // the source
     __device__ __forceinline__ int channels() const { return g.c; } // of the source
     __device__ __forceinline__ int rows() const { return g.n * g.oh * g.ow; }
     __device__ __forceinline__ int columns() const { return g.oc; }
@@ -60,6 +61,7 @@ struct Inputs {
     map *gx;
 
     __device__ __forceinline__ const map *source() const { return gy; }
+    __device__ __forceinline__ bool rectifies() const { return false; }
     __device__ __forceinline__ int channels() const { return g.oc; }
     __device__ __forceinline__ int rows() const { return g.n * g.h * g.w; }
     __device__ __forceinline__ int columns() const { return g.c; }
@@ -240,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_weight_gradien
     weight_product<64, 32, 4, 4>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);
 }
 
-// One kernel for each size of tile: 128 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64.
+// One kernel for each size of tile: 64 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64.
 #ifndef MATRIX_UNITS
 #define CONV_KERNELS(BM, BN, TM, TN)                                                                                   \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
@@ -252,7 +254,7 @@ extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_weight_gradien
         Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \
         product<Inputs, BM, BN, TM, TN>(Inputs{g, gy, w, x, gx});                                                      \
     }
-CONV_KERNELS(128, 16, 4, 4)
+CONV_KERNELS(64, 16, 4, 2)
 CONV_KERNELS(32, 32, 2, 4)
 CONV_KERNELS(64, 32, 4, 4)
 CONV_KERNELS(64, 64, 8, 4)

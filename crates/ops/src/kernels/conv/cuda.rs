@@ -13,20 +13,24 @@ use crate::kernels::{
 /// Threads of a block, as `conv.cu` has them.
 const THREADS: usize = 128;
 
-/// Blocks that are worth having before tiles may be large: about as many as a large device has processors.
-const BLOCKS: usize = 128;
+/// Blocks that are worth having before tiles may be large: some for each processor of a large device, since every one of
+/// them waits for memory most of its time.
+const BLOCKS: usize = 512;
 
 /// The tile of a fully connected layer.
 const LINEAR: (usize, usize) = (32, 32);
 
 /// Pixels that a block adds up for the weights' gradient, at least.
-const PIXELS: usize = 128;
+const PIXELS: usize = 144;
+
+/// What a block reads of them at once, as `matrix.cu` has it.
+const STAGE: usize = 48;
 
 /// Rows and columns of a block's tile; a function of the product's size alone, so that sums have one order.
 fn tile(rows: usize, columns: usize) -> (usize, usize) {
     let blocks = |(bm, bn): (usize, usize)| rows.div_ceil(bm) * columns.div_ceil(bn);
     match columns {
-        0..=16 => (128, 16),
+        0..=16 => (64, 16),
         33.. if blocks((64, 64)) >= BLOCKS => (64, 64),
         _ if blocks((64, 32)) >= BLOCKS => (64, 32),
         _ => (32, 32),
@@ -129,9 +133,9 @@ pub(in crate::kernels) fn weight_gradient(
     let linear = is_linear(input);
     let (bm, bn) = (64, if output.c <= 16 && !linear { 16 } else { 32 });
     let tiles = (rows.div_ceil(bm), output.c.div_ceil(bn));
-    // As many slices of the pixels as make enough blocks, whole steps of 16 pixels each.
-    let slices = (4 * BLOCKS).div_ceil(tiles.0 * tiles.1);
-    let slice = pixels.div_ceil(slices).max(PIXELS).next_multiple_of(16);
+    // As many slices of the pixels as make enough blocks, whole stages each.
+    let slices = BLOCKS.div_ceil(tiles.0 * tiles.1);
+    let slice = pixels.div_ceil(slices).max(PIXELS).next_multiple_of(STAGE);
     let slices = pixels.div_ceil(slice);
     let parts = gpu.fresh(computed_in(x.dtype()), &[slices, rows * output.c])?;
     let args = [Arg::Geometry(geometry), Arg::In(&x), Arg::In(&gy), Arg::Int(slice), Arg::Out(&parts)];

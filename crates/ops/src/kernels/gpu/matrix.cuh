@@ -29,11 +29,15 @@ typedef unsigned short factor;
 __device__ __forceinline__ factor to_factor(float x) { return map(x).bits; }
 #endif
 
-// What is summed over by one instruction, and what a stage in shared memory holds of it.
+// What is summed over by one instruction.
 #define MATRIX_DEPTH (8 * FACTORS)
-#define STAGE 16
-// Four words more, so that the eight rows that a fragment reads meet different banks.
-#define STRIDE (STAGE + 4 * FACTORS)
+
+// From one row of a stage in shared memory to the next: four words more than it holds, so that the eight rows that a
+// fragment reads meet different banks.
+template <int STAGE> struct Stride {
+    static_assert(STAGE % 16 == 0, "else rows meet in a bank");
+    static const int VALUE = STAGE + 4 * FACTORS;
+};
 
 // sum += left · rightᵀ of M × N fragments of 16 × 8, each thread holding its share, as the PTX ISA lays them out ("Matrix
 // Fragments for mma.m16n8k8", of .tf32, and "for mma.m16n8k16", of .bf16).
@@ -54,9 +58,10 @@ __device__ __forceinline__ void multiply_fragments(float (&sum)[M][N][4], const 
 #endif
 }
 
-// sum += a · bᵀ over a stage, of the warp's 16·M rows of a and 8·N rows of b, each STRIDE apart.
-template <int M, int N>
+// sum += a · bᵀ over a stage, of the warp's 16·M rows of a and 8·N rows of b.
+template <int STAGE, int M, int N>
 __device__ __forceinline__ void multiply_stage(float (&sum)[M][N][4], const factor *a, const factor *b) {
+    const int STRIDE = Stride<STAGE>::VALUE;
     const int lane = threadIdx.x % 32, row = lane / 4, word = lane % 4;
     __syncwarp(); // threads that gathered by different ways multiply together
 #pragma unroll
@@ -79,19 +84,4 @@ __device__ __forceinline__ void multiply_stage(float (&sum)[M][N][4], const fact
 // Where element e of a thread's share of a sum lies in its 16 × 8.
 __device__ __forceinline__ int sum_row(int e) { return threadIdx.x % 32 / 4 + e / 2 * 8; }
 __device__ __forceinline__ int sum_column(int e) { return threadIdx.x % 4 * 2 + e % 2; }
-
-// Four neighbors of a map or of weights, which one instruction reads where their address allows.
-template <class T> struct __align__(4 * sizeof(T)) Four {
-    T of[4];
-};
-
-template <class T> __device__ __forceinline__ bool in_fours(const T *x, int row) {
-    return row % 4 == 0 && (unsigned long long)x % sizeof(Four<T>) == 0;
-}
-
-template <class T> __device__ __forceinline__ void read_four(const T *x, real (&values)[4]) {
-    const Four<T> four = *(const Four<T> *)x;
-#pragma unroll
-    for (int j = 0; j < 4; j++) values[j] = (real)four.of[j];
-}
 #endif

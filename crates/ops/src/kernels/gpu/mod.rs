@@ -25,6 +25,8 @@ mod graph;
 #[cfg(feature = "cuda")]
 mod nvidia;
 mod recording;
+#[cfg(feature = "cuda")]
+mod slabs;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -162,11 +164,11 @@ pub(crate) const KERNELS: [&str; 49] = [
     "norm_gradient_through",
     "norm_products",
     "norm_gradient",
-    "conv_forward_128x16",
+    "conv_forward_64x16",
     "conv_forward_32x32",
     "conv_forward_64x32",
     "conv_forward_64x64",
-    "conv_input_gradient_128x16",
+    "conv_input_gradient_64x16",
     "conv_input_gradient_32x32",
     "conv_input_gradient_64x32",
     "conv_input_gradient_64x64",
@@ -374,6 +376,19 @@ impl Gpu {
             #[cfg(feature = "emulate")]
             Self::Emulated => emulated::address(x),
         }
+    }
+
+    /// How many neighboring channels a thread may make at once, of maps of `c` channels that lie there: one, or four.
+    ///
+    /// # Errors
+    /// A tensor is strided, or elsewhere.
+    pub(crate) fn neighbors(&self, c: usize, read: &[&Tensor], written: &[&Fresh]) -> Result<usize> {
+        let lies_in_fours = |address: u64, x: &Tensor| address % (4 * x.dtype().size_in_bytes()) as u64 == 0;
+        let mut all = c % 4 == 0 && written.iter().all(|y| lies_in_fours(y.address(), &y.tensor));
+        for x in read {
+            all &= lies_in_fours(self.address(x)?, x);
+        }
+        Ok(if all { 4 } else { 1 })
     }
 
     /// Runs a kernel for maps of elements `maps`; on a device, some time later, but behind all launches whose outputs it

@@ -1,6 +1,8 @@
 //! Launches on NVIDIA devices: on candle's stream, from candle's allocator.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -8,7 +10,7 @@ use std::{
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
     cuda_backend::{
-        CudaDType,
+        CudaDType, DeviceId,
         cudarc::{
             driver::{
                 CudaContext, CudaFunction, DevicePtr, DeviceRepr, result,
@@ -22,7 +24,7 @@ use candle_core::{
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-use super::{Arithmetic, Opened, Text, graph, slot::Launch, source};
+use super::{Arithmetic, Opened, Text, graph, slabs, slot::Launch, source};
 
 pub(super) fn open(index: usize, arithmetic: Option<Arithmetic>, cache: Option<&Path>) -> Result<Opened> {
     let n = count()?;
@@ -155,6 +157,14 @@ fn key(text: Text, (major, minor): (usize, usize)) -> Result<String> {
 
 /// Room for a tensor, and where it lies.
 pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
+    match slabs::fresh(device, dtype, dims)? {
+        Some(small) => Ok(small),
+        None => fresh_of_any(device, dtype, dims),
+    }
+}
+
+/// Room for a tensor of any size, from the driver.
+pub(super) fn fresh_of_any(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
     match dtype {
         DType::BF16 => fresh_of::<bf16>(device, dims),
         DType::F32 => fresh_of::<f32>(device, dims),
@@ -215,11 +225,28 @@ pub(super) fn run(device: &CudaDevice, mut launches: Vec<Launch>) -> Result<()> 
     launches.iter_mut().try_for_each(|launch| run_one(device, launch))
 }
 
+thread_local! {
+    /// Functions that were asked for before: the driver would look for their names every time.
+    static FUNCTIONS: RefCell<HashMap<(DeviceId, DType), HashMap<String, CudaFunction>>> = RefCell::default();
+}
+
 /// The function of a launch; a device that was not opened here has no kernels yet.
 pub(super) fn function(device: &CudaDevice, Launch { kernel, maps, .. }: &Launch) -> Result<CudaFunction> {
-    let module = module(*maps);
+    FUNCTIONS.with_borrow_mut(|known| {
+        let known = known.entry((device.id(), *maps)).or_default();
+        if let Some(function) = known.get(kernel) {
+            return Ok(function.clone());
+        }
+        let function = find(device, kernel, *maps)?;
+        known.insert(kernel.clone(), function.clone());
+        Ok(function)
+    })
+}
+
+fn find(device: &CudaDevice, kernel: &str, maps: DType) -> Result<CudaFunction> {
+    let module = module(maps);
     let function = device.get_or_load_custom_func(kernel, &module, "").or_else(|_| {
-        prepare(device, *maps, Arithmetic::F32, None)?;
+        prepare(device, maps, Arithmetic::F32, None)?;
         device.get_or_load_custom_func(kernel, &module, "")
     })?;
     Ok(CudaFunction::clone(&function))

@@ -29,11 +29,42 @@ struct Geometry {
     int relu; // whether max(x, 0) is applied to what the window reads
 };
 
+// Elements that a thread asks memory for before it adds up the first.
+#define AHEAD 16
+
 // max(x, 0), of NaN NaN.
 __device__ __forceinline__ real positive(real x) { return x < (real)0 ? (real)0 : x; }
 
 __device__ __forceinline__ int least(int a, int b) { return a < b ? a : b; }
 
+// Four neighbors of a map or of weights, which one instruction reads where their address allows.
+template <class T> struct __align__(4 * sizeof(T)) Four {
+    T of[4];
+};
+
+template <class T> __device__ __forceinline__ bool in_fours(const T *x, int row) {
+    return row % 4 == 0 && (unsigned long long)x % sizeof(Four<T>) == 0;
+}
+
+template <class T> __device__ __forceinline__ void read_four(const T *x, real (&values)[4]) {
+    const Four<T> four = *(const Four<T> *)x;
+#pragma unroll
+    for (int j = 0; j < 4; j++) values[j] = (real)four.of[j];
+}
+
+// One element or four neighbors, as a kernel is made for either.
+template <class T> __device__ __forceinline__ void read_some(const T *x, real (&values)[1]) { values[0] = (real)*x; }
+template <class T> __device__ __forceinline__ void read_some(const T *x, real (&values)[4]) { read_four(x, values); }
+
+template <class T, class V> __device__ __forceinline__ void write_some(T *y, const V (&values)[1]) {
+    *y = (T)values[0];
+}
+template <class T, class V> __device__ __forceinline__ void write_some(T *y, const V (&values)[4]) {
+    Four<T> four;
+#pragma unroll
+    for (int j = 0; j < 4; j++) four.of[j] = (T)values[j];
+    *(Four<T> *)y = four;
+}
 // The place of this thread among all.
 __device__ __forceinline__ int place() { return blockIdx.x * blockDim.x + threadIdx.x; }
 

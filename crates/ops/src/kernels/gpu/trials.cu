@@ -40,16 +40,16 @@ extern "C" __global__ void multiply_registers(const unsigned *left, const unsign
     for (int e = 0; e < 4; e++) y[lane * 4 + e] = sum[0][0][e];
 }
 
-// y = a · bᵀ of (32, STAGE) and (16, STAGE), by one warp.
+// y = a · bᵀ of (32, 16) and (16, 16), by one warp.
 extern "C" __global__ void multiply_matrices(const real *a, const real *b, real *y) {
-    __shared__ __align__(16) factor left[32][STRIDE], right[16][STRIDE];
-    for (int k = 0; k < STAGE; k++) {
-        left[threadIdx.x][k] = to_factor(a[threadIdx.x * STAGE + k]);
-        if (threadIdx.x < 16) right[threadIdx.x][k] = to_factor(b[threadIdx.x * STAGE + k]);
+    __shared__ __align__(16) factor left[32][Stride<16>::VALUE], right[16][Stride<16>::VALUE];
+    for (int k = 0; k < 16; k++) {
+        left[threadIdx.x][k] = to_factor(a[threadIdx.x * 16 + k]);
+        if (threadIdx.x < 16) right[threadIdx.x][k] = to_factor(b[threadIdx.x * 16 + k]);
     }
     __syncthreads();
     real sum[2][2][4] = {};
-    multiply_stage(sum, &left[0][0], &right[0][0]);
+    multiply_stage<16>(sum, &left[0][0], &right[0][0]);
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 2; j++)
             for (int e = 0; e < 4; e++) y[(16 * i + sum_row(e)) * 16 + 8 * j + sum_column(e)] = sum[i][j][e];

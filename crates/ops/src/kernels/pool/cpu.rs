@@ -3,9 +3,7 @@
 use std::ops::Range;
 
 use crate::kernels::{
-    Isa, Prelude, Window,
-    depthwise::ChannelSums,
-    gather::Gather,
+    Isa, Window,
     simd::{MAX_LANES, vectorized},
     threads::{fill, fill_pair, images_per_piece, piece},
     values::{Map, Real},
@@ -63,35 +61,6 @@ pub(super) fn max_gradient<T: Real>(
     })
 }
 
-pub(super) fn average<T: Real>(isa: Isa, x: &[T], input: &Map, output: &Map, window: &Window) -> Vec<T> {
-    let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
-    let images = images_per_piece(input.n, input.image());
-    let gather = Gather::forward(window, input, output.c);
-    let sums = ChannelSums::new(isa, gather, input, output, images, |_| &ones);
-    fill(output.len(), images * output.image(), output.len() * window.taps(), |i, y| {
-        sums.write(piece(x, i, images * input.image()), input, Prelude::Identity, y, output);
-        scale_pixels(isa, &shares, output.c, y);
-    })
-}
-
-pub(super) fn average_gradient<T: Real>(
-    isa: Isa,
-    gy: &[T],
-    input: &Map,
-    output: &Map,
-    window: &Window,
-) -> Vec<T> {
-    let (ones, shares) = (vec![T::ONE; input.c], shares(input, output, window));
-    let images = images_per_piece(input.n, input.image());
-    let gather = Gather::backward(window, input, output.c);
-    let sums = ChannelSums::new(isa, gather, output, input, images, |_| &ones);
-    fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
-        let mut shared = piece(gy, i, images * output.image()).to_vec();
-        scale_pixels(isa, &shares, output.c, &mut shared);
-        sums.write(&shared, output, Prelude::Identity, gx, input);
-    })
-}
-
 pub(super) fn adaptive_average<T: Real>(x: &[T], input: &Map, output: &Map) -> Vec<T> {
     let parts = parts(input, output);
     fill(output.len(), output.image(), input.len(), |n, y| {
@@ -129,17 +98,6 @@ fn parts(input: &Map, output: &Map) -> Vec<(Vec<usize>, f64)> {
         (pixels, share)
     };
     (0..output.h * output.w).map(part).collect()
-}
-
-/// One by the number of pixels inside of each window.
-fn shares<T: Real>(input: &Map, output: &Map, window: &Window) -> Vec<T> {
-    let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
-    let share = |o: usize| {
-        let rows = taps_inside(o / output.w, input.h, kh, sh, dh, window.pad.0);
-        let columns = taps_inside(o % output.w, input.w, kw, sw, dw, window.pad.1);
-        T::from_f64(1.0 / (rows.len() * columns.len()) as f64)
-    };
-    (0..output.h * output.w).map(share).collect()
 }
 
 /// What each row of outputs reads, tap by tap.
@@ -248,17 +206,6 @@ vectorized! {
                 for ((gx, &gy), &winner) in gx.iter_mut().zip(gy).zip(winners) {
                     *gx += if winner == run.tap { gy } else { T::ZERO };
                 }
-            }
-        }
-    }
-}
-
-vectorized! {
-    /// Multiplies the pixels of each image by their factors.
-    fn scale_pixels<T, V, WIDE>(factors: &[T], c: usize, images: &mut [T]) -> () {
-        for image in images.chunks_exact_mut(factors.len() * c) {
-            for (pixel, &factor) in image.chunks_exact_mut(c).zip(factors) {
-                pixel.iter_mut().for_each(|x| *x *= factor);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
+mod mean;
 #[cfg(test)]
 mod tests;
 
@@ -60,10 +61,10 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
 /// Shapes or types do not fit, or one of the window's places lies wholly outside of the map.
 pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
     let (input, output) = maps(x.dims(), window)?;
-    on_gpu!(x, gpu => cuda::mean(&gpu, "average_pool", x, (&input, &output), window, &output));
+    on_gpu!(x, gpu => cuda::average(&gpu, "average_pool", x, (&input, &output), window, &output));
     let x = dense(x)?;
     for_real!(x, T => {
-        tensor(cpu::average::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
+        tensor(mean::average::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
     })
 }
 
@@ -74,10 +75,10 @@ pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
 pub fn average_gradient(gy: &Tensor, x_dims: &[usize], window: &Window) -> Result<Tensor> {
     let (input, output) = maps(x_dims, window)?;
     expect_dims("gradient of a pool", gy, &output.dims())?;
-    on_gpu!(gy, gpu => cuda::mean(&gpu, "average_pool_gradient", gy, (&input, &output), window, &input));
+    on_gpu!(gy, gpu => cuda::average(&gpu, "average_pool_gradient", gy, (&input, &output), window, &input));
     let gy = dense(gy)?;
     for_real!(gy, T => {
-        tensor(cpu::average_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
+        tensor(mean::average_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
     })
 }
 
@@ -107,7 +108,7 @@ pub fn global_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor> 
 /// Shapes or types do not fit, or there are no parts.
 pub fn adaptive_average(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
     let (input, output) = parts(x.dims(), out)?;
-    on_gpu!(x, gpu => cuda::mean(&gpu, "adaptive_pool", x, (&input, &output), &Window::same((1, 1), (1, 1), (1, 1)), &output));
+    on_gpu!(x, gpu => cuda::adaptive(&gpu, "adaptive_pool", x, (&input, &output), &output));
     let x = dense(x)?;
     for_real!(x, T => tensor(cpu::adaptive_average::<T>(&Values::of(&x)?, &input, &output), &output.dims()))
 }
@@ -120,7 +121,7 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     let given = Map::of(gy.dims())?;
     let (input, output) = parts(x_dims, (given.h, given.w))?;
     expect_dims("gradient of a pool", gy, &output.dims())?;
-    on_gpu!(gy, gpu => cuda::mean(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &Window::same((1, 1), (1, 1), (1, 1)), &input));
+    on_gpu!(gy, gpu => cuda::adaptive(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &input));
     let gy = dense(gy)?;
     for_real!(gy, T => tensor(cpu::adaptive_average_gradient::<T>(&Values::of(&gy)?, &input, &output), x_dims))
 }

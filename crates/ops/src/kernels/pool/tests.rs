@@ -92,20 +92,21 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
 
 #[test]
 fn every_instruction_set_computes_the_portable_one() -> Result<()> {
-    for (isa, map) in sets().flat_map(|isa| testing::maps().into_iter().map(move |map| (isa, map))) {
-        let output = map.through(&three(2), map.c);
+    let cases = sets().flat_map(|isa| testing::maps().into_iter().map(move |map| (isa, map)));
+    for ((isa, map), window) in cases.flat_map(|case| [three(1), three(2)].map(|window| (case, window))) {
+        let output = map.through(&window, map.c);
         let (x, gy) = (noise(map.len(), 1), noise(output.len(), 2));
-        let (y, winners) = cpu::max(Isa::Portable, &x, &map, &output, &three(2));
-        let gx = cpu::max_gradient(Isa::Portable, &gy, &winners, &map, &output, &three(2));
+        let (y, winners) = cpu::max(Isa::Portable, &x, &map, &output, &window);
+        let gx = cpu::max_gradient(Isa::Portable, &gy, &winners, &map, &output, &window);
         let (x32, gy32) = (cast::<f32>(&x), cast::<f32>(&gy));
-        let (y32, winners32) = cpu::max(isa, &x32, &map, &output, &three(2));
+        let (y32, winners32) = cpu::max(isa, &x32, &map, &output, &window);
         assert_eq!(winners32, winners);
         assert_close(&y32, &y, 1e-6);
-        assert_close(&cpu::max_gradient(isa, &gy32, &winners, &map, &output, &three(2)), &gx, 1e-6);
-        let y = cpu::average(Isa::Portable, &x, &map, &output, &three(2));
-        assert_close(&cpu::average(isa, &x32, &map, &output, &three(2)), &y, 1e-6);
-        let gx = cpu::average_gradient(Isa::Portable, &gy, &map, &output, &three(2));
-        assert_close(&cpu::average_gradient(isa, &gy32, &map, &output, &three(2)), &gx, 1e-6);
+        assert_close(&cpu::max_gradient(isa, &gy32, &winners, &map, &output, &window), &gx, 1e-6);
+        let y = mean::average(Isa::Portable, &x, &map, &output, &window);
+        assert_close(&mean::average(isa, &x32, &map, &output, &window), &y, 1e-6);
+        let gx = mean::average_gradient(Isa::Portable, &gy, &map, &output, &window);
+        assert_close(&mean::average_gradient(isa, &gy32, &map, &output, &window), &gx, 1e-6);
     }
     Ok(())
 }

@@ -145,6 +145,6 @@ pub(in crate::kernels) fn add_parts(gpu: &Gpu, parts: &Tensor, dims: &[usize]) -
     }
     let sum = gpu.fresh(parts.dtype(), dims)?;
     let args = [Arg::Reals(Some(parts)), Arg::Int(slices), Arg::Int(len), Arg::Out(&sum)];
-    gpu.launch("add_parts", parts.dtype(), Grid::over(len), &args)?;
+    gpu.launch("add_parts", parts.dtype(), Grid::squares(len.div_ceil(16)), &args)?;
     sum.tensor()
 }

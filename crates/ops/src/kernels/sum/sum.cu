@@ -64,7 +64,18 @@ extern "C" __global__ void cut_channels(const map *x, int c, int first, int widt
 extern "C" __global__ void dot_parts(const map *a, const map *b, int len, int slice, double *parts) {
     const int t = square_place(), first = blockIdx.x * slice, last = least(first + slice, len);
     double sum = 0;
-    for (int at = first + t; at < last; at += 256) sum += (double)a[at] * (double)b[at];
+    for (int at = first + t; at < last; at += 256 * AHEAD) {
+        real of_a[AHEAD], of_b[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (at + 256 * i < last) {
+                of_a[i] = a[at + 256 * i];
+                of_b[i] = b[at + 256 * i];
+            }
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            if (at + 256 * i < last) sum += (double)of_a[i] * (double)of_b[i];
+    }
     sum = add_square(sum);
     if (t == 0) parts[blockIdx.x] = sum;
 }
@@ -75,11 +86,21 @@ extern "C" __global__ void add_each(const long long *table, double *sums) {
     if (square_place() == 0) sums[blockIdx.x] = sum;
 }
 
-// Σ over slices, in order: parts are (slices, len).
+// Σ over slices: parts are (slices, len). Blocks are 16 × 16, of which 16 threads share the slices of an element.
 extern "C" __global__ void add_parts(const real *parts, int slices, int len, real *sum) {
-    const int at = place();
-    if (at >= len) return;
+    __shared__ double sums[2][256];
+    const int at = blockIdx.x * 16 + threadIdx.x;
     double all = 0;
-    for (int slice = 0; slice < slices; slice++) all += parts[slice * len + at];
-    sum[at] = (real)all;
+    if (at < len)
+        for (int slice = threadIdx.y; slice < slices; slice += 16 * AHEAD) {
+            real part[AHEAD];
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++)
+                if (slice + 16 * i < slices) part[i] = parts[(slice + 16 * i) * len + at];
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++)
+                if (slice + 16 * i < slices) all += part[i];
+        }
+    add_columns(sums, all, 0);
+    if (threadIdx.y == 0 && at < len) sum[at] = (real)sums[0][threadIdx.x];
 }

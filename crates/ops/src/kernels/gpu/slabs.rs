@@ -1,0 +1,63 @@
+//! Room for small tensors, cut from larger pieces of memory.
+//!
+//! A step makes some 1,200 tensors of a few kilobytes, statistics and partial sums; to ask the driver for each and to give
+//! each back took longer than their kernels. A slab is handed out from its start to its end and never twice; it goes back
+//! when the last of its tensors does. Whoever reads one tensor on the host is sent its whole slab, which is why the
+//! smallest have slabs of their own.
+
+use std::cell::RefCell;
+
+use candle_core::{CudaDevice, DType, Result, Tensor, cuda_backend::DeviceId};
+
+use super::nvidia::fresh_of_any;
+
+/// What slabs are cut into, at most, and how large they are, in bytes.
+const CLASSES: [(usize, usize); 2] = [(16 << 10, 128 << 10), (256 << 10, 4 << 20)];
+
+/// Where tensors begin, in bytes: as the driver's own do.
+const ALIGNMENT: usize = 256;
+
+struct Slab {
+    device: DeviceId,
+    class: usize,
+    /// All of it, in one row.
+    tensor: Tensor,
+    address: u64,
+    /// Elements handed out.
+    used: usize,
+}
+
+thread_local! {
+    /// The one of each device, class and type that still has room.
+    static SLABS: RefCell<Vec<Slab>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for a small tensor, and where it lies; none for a larger one.
+pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<Option<(Tensor, u64)>> {
+    let (len, size) = (dims.iter().product::<usize>(), dtype.size_in_bytes());
+    let Some(class) = CLASSES.iter().position(|(most, _)| len * size <= *most) else { return Ok(None) };
+    if len == 0 {
+        return Ok(None);
+    }
+    SLABS.with_borrow_mut(|slabs| {
+        let is_ours =
+            |slab: &Slab| slab.device == device.id() && slab.class == class && slab.tensor.dtype() == dtype;
+        let known = slabs.iter().position(is_ours);
+        let at = match known.filter(|&at| slabs[at].used + len <= slabs[at].tensor.elem_count()) {
+            Some(at) => at,
+            None => {
+                let (tensor, address) = fresh_of_any(device, dtype, &[CLASSES[class].1 / size])?;
+                let slab = Slab { device: device.id(), class, tensor, address, used: 0 };
+                match known {
+                    Some(at) => slabs[at] = slab,
+                    None => slabs.push(slab),
+                }
+                known.unwrap_or(slabs.len() - 1)
+            }
+        };
+        let slab = &mut slabs[at];
+        let (first, address) = (slab.used, slab.address + (slab.used * size) as u64);
+        slab.used = (first + len).next_multiple_of(ALIGNMENT / size);
+        Ok(Some((slab.tensor.narrow(0, first, len)?.reshape(dims)?, address)))
+    })
+}
