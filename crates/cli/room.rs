@@ -11,13 +11,16 @@ use crate::failure::Failure;
 const PROGRAM: u64 = 30_000_000;
 
 /// Bytes that a device holds beside what it learns: the driver's context, the kernels, cuBLAS's workspace, and what the
-/// pool of memory keeps between two blocks. **A guess**: no device was at hand to measure it.
-const DRIVER: u64 = 600_000_000;
+/// pool of memory keeps between two blocks. What `nvidia-smi` showed on an H200 (driver 580) of `strait bench step --space
+/// nas-bench-201 --estimator gdas --batch 64 --steps 200`, 1,411 MiB, less its noise of 319 MB and the 394 MB estimated for
+/// the step, to two digits; another device's context may take more or less.
+const DRIVER: u64 = 760_000_000;
 
 /// What a search's step holds at most by estimate, on the CPU all of this process, on a GPU all of it there.
 ///
 /// `strait bench step` measures beside it, and tests hold the part that grows with the batch within 15 % of what is
-/// allocated, on the CPU and on an emulated device. Where paths are drawn, it is that of the candidates that hold most. `map_bytes` are those of a number in a map.
+/// allocated, on the CPU and on an emulated device. Where paths are drawn, it is that of the candidates that hold most.
+/// `map_bytes` are those of a number in a map.
 pub(crate) fn peak(
     layout: &Layout,
     catalog: &Catalog,

@@ -82,7 +82,7 @@ impl Examples {
         if !resident(n * shape.elements(), free) {
             return Ok(None);
         }
-        let (mut packed, mut labels) = (Packed::default(), Vec::with_capacity(n));
+        let (mut packed, mut labels) = (Packed::with_capacity(n * shape.elements()), Vec::with_capacity(n));
         let mut example = vec![0.0; shape.elements()];
         for index in 0..n {
             labels.push(subset.read(index, &mut example)?);

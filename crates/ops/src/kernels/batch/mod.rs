@@ -54,13 +54,13 @@ pub struct Scale<'a> {
     pub deviation: &'a [f32],
 }
 
-impl Default for Packed {
-    fn default() -> Self {
-        Self(Values::Bytes(Vec::new()))
-    }
-}
-
 impl Packed {
+    /// None yet, with room for `len` numbers: as vectors grow they are copied, and twice there for a moment.
+    #[must_use]
+    pub fn with_capacity(len: usize) -> Self {
+        Self(Values::Bytes(Vec::with_capacity(len)))
+    }
+
     /// Adds one example.
     pub fn push(&mut self, example: &[f32]) {
         if let Values::Bytes(bytes) = &mut self.0 {
@@ -70,7 +70,9 @@ impl Packed {
                 return;
             }
             bytes.truncate(before);
-            self.0 = Values::Floats(bytes.iter().copied().map(value).collect());
+            let mut values = Vec::with_capacity(bytes.capacity());
+            values.extend(bytes.iter().copied().map(value));
+            self.0 = Values::Floats(values);
         }
         if let Values::Floats(values) = &mut self.0 {
             values.extend_from_slice(example);

@@ -8,7 +8,7 @@ fn row(index: usize) -> Row {
 
 /// Two examples: 1 to 6 and 7 to 12.
 fn floats() -> Result<Held> {
-    let mut packed = Packed::default();
+    let mut packed = Packed::with_capacity(0);
     packed.push(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     packed.push(&[7.0, 8.0, 9.0, 10.0, 11.0, 12.0]);
     packed.hold(DIMS, &Device::Cpu)
@@ -34,7 +34,7 @@ fn rows_are_shifted_then_mirrored_then_normalized_then_cut() -> Result<()> {
 
 #[test]
 fn examples_stay_bytes_while_bytes_say_the_same() {
-    let mut packed = Packed::default();
+    let mut packed = Packed::with_capacity(0);
     packed.push(&[0.0, 1.0, 7.0 / 255.0]);
     packed.push(&[128.0 / 255.0, 254.0 / 255.0, 1.0 / 255.0]);
     assert_eq!(packed.bytes(), 6);
@@ -54,6 +54,6 @@ fn what_is_not_there_is_refused() -> Result<()> {
     assert!(held.batch(&[], None).is_err());
     assert!(held.batch(&[Row { hole: (0..3, 0..1), ..row(0) }], None).is_err());
     assert!(held.batch(&[row(0)], Some(Scale { mean: &[1.0, 2.0], deviation: &[1.0, 1.0] })).is_err());
-    assert!(Packed::default().hold((0, 3, 1), &Device::Cpu).is_err());
+    assert!(Packed::with_capacity(0).hold((0, 3, 1), &Device::Cpu).is_err());
     Ok(())
 }

@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Arithmetic, Gpu, Grid, KERNELS, Text,
+    Arithmetic, Grid, KERNELS, Text,
     counted::uncounted,
     recording,
     slot::{Launch, Slot},
@@ -209,10 +209,11 @@ pub(super) fn address(x: &Tensor) -> Result<u64> {
 /// comes after it. Who forgets to say so, or reads before its time, reads what nobody has written.
 pub(super) fn run(mut launches: Vec<Launch>) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(ORDERS.replace(ORDERS.get() + 1));
-    let after = recording::dependencies(&Gpu::Emulated, &launches)?;
+    let dependencies = recording::dependencies(&launches)?;
+    let after: Vec<&[u32]> = dependencies.each().collect();
     let mut done = vec![false; launches.len()];
     for _ in 0..launches.len() {
-        let ready = |&i: &usize| !done[i] && after[i].iter().all(|&before| done[before]);
+        let ready = |&i: &usize| !done[i] && after[i].iter().all(|&before| done[before as usize]);
         let ready: Vec<usize> = (0..launches.len()).filter(ready).collect();
         let next = ready[rng.random_range(0..ready.len())];
         uncounted(|| launch(&mut launches[next]))?;

@@ -15,7 +15,11 @@ use candle_core::{
     },
 };
 
-use super::{Gpu, nvidia::function, recording::dependencies, slot::Launch};
+use super::{
+    nvidia::function,
+    recording::{Dependencies, dependencies},
+    slot::Launch,
+};
 
 /// Executables that are kept; a step of a search needs about ten, and each path that it samples may need others.
 const MOST: usize = 128;
@@ -27,7 +31,7 @@ thread_local! {
 
 /// Sends the launches as one graph. Where it fails, none of them has run.
 pub(super) fn launch(device: &CudaDevice, launches: &mut [Launch]) -> Result<()> {
-    let after = dependencies(&Gpu::Nvidia(device.clone()), launches)?;
+    let after = dependencies(launches)?;
     let functions = launches.iter().map(|launch| function(device, launch)).collect::<Result<Vec<_>>>()?;
     let mut pointers: Vec<_> = launches.iter_mut().map(Launch::pointers).collect();
     let nodes = launches.iter().zip(&functions).zip(&mut pointers).map(|((launch, function), pointers)| {
@@ -69,18 +73,18 @@ pub(super) fn launch(device: &CudaDevice, launches: &mut [Launch]) -> Result<()>
 struct Executable {
     context: CUcontext,
     /// Which nodes each waits for.
-    after: Vec<Vec<usize>>,
+    after: Dependencies,
     _graph: Graph, // whose nodes these are
     nodes: Vec<CUgraphNode>,
     executable: CUgraphExec,
 }
 
 impl Executable {
-    fn new(context: CUcontext, after: Vec<Vec<usize>>, params: &[Node]) -> Result<Self> {
+    fn new(context: CUcontext, after: Dependencies, params: &[Node]) -> Result<Self> {
         let graph = Graph::new()?;
         let mut nodes: Vec<CUgraphNode> = Vec::with_capacity(params.len());
-        for (param, after) in params.iter().zip(&after) {
-            let after: Vec<CUgraphNode> = after.iter().map(|&before| nodes[before]).collect();
+        for (param, after) in params.iter().zip(after.each()) {
+            let after: Vec<CUgraphNode> = after.iter().map(|&before| nodes[before as usize]).collect();
             let mut node = ptr::null_mut();
             // SAFETY: the graph is ours, its nodes `after` were added before, and `param` points to an argument for each
             // parameter of its function, as `run_one` says; the call copies them.

@@ -383,8 +383,9 @@ impl Gpu {
     /// # Errors
     /// A tensor is strided, or elsewhere.
     pub(crate) fn neighbors(&self, c: usize, read: &[&Tensor], written: &[&Fresh]) -> Result<usize> {
-        let lies_in_fours = |address: u64, x: &Tensor| address % (4 * x.dtype().size_in_bytes()) as u64 == 0;
-        let mut all = c % 4 == 0 && written.iter().all(|y| lies_in_fours(y.address(), &y.tensor));
+        let lies_in_fours =
+            |address: u64, x: &Tensor| address.is_multiple_of(4 * x.dtype().size_in_bytes() as u64);
+        let mut all = c.is_multiple_of(4) && written.iter().all(|y| lies_in_fours(y.address(), &y.tensor));
         for x in read {
             all &= lies_in_fours(self.address(x)?, x);
         }
@@ -441,6 +442,16 @@ impl Fresh {
             Memory::Nvidia(_) => {}
             #[cfg(feature = "emulate")]
             Memory::Emulated(ref memory) => memory.will_be_launched(),
+        }
+    }
+
+    /// Where the tensor's elements lie: there, but for an emulated kernel, which writes to memory of its own.
+    fn tensor_address(&self) -> Result<u64> {
+        match self.memory {
+            #[cfg(feature = "cuda")]
+            Memory::Nvidia(address) => Ok(address),
+            #[cfg(feature = "emulate")]
+            Memory::Emulated(_) => emulated::address(&self.tensor),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::BTreeMap,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -225,20 +225,32 @@ pub(super) fn run(device: &CudaDevice, mut launches: Vec<Launch>) -> Result<()> 
     launches.iter_mut().try_for_each(|launch| run_one(device, launch))
 }
 
+/// Functions of a device, for maps of a type, by their names.
+struct Known {
+    device: DeviceId,
+    maps: DType,
+    functions: BTreeMap<String, CudaFunction>,
+}
+
 thread_local! {
     /// Functions that were asked for before: the driver would look for their names every time.
-    static FUNCTIONS: RefCell<HashMap<(DeviceId, DType), HashMap<String, CudaFunction>>> = RefCell::default();
+    static FUNCTIONS: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The function of a launch; a device that was not opened here has no kernels yet.
 pub(super) fn function(device: &CudaDevice, Launch { kernel, maps, .. }: &Launch) -> Result<CudaFunction> {
-    FUNCTIONS.with_borrow_mut(|known| {
-        let known = known.entry((device.id(), *maps)).or_default();
-        if let Some(function) = known.get(kernel) {
+    FUNCTIONS.with_borrow_mut(|all| {
+        let is_it = |known: &Known| known.device == device.id() && known.maps == *maps;
+        let at = all.iter().position(is_it).unwrap_or_else(|| {
+            all.push(Known { device: device.id(), maps: *maps, functions: BTreeMap::new() });
+            all.len() - 1
+        });
+        let functions = &mut all[at].functions;
+        if let Some(function) = functions.get(kernel) {
             return Ok(function.clone());
         }
         let function = find(device, kernel, *maps)?;
-        known.insert(kernel.clone(), function.clone());
+        functions.insert(kernel.clone(), function.clone());
         Ok(function)
     })
 }

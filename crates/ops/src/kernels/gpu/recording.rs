@@ -7,10 +7,7 @@
 #[cfg(all(test, feature = "emulate"))]
 mod tests;
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-};
+use std::cell::{Cell, RefCell};
 
 use candle_core::{Result, Tensor};
 
@@ -148,31 +145,49 @@ pub(super) fn keep(gpu: &Gpu, launch: Launch) -> Result<Option<Launch>> {
 
 /// Which launches each must wait for: those before it that write what it reads. No two write the same memory, since
 /// outputs are fresh and live as long as the launches.
-pub(super) fn dependencies(gpu: &Gpu, launches: &[Launch]) -> Result<Vec<Vec<usize>>> {
-    let mut writers: BTreeMap<u64, (u64, usize)> = BTreeMap::new(); // by first address: end and launch
-    let mut all = Vec::with_capacity(launches.len());
-    for (index, launch) in launches.iter().enumerate() {
-        let mut after = Vec::new();
+pub(super) fn dependencies(launches: &[Launch]) -> Result<Dependencies> {
+    let mut writers: Vec<(u64, u64, u32)> = Vec::new(); // first address, end and launch, by address
+    let mut all = Dependencies { ends: Vec::with_capacity(launches.len()), before: Vec::new() };
+    for (index, launch) in (0..).zip(launches) {
+        let mut after: Vec<u32> = Vec::with_capacity(launch.reads.len());
         for read in &launch.reads {
-            let (first, end) = extent(gpu, &read.tensor)?;
-            let written = writers.range(..end).next_back();
-            after.extend(written.filter(|(_, (end, _))| *end > first).map(|(_, (_, writer))| *writer));
+            let (first, end) = extent(read.address, &read.tensor);
+            let later = writers.partition_point(|(written, ..)| *written < end);
+            let written = writers[..later].last();
+            after.extend(written.filter(|(_, end, _)| *end > first).map(|(.., writer)| *writer));
         }
         after.sort_unstable();
         after.dedup();
-        all.push(after);
+        all.before.extend(after);
+        all.ends.push(all.before.len());
         for fresh in &launch.writes {
-            let (first, end) = extent(gpu, &fresh.tensor)?;
+            let (first, end) = extent(fresh.tensor_address()?, &fresh.tensor);
             if end > first {
-                writers.insert(first, (end, index));
+                let at = writers.partition_point(|(written, ..)| *written < first);
+                writers.insert(at, (first, end, index));
             }
         }
     }
     Ok(all)
 }
 
+/// The launches that each waits for, one behind the other: a step compares thousands.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Dependencies {
+    /// Where in `before` those of each launch end.
+    ends: Vec<usize>,
+    before: Vec<u32>,
+}
+
+impl Dependencies {
+    /// Those of each launch, in order.
+    pub(super) fn each(&self) -> impl Iterator<Item = &[u32]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.before[start..end])
+    }
+}
+
 /// The addresses that a tensor's elements have: the first, and the one behind the last.
-fn extent(gpu: &Gpu, x: &Tensor) -> Result<(u64, u64)> {
-    let first = gpu.address(x)?;
-    Ok((first, first + (x.elem_count() * x.dtype().size_in_bytes()) as u64))
+fn extent(first: u64, x: &Tensor) -> (u64, u64) {
+    (first, first + (x.elem_count() * x.dtype().size_in_bytes()) as u64)
 }

@@ -58,6 +58,7 @@ pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result
         let slab = &mut slabs[at];
         let (first, address) = (slab.used, slab.address + (slab.used * size) as u64);
         slab.used = (first + len).next_multiple_of(ALIGNMENT / size);
-        Ok(Some((slab.tensor.narrow(0, first, len)?.reshape(dims)?, address)))
+        let row = slab.tensor.narrow(0, first, len)?;
+        Ok(Some((if dims.len() == 1 { row } else { row.reshape(dims)? }, address)))
     })
 }

@@ -22,6 +22,8 @@ pub(super) struct Read {
     #[cfg(feature = "emulate")] // which hands the kernel a copy
     pub(super) slot: Option<usize>,
     pub(super) tensor: Tensor,
+    /// Where its elements lie.
+    pub(super) address: u64,
 }
 
 impl Launch {
@@ -31,7 +33,8 @@ impl Launch {
     /// A tensor is strided, elsewhere, too large or of other elements than the kernel reads.
     pub(super) fn new(gpu: &Gpu, kernel: &str, maps: DType, grid: Grid, args: &[Arg<'_>]) -> Result<Self> {
         let real = computed_in(maps);
-        let (mut slots, mut reads, mut writes) = (Vec::with_capacity(args.len()), Vec::new(), Vec::new());
+        let (mut slots, mut reads, mut writes) =
+            (Vec::with_capacity(args.len()), Vec::with_capacity(args.len()), Vec::with_capacity(2));
         for arg in args {
             let slot = match *arg {
                 Arg::In(x) | Arg::Maybe(Some(x)) | Arg::Reals(Some(x)) | Arg::Doubles(Some(x)) => {
@@ -44,12 +47,14 @@ impl Launch {
                             _ => x.dtype(),
                         },
                     )?;
+                    let address = gpu.address(x)?;
                     reads.push(Read {
                         #[cfg(feature = "emulate")]
                         slot: Some(slots.len()),
                         tensor: x.clone(),
+                        address,
                     });
-                    Slot::new(&gpu.address(x)?.to_ne_bytes())
+                    Slot::new(&address.to_ne_bytes())
                 }
                 Arg::Maybe(None) | Arg::Reals(None) | Arg::Doubles(None) => Slot::new(&0u64.to_ne_bytes()),
                 Arg::Out(fresh) => {
@@ -61,6 +66,7 @@ impl Launch {
                         #[cfg(feature = "emulate")]
                         slot: None,
                         tensor: x.clone(),
+                        address: gpu.address(x)?,
                     });
                     continue;
                 }

@@ -189,7 +189,9 @@ fn launches_wait_for_what_they_read() -> Result<()> {
             launch(&[&x, &a.tensor], &c)?,
             launch(&[&c.tensor, &b.tensor, &b.tensor.narrow(0, 0, 1)?], &d)?,
         ];
-        assert_eq!(dependencies(&gpu, &launches)?, [vec![], vec![0], vec![0], vec![1, 2]]);
+        let dependencies = dependencies(&launches)?;
+        let each: Vec<&[u32]> = dependencies.each().collect();
+        assert_eq!(each, [&[] as &[u32], &[0], &[0], &[1, 2]]);
         Ok(())
     })
 }

@@ -385,7 +385,7 @@ fn batches_are_the_same() -> Result<()> {
     needs_a_compiler!();
     let (h, w, c) = (5, 4, 3);
     let picture = |i: usize| (0..h * w * c).map(move |at| ((i * 60 + at) % 256) as f32 / 255.0);
-    let mut examples = [batch::Packed::default(), batch::Packed::default()];
+    let mut examples = [batch::Packed::with_capacity(0), batch::Packed::with_capacity(0)];
     for i in 0..7 {
         examples[0].push(&picture(i).collect::<Vec<_>>());
         examples[1].push(&picture(i).map(|value| value * 0.7 - 0.2).collect::<Vec<_>>());
