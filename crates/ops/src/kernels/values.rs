@@ -21,7 +21,7 @@ pub(crate) trait Real: WithDType {
 
     fn is_nan(self) -> bool;
 
-    /// The nearest number below, of 0 … 255.
+    /// The same number, a whole one of 0 … 255.
     fn to_u8(self) -> u8;
 
     /// `max(self, 0)`, of NaN NaN.
@@ -52,7 +52,7 @@ impl Real for f32 {
 
     #[inline(always)]
     fn to_u8(self) -> u8 {
-        self as u8
+        (self + 8_388_608.0).to_bits() as u8 // 2²³: the last bits of the sum are the number
     }
 }
 
@@ -77,7 +77,7 @@ impl Real for f64 {
 
     #[inline(always)]
     fn to_u8(self) -> u8 {
-        self as u8
+        (self + 4_503_599_627_370_496.0).to_bits() as u8 // 2⁵²
     }
 }
 

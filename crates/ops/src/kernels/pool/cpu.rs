@@ -131,14 +131,15 @@ impl Run {
     }
 }
 
-/// The taps of each output that lie inside of the map: their numbers and where they read, as offsets in an image.
-struct Reads {
-    taps: Vec<(u8, usize)>,
+/// The taps of each output that lie inside of the map: their numbers, as vectors have them, and where they read, as offsets
+/// in an image.
+struct Reads<T> {
+    taps: Vec<(T, usize)>,
     /// Where each output's taps end.
     ends: Vec<usize>,
 }
 
-impl Reads {
+impl<T: Real> Reads<T> {
     fn new(input: &Map, output: &Map, window: &Window) -> Self {
         let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
         let read =
@@ -148,7 +149,8 @@ impl Reads {
             for ky in taps_inside(oy, input.h, kh, sh, dh, window.pad.0) {
                 let row = read(oy, sh, ky, dh, window.pad.0) * input.w;
                 for kx in taps_inside(ox, input.w, kw, sw, dw, window.pad.1) {
-                    taps.push(((ky * kw + kx) as u8, (row + read(ox, sw, kx, dw, window.pad.1)) * input.c));
+                    let tap = T::from_f64((ky * kw + kx) as f64);
+                    taps.push((tap, (row + read(ox, sw, kx, dw, window.pad.1)) * input.c));
                 }
             }
             ends.push(taps.len());
@@ -160,7 +162,7 @@ impl Reads {
 vectorized! {
     /// `sizes` are those of an image of `x` and of `y`, of `c` channels.
     fn max_piece<T, V, WIDE>(
-        x: &[T], reads: &Reads, c: usize, sizes: (usize, usize), y: &mut [T], winners: &mut [u8],
+        x: &[T], reads: &Reads<T>, c: usize, sizes: (usize, usize), y: &mut [T], winners: &mut [u8],
     ) -> () {
         assert!(sizes.1 == reads.ends.len() * c && reads.taps.iter().all(|&(_, at)| at + c <= sizes.0));
         let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
@@ -175,11 +177,11 @@ vectorized! {
                     let left = c - lane;
                     // SAFETY: `c` elements at every tap lie in the image, as checked above, and this many are left.
                     let mut best = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
-                    let mut who = V::splat(T::from_f64(f64::from(*first)));
+                    let mut who = V::splat(*first);
                     for (tap, at) in rest {
                         // SAFETY: as above.
                         let x = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
-                        (best, who) = V::larger(x, V::splat(T::from_f64(f64::from(*tap))), best, who);
+                        (best, who) = V::larger(x, V::splat(*tap), best, who);
                     }
                     let mut taps = [T::ZERO; MAX_LANES];
                     // SAFETY: as above, of the output; a vector fits into the longest.
@@ -187,7 +189,11 @@ vectorized! {
                         best.store_first(y.as_mut_ptr().add(lane), left);
                         who.store(taps.as_mut_ptr());
                     }
-                    winners[lane..].iter_mut().zip(&taps[..V::LANES]).for_each(|(winner, tap)| *winner = tap.to_u8());
+                    let winners = &mut winners[lane..];
+                    match winners.split_at_mut_checked(V::LANES) {
+                        Some((whole, _)) => whole.iter_mut().zip(&taps[..V::LANES]).for_each(|(winner, tap)| *winner = tap.to_u8()),
+                        None => winners.iter_mut().zip(&taps).for_each(|(winner, tap)| *winner = tap.to_u8()),
+                    }
                 }
             }
         }
