@@ -55,10 +55,11 @@ pub struct Scale<'a> {
 }
 
 impl Packed {
-    /// None yet, with room for `len` numbers: as vectors grow they are copied, and twice there for a moment.
+    /// None yet, with room for `len` numbers where the host has it: as vectors grow they are copied, and twice there for a
+    /// moment.
     #[must_use]
     pub fn with_capacity(len: usize) -> Self {
-        Self(Values::Bytes(Vec::with_capacity(len)))
+        Self(Values::Bytes(with_room(len)))
     }
 
     /// Adds one example.
@@ -70,7 +71,7 @@ impl Packed {
                 return;
             }
             bytes.truncate(before);
-            let mut values = Vec::with_capacity(bytes.capacity());
+            let mut values = with_room(bytes.capacity());
             values.extend(bytes.iter().copied().map(value));
             self.0 = Values::Floats(values);
         }
@@ -103,6 +104,13 @@ impl Packed {
         }
         Ok(Held { values, dims })
     }
+}
+
+/// An empty vector with room for `len` values, or for none where that is too much to ask for at once.
+fn with_room<T>(len: usize) -> Vec<T> {
+    let mut values = Vec::new();
+    let _ = values.try_reserve_exact(len); // then it grows as it is filled
+    values
 }
 
 impl Held {

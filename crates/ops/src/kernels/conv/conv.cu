@@ -242,28 +242,37 @@ extern "C" __global__ void __launch_bounds__(CONV_THREADS) linear_weight_gradien
     weight_product<64, 32, 4, 4>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);
 }
 
-// One kernel for each size of tile: 64 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64.
-#ifndef MATRIX_UNITS
-#define CONV_KERNELS(BM, BN, TM, TN)                                                                                   \
+// One kernel for each size of tile: 64 × 16 for few channels, 32 × 32 for few pixels, else 64 × 32 and 64 × 64. What follows
+// the size says how its product is shared out: here by rows and columns of a thread, in `matrix.cu` by warps and stages.
+#ifdef MATRIX_UNITS
+#define PRODUCT matrix_product
+#define WEIGHT_PRODUCT matrix_weight_product
+#else
+#define PRODUCT product
+#define WEIGHT_PRODUCT weight_product
+#endif
+#define CONV_KERNELS(BM, BN, ...)                                                                                      \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
         Geometry g, const map *x, const real *w, const real *bias, map *y, double *parts) {                            \
-        product<Outputs, BM, BN, TM, TN>(Outputs{g, x, w, bias, y});                                                   \
+        PRODUCT<Outputs, BM, BN, __VA_ARGS__>(Outputs{g, x, w, bias, y});                                              \
         if (parts) tile_moments<BM, BN>(g, y, parts);                                                                  \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
         Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \
-        product<Inputs, BM, BN, TM, TN>(Inputs{g, gy, w, x, gx});                                                      \
+        PRODUCT<Inputs, BM, BN, __VA_ARGS__>(Inputs{g, gy, w, x, gx});                                                 \
     }
+#define CONV_WEIGHT_KERNELS(BM, BN, ...)                                                                               \
+    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_weight_gradient_##BM##x##BN(                      \
+        Geometry g, const map *x, const map *gy, int pixels, real *parts) {                                            \
+        WEIGHT_PRODUCT<BM, BN, __VA_ARGS__>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);              \
+    }
+
+#ifndef MATRIX_UNITS
 CONV_KERNELS(64, 16, 4, 2)
 CONV_KERNELS(32, 32, 2, 4)
 CONV_KERNELS(64, 32, 4, 4)
 CONV_KERNELS(64, 64, 8, 4)
 
-#define CONV_WEIGHT_KERNELS(BM, BN, TM, TN)                                                                            \
-    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_weight_gradient_##BM##x##BN(                      \
-        Geometry g, const map *x, const map *gy, int pixels, real *parts) {                                            \
-        weight_product<BM, BN, TM, TN>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);                   \
-    }
 CONV_WEIGHT_KERNELS(64, 16, 4, 2)
 CONV_WEIGHT_KERNELS(64, 32, 4, 4)
 #endif

@@ -328,26 +328,11 @@ __device__ __forceinline__ void matrix_weight_product(const Outputs &p, const ma
     });
 }
 
-#define MATRIX_KERNELS(BM, BN, WARPS, STAGE)                                                                           \
-    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_forward_##BM##x##BN(                              \
-        Geometry g, const map *x, const real *w, const real *bias, map *y, double *parts) {                            \
-        matrix_product<Outputs, BM, BN, WARPS, STAGE>(Outputs{g, x, w, bias, y});                                      \
-        if (parts) tile_moments<BM, BN>(g, y, parts);                                                                  \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_input_gradient_##BM##x##BN(                       \
-        Geometry g, const map *gy, const real *w, const map *x, map *gx) {                                             \
-        matrix_product<Inputs, BM, BN, WARPS, STAGE>(Inputs{g, gy, w, x, gx});                                         \
-    }
-MATRIX_KERNELS(64, 16, 4, 48)
-MATRIX_KERNELS(32, 32, 2, 64)
-MATRIX_KERNELS(64, 32, 2, 32)
-MATRIX_KERNELS(64, 64, 2, 32)
+CONV_KERNELS(64, 16, 4, 48)
+CONV_KERNELS(32, 32, 2, 64)
+CONV_KERNELS(64, 32, 2, 32)
+CONV_KERNELS(64, 64, 2, 32)
 
-#define MATRIX_WEIGHT_KERNELS(BM, BN, WARPS, STAGE)                                                                    \
-    extern "C" __global__ void __launch_bounds__(CONV_THREADS) conv_weight_gradient_##BM##x##BN(                      \
-        Geometry g, const map *x, const map *gy, int pixels, real *parts) {                                            \
-        matrix_weight_product<BM, BN, WARPS, STAGE>(Outputs{g, x, nullptr, nullptr, nullptr}, gy, pixels, parts);      \
-    }
-MATRIX_WEIGHT_KERNELS(64, 16, 4, 48)
-MATRIX_WEIGHT_KERNELS(64, 32, 2, 48)
+CONV_WEIGHT_KERNELS(64, 16, 4, 48)
+CONV_WEIGHT_KERNELS(64, 32, 2, 48)
 #endif
