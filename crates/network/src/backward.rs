@@ -5,7 +5,7 @@ use ops::{
     Backward, Forward, Op, Saved, Statistics, Summand,
     kernels::{Later, gpu, shuffle, sum},
 };
-use search_space::{Block, Cell, Edge, Layout};
+use search_space::{Block, Cell, CellInput, Edge, Layout};
 
 use crate::{
     Error, Purpose, bypass,
@@ -116,50 +116,66 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             (&grad.to_dtype(maps)?, auxiliary.map(|grad| grad.to_dtype(maps)).transpose()?);
         let wanted = Wanted::of(&graph.layout, trace.purpose);
         let n_blocks = graph.blocks.len();
-        let mut grads: Vec<Option<Tensor>> = vec![None; n_blocks + 1];
+        // At each block's output, map by map; 0 is the stem's.
+        let mut grads: Vec<Vec<Terms>> =
+            (0..=n_blocks).map(|index| vec![Terms::default(); maps_of(&graph.layout, index)]).collect();
         let classifier = trace.classifier.take().ok_or(Error::NothingKept)?;
-        let need = wanted.0[n_blocks];
-        let mut g =
-            self.op(&graph.classifier, Some(classifier), grad, need || graph.before_pool.is_some())?;
-        if let (Some(op), Some(back)) = (&graph.before_pool, &g) {
-            g = self.op(op.as_ref(), trace.before_pool.take(), back, need)?;
-        }
-        grads[n_blocks] = g;
+        let (last, need) = (maps_of(&graph.layout, n_blocks), wanted.0[n_blocks]);
+        let g = match &graph.before_pool {
+            None => self.op(&graph.classifier, Some(classifier), grad, (need, last))?,
+            Some(op) => match self.op(&graph.classifier, Some(classifier), grad, (true, 1))?.pop() {
+                Some(back) => self.op(op.as_ref(), trace.before_pool.take(), &back, (need, last))?,
+                None => Vec::new(),
+            },
+        };
+        accumulate(&mut grads[n_blocks], g)?;
         for index in (0..n_blocks).rev() {
             if let (Some(op), Some(aux), Some(g)) = (&graph.auxiliary, &graph.layout.auxiliary, &auxiliary)
                 && aux.after == index
             {
-                let g = self.op(op.as_ref(), trace.auxiliary.take(), g, wanted.0[index + 1])?;
+                let (need, maps) = (wanted.0[index + 1], maps_of(&graph.layout, index + 1));
+                let g = self.op(op.as_ref(), trace.auxiliary.take(), g, (need, maps))?;
                 accumulate(&mut grads[index + 1], g)?;
             }
-            let (Some(g), Some(kept)) = (grads[index + 1].take(), trace.blocks.pop()) else { continue };
+            let Some(kept) = trace.blocks.pop() else { continue };
+            let arrived = std::mem::take(&mut grads[index + 1]);
+            let maps = |index: usize| maps_of(&graph.layout, index);
             match (&graph.blocks[index], &graph.layout.blocks[index], kept) {
                 (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
-                    let g = gpu::recorded(|| self.op(op.as_ref(), saved, &g, wanted.0[index]))?;
+                    let Some(g) = arrived.into_iter().next().map_or(Ok(None), Terms::total)? else {
+                        continue;
+                    };
+                    let asked = (wanted.0[index], maps(index));
+                    let g = gpu::recorded(|| self.op(op.as_ref(), saved, &g, asked))?;
                     accumulate(&mut grads[index], g)?;
                 }
                 (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(kept)) => {
                     let frame = Frame { mode: trace.mode, draw: trace.draw, purpose: trace.purpose };
-                    let need: Vec<bool> = cell
+                    let source = |input: &CellInput| (index + 1).saturating_sub(input.back);
+                    let asked: Vec<(bool, usize)> = cell
                         .inputs
                         .iter()
-                        .map(|input| wanted.0[(index + 1).saturating_sub(input.back)])
+                        .map(source)
+                        .map(|source| (wanted.0[source], maps(source)))
                         .collect();
-                    let back = gpu::recorded(|| self.cell(cell, preprocess, edges, kept, &g, frame, &need))?;
+                    let back =
+                        gpu::recorded(|| self.cell(cell, preprocess, edges, kept, arrived, frame, &asked))?;
                     for (input, g) in cell.inputs.iter().zip(back).rev() {
-                        accumulate(&mut grads[(index + 1).saturating_sub(input.back)], g)?;
+                        accumulate(&mut grads[source(input)], g)?;
                     }
                 }
                 _ => return Err(Error::NothingKept),
             }
         }
-        if let (Some(stem), Some(g)) = (&graph.stem, grads[0].take()) {
-            self.op(stem.as_ref(), trace.stem.take(), &g, false)?;
+        let at_stem = grads.swap_remove(0).into_iter().next().map_or(Ok(None), Terms::total)?;
+        if let (Some(stem), Some(g)) = (&graph.stem, at_stem) {
+            self.op(stem.as_ref(), trace.stem.take(), &g, (false, 1))?;
         }
         Ok(())
     }
 
-    /// Gradients at the cell's inputs; `need` says which are asked for.
+    /// Gradients at the maps of the cell's inputs, from those that arrive at the nodes of its output; `asked` says of each
+    /// input whether its gradient is, and of how many maps it is made.
     #[expect(clippy::too_many_arguments, reason = "a cell's parts, and what arrives at it")]
     pub(crate) fn cell(
         &mut self,
@@ -167,17 +183,17 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         preprocess: &[Option<Box<dyn Op>>],
         edges: &[Vec<Option<Box<dyn Op>>>],
         mut kept: CellTrace,
-        grad: &Tensor,
+        arrived: Vec<Terms>,
         frame: Frame,
-        need: &[bool],
-    ) -> Result<Vec<Option<Tensor>>, Error> {
+        asked: &[(bool, usize)],
+    ) -> Result<Vec<Vec<Tensor>>, Error> {
         let n_inputs = cell.inputs.len();
         let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
-        for (&node, g) in cell.output.iter().zip(split(grad, cell.output.len())?) {
-            grads[node].push(1.0, g)?;
+        for (&node, g) in cell.output.iter().zip(arrived) {
+            grads[node] = g;
         }
         let at_input: Vec<bool> = (0..n_inputs)
-            .map(|i| need[i] || (preprocess[i].is_some() && self.pass.gradients.is_some()))
+            .map(|i| asked[i].0 || (preprocess[i].is_some() && self.pass.gradients.is_some()))
             .collect();
         let mut arrived: (usize, Option<Tensor>) = (n_inputs + cell.nodes, None); // at the node that edges lead to now
         for (index, edge) in cell.edges.iter().enumerate().rev() {
@@ -193,8 +209,9 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         let mut back = Vec::with_capacity(n_inputs);
         for (i, ((op, saved), g)) in preprocess.iter().zip(kept.preprocess).zip(grads).enumerate() {
             back.push(match (op, g.total()?) {
-                (Some(op), Some(g)) => self.op(op.as_ref(), saved, &g, need[i])?,
-                (_, g) => g,
+                (Some(op), Some(g)) => self.op(op.as_ref(), saved, &g, asked[i])?,
+                (None, Some(g)) => sum::separate(&g, asked[i].1)?,
+                (_, None) => Vec::new(),
             });
         }
         Ok(back)
@@ -344,9 +361,10 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         if output.is_none() || factors.is_some() || !need {
             self.weigh(at, output.as_ref(), grad)?;
             return match &factors {
-                None => self.op(op.as_ref(), saved, grad, need),
-                Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, need),
-            };
+                None => self.op(op.as_ref(), saved, grad, (need, 1)),
+                Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, (need, 1)),
+            }
+            .map(|mut g| g.pop());
         }
         let saved = saved.ok_or(Error::NothingKept)?;
         let (g, product) = graph::run(op.as_ref(), || op.backward_weighed(saved, grad, self.pass))?;
@@ -357,22 +375,25 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Ok(Some(g))
     }
 
-    /// `∂L/∂x` where it is needed; the weights' gradients where they are asked for.
+    /// `∂L/∂x` of each of the maps that make `x`, if it is asked for; the weights' gradients where they are.
     fn op(
         &mut self,
         op: &dyn Op,
         saved: Option<Saved>,
         grad: &Tensor,
-        need: bool,
-    ) -> Result<Option<Tensor>, Error> {
+        (need, maps): (bool, usize),
+    ) -> Result<Vec<Tensor>, Error> {
         let saved = saved.ok_or(Error::NothingKept)?;
         if need {
-            return Ok(Some(graph::run(op, || op.backward(saved, grad, self.pass))?));
+            return Ok(graph::run(op, || match maps {
+                1 => op.backward(saved, grad, self.pass).map(|g| vec![g]),
+                _ => op.backward_beside(saved, grad, maps, self.pass),
+            })?);
         }
         if self.pass.gradients.is_some() {
             graph::run(op, || op.backward_weights(saved, grad, self.pass))?;
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 }
 
@@ -402,18 +423,14 @@ impl Wanted {
     }
 }
 
-fn split(grad: &Tensor, parts: usize) -> Result<Vec<Tensor>, Error> {
-    if parts == 1 {
-        return Ok(vec![grad.clone()]);
+/// How many maps make the output of block `index − 1`; 0 is the stem's.
+pub(crate) fn maps_of(layout: &Layout, index: usize) -> usize {
+    match index.checked_sub(1).map(|block| &layout.blocks[block]) {
+        Some(Block::Cell(cell)) => cell.output.len(),
+        _ => 1,
     }
-    let channels = grad.dim(candle_core::D::Minus1)? / parts;
-    Ok(sum::split_channels(grad, &vec![channels; parts])?)
 }
 
-fn accumulate(slot: &mut Option<Tensor>, grad: Option<Tensor>) -> Result<(), Error> {
-    *slot = match (slot.take(), grad) {
-        (Some(sum), Some(grad)) => Some(sum::add(&sum, &grad)?),
-        (slot, grad) => slot.or(grad),
-    };
-    Ok(())
+fn accumulate(sums: &mut [Terms], grads: Vec<Tensor>) -> Result<(), Error> {
+    sums.iter_mut().zip(grads).try_for_each(|(sum, g)| sum.push(1.0, g))
 }

@@ -54,22 +54,24 @@ impl Walk<'_, '_> {
             classifier: None,
             auxiliary: None,
         };
-        let mut last = x.to_dtype(self.pass.params.maps())?;
+        // A block's output: maps whose channels lie side by side.
+        let mut last = vec![x.to_dtype(self.pass.params.maps())?];
         if let Some(stem) = &graph.stem {
-            (last, trace.stem) = self.step(stem.as_ref(), &last, || Place::Stem)?;
+            let (y, saved) = self.step(stem.as_ref(), &last, || Place::Stem)?;
+            (last, trace.stem) = (vec![y], saved);
         }
         let mut before = last.clone(); // the output before the last one
         let mut auxiliary = None;
         for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
             let (y, kept) = match (built, block) {
                 (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
-                    let sources = [&last, &before];
+                    let sources = [&last[..], &before];
                     let (y, kept) = gpu::recorded(|| self.cell(cell, preprocess, edges, sources, routes))?;
                     (y, BlockTrace::Cell(kept))
                 }
                 (Built::Fixed(op), _) => {
                     let (y, saved) = gpu::recorded(|| self.step(op.as_ref(), &last, || Place::Block(index)))?;
-                    (y, BlockTrace::Fixed(saved))
+                    (vec![y], BlockTrace::Fixed(saved))
                 }
                 (Built::Cell { .. }, Block::Fixed { .. }) => unreachable!("a graph is built block by block"),
             };
@@ -84,7 +86,8 @@ impl Walk<'_, '_> {
             }
         }
         if let Some(op) = &graph.before_pool {
-            (last, trace.before_pool) = self.step(op.as_ref(), &last, || Place::Head)?;
+            let (y, saved) = self.step(op.as_ref(), &last, || Place::Head)?;
+            (last, trace.before_pool) = (vec![y], saved);
         }
         let (main, saved) = self.step(&graph.classifier, &last, || Place::Head)?;
         trace.classifier = saved;
@@ -93,22 +96,22 @@ impl Walk<'_, '_> {
         Ok((logits, trace))
     }
 
-    /// Runs one cell on the outputs of the previous block and of the one before it.
+    /// Runs one cell on the outputs of the previous block and of the one before it: the nodes that make its output.
     pub(crate) fn cell(
         &mut self,
         cell: &Cell,
         preprocess: &[Option<Box<dyn Op>>],
         edges: &[Vec<Option<Box<dyn Op>>>],
-        sources: [&Tensor; 2],
+        sources: [&[Tensor]; 2],
         routes: Routes<'_>,
-    ) -> Result<(Tensor, CellTrace), Error> {
+    ) -> Result<(Vec<Tensor>, CellTrace), Error> {
         let mut kept =
             CellTrace { preprocess: Vec::new(), nodes: Vec::new(), edges: Vec::with_capacity(edges.len()) };
         let mut nodes = Vec::with_capacity(cell.inputs.len() + cell.nodes);
         for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
             let x = sources[input.back - 1];
             let (x, saved) = match op {
-                None => (x.clone(), None),
+                None => (sum::join(x)?, None),
                 Some(op) => {
                     let place = || Place::Input { cell: (cell.index, cell.name.clone()), input: index };
                     self.step(op.as_ref(), x, place)?
@@ -128,11 +131,7 @@ impl Walk<'_, '_> {
             let value = terms.total()?;
             nodes.push(value.map_or_else(|| nothing(cell, node, &nodes), Ok)?);
         }
-        let outputs: Vec<&Tensor> = cell.output.iter().map(|&node| &nodes[node]).collect();
-        let y = match outputs[..] {
-            [only] => only.clone(),
-            _ => sum::concat_channels(&outputs)?,
-        };
+        let y = cell.output.iter().map(|&node| nodes[node].clone()).collect();
         if self.purpose.probes() {
             kept.nodes = nodes;
         }
@@ -209,7 +208,8 @@ impl Walk<'_, '_> {
             let output = self.purpose.weighs_outputs().then(|| y.clone());
             return Ok(Some((y, Ran { saved, output, factors: None })));
         }
-        let (y, saved) = self.step(op.as_ref(), x, || edge_place(cell, edge, &edge.candidates[k]))?;
+        let (y, saved) =
+            self.step(op.as_ref(), std::slice::from_ref(x), || edge_place(cell, edge, &edge.candidates[k]))?;
         let identity = y.id() == x.id(); // what returns its own input is not dropped (Liu et al., 2019, `cnn/train.py`)
         let factors = (self.drop_path > 0.0 && !identity).then(|| self.path_factors(cell, edge, x));
         let y = match &factors {
@@ -234,10 +234,13 @@ impl Walk<'_, '_> {
     fn step(
         &mut self,
         op: &dyn Op,
-        x: &Tensor,
+        xs: &[Tensor],
         place: impl Fn() -> Place,
     ) -> Result<(Tensor, Option<Saved>), Error> {
-        let (y, saved) = graph::run(op, || op.forward(x, self.pass))?;
+        let (y, saved) = graph::run(op, || match xs {
+            [x] => op.forward(x, self.pass),
+            xs => op.forward_beside(xs, self.pass),
+        })?;
         if self.watch && !sum::is_finite(&y)? {
             return Err(Error::NotFinite(place()));
         }

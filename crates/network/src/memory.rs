@@ -9,7 +9,11 @@ use controller::{Demand, Paths};
 use ops::{Catalog, Output, Side};
 use search_space::{Block, Cell, Edge, Layout, OpSpec, Shape, Site, Vocabulary, WordError};
 
-use crate::{Purpose, backward::Wanted, terms::MOST};
+use crate::{
+    Purpose,
+    backward::{Wanted, maps_of},
+    terms::MOST,
+};
 
 /// Bytes of a number.
 const NUMBER: u64 = 4;
@@ -294,17 +298,17 @@ impl<'a> Walk<'a> {
     fn forward(&mut self, batch: &Map) -> Result<Trace<'a>, WordError> {
         let layout = self.step.layout;
         let mut trace = Trace { stem: None, blocks: Vec::new(), before_pool: None };
-        let mut last = batch.clone();
+        let mut last = vec![batch.clone()];
         if let Some((op, site)) = &layout.stem {
             let (y, ran) = self.alone(op, site, &last)?;
-            (last, trace.stem) = (y, Some(ran));
+            (last, trace.stem) = (vec![y], Some(ran));
         }
         let mut before = last.clone();
         for block in &layout.blocks {
             let (y, kept) = match block {
                 Block::Fixed { op, site } => {
                     let (y, ran) = self.recorded(|walk| walk.alone(op, site, &last))?;
-                    (y, BlockTrace::Fixed(ran))
+                    (vec![y], BlockTrace::Fixed(ran))
                 }
                 Block::Cell(cell) => self.recorded(|walk| walk.cell(cell, [&last, &before]))?,
             };
@@ -320,20 +324,27 @@ impl<'a> Walk<'a> {
         Ok(trace)
     }
 
-    /// An operation whose output nobody adds up.
-    fn alone(&self, op: &'a OpSpec, site: &'a Site, x: &Map) -> Result<(Map, Ran<'a>), WordError> {
-        let (term, ran) = self.run(op, site, x)?;
+    /// An operation whose output nobody adds up, on maps side by side.
+    fn alone(&self, op: &'a OpSpec, site: &'a Site, xs: &[Map]) -> Result<(Map, Ran<'a>), WordError> {
+        let (term, ran) = self.run(op, site, xs)?;
         let y = if term.bare { term.map } else { self.map(site.output()) };
         Ok((y, ran))
     }
 
-    fn run(&self, op: &'a OpSpec, site: &'a Site, x: &Map) -> Result<(Term, Ran<'a>), WordError> {
+    fn run(&self, op: &'a OpSpec, site: &'a Site, xs: &[Map]) -> Result<(Term, Ran<'a>), WordError> {
         let footprint = self.step.catalog.footprint(op, site, self.step.side)?;
+        let xs = match xs.len() {
+            1 => xs.to_vec(),
+            _ if footprint.beside => xs.to_vec(),
+            _ => vec![self.map(site.input())],
+        };
         let own = self.maps(footprint.kept);
         let mut kept = vec![own.clone()];
-        kept.extend(footprint.input.then(|| x.clone()));
+        if footprint.input {
+            kept.extend_from_slice(&xs);
+        }
         let term = match footprint.output {
-            Output::Input => Term::from(x.clone()),
+            Output::Input => Term::from(xs[0].clone()),
             Output::Waiting => {
                 let bytes = self.step.bytes(site.output().elements() as u64);
                 Term { map: own, bytes, bare: false }
@@ -349,12 +360,17 @@ impl<'a> Walk<'a> {
         Ok((term, Ran { op, site, kept, output: None }))
     }
 
-    fn cell(&mut self, cell: &'a Cell, sources: [&Map; 2]) -> Result<(Map, BlockTrace<'a>), WordError> {
+    fn cell(
+        &mut self,
+        cell: &'a Cell,
+        sources: [&[Map]; 2],
+    ) -> Result<(Vec<Map>, BlockTrace<'a>), WordError> {
         let (mut nodes, mut preprocess, mut edges) = (Vec::new(), Vec::new(), Vec::new());
         for input in &cell.inputs {
             let x = sources[input.back - 1];
             let (x, ran) = match &input.preprocess {
-                None => (x.clone(), None),
+                None if x.len() > 1 => (self.map(input.shape), None),
+                None => (x[0].clone(), None),
                 Some((op, site)) => self.alone(op, site, x).map(|(y, ran)| (y, Some(ran)))?,
             };
             nodes.push(x);
@@ -371,10 +387,7 @@ impl<'a> Walk<'a> {
             let sum = terms.total(&self.ledger).unwrap_or_else(|| self.map(inner));
             nodes.push(sum);
         }
-        let y = match cell.output[..] {
-            [only] => nodes[only].clone(),
-            _ => self.map(cell.shape),
-        };
+        let y = cell.output.iter().map(|&node| nodes[node].clone()).collect();
         if !self.purpose.probes() {
             nodes.clear();
         }
@@ -399,7 +412,7 @@ impl<'a> Walk<'a> {
             if op.is_none() {
                 continue;
             }
-            let (term, mut left) = self.run(op, &edge.site, part)?;
+            let (term, mut left) = self.run(op, &edge.site, std::slice::from_ref(part))?;
             left.output = self.purpose.weighs_outputs().then(|| term.map.clone());
             let term = Term { bare: term.bare && weight == 1.0, ..term };
             let into = if rest.is_some() { &mut mixed } else { &mut *terms };
@@ -418,31 +431,43 @@ impl<'a> Walk<'a> {
         let layout = self.step.layout;
         let wanted = Wanted::of(layout, self.purpose).0;
         let blocks = layout.blocks.len();
-        let mut grads: Vec<Option<Map>> = vec![None; blocks + 1];
+        let maps = |index: usize| maps_of(layout, index);
+        let mut grads: Vec<Vec<Terms>> =
+            (0..=blocks).map(|index| vec![Terms::default(); maps(index)]).collect();
         let features = layout.head.features * layout.classes + layout.classes;
         if self.trains() {
             self.gradients.push(self.wide(features as u64));
         }
         let need = wanted[blocks];
         let pooled = layout.head.before_pool.as_ref().map_or(layout.head.input, |(_, site)| site.output());
-        let mut g = (need || trace.before_pool.is_some()).then(|| self.map(pooled));
-        if let (Some(ran), Some(back)) = (trace.before_pool.take(), &g) {
-            g = self.back(ran, back, need)?;
-        }
-        grads[blocks] = g;
+        let g = match trace.before_pool.take() {
+            None => need.then(|| self.separate(self.map(pooled), maps(blocks))).unwrap_or_default(),
+            Some(ran) => {
+                let back = self.map(pooled);
+                self.back(ran, &back, (need, maps(blocks)))?
+            }
+        };
+        self.accumulate(&mut grads[blocks], g);
         for (index, block) in layout.blocks.iter().enumerate().rev() {
-            let (Some(g), Some(kept)) = (grads[index + 1].take(), trace.blocks.pop()) else { continue };
+            let Some(kept) = trace.blocks.pop() else { continue };
+            let arrived = std::mem::take(&mut grads[index + 1]);
             match (block, kept) {
                 (Block::Cell(cell), BlockTrace::Cell { preprocess, edges, _nodes }) => {
                     let at = |input: usize| (index + 1).saturating_sub(cell.inputs[input].back);
-                    let need: Vec<bool> = (0..cell.inputs.len()).map(|input| wanted[at(input)]).collect();
-                    let back = self.recorded(|walk| walk.cell_back(cell, preprocess, edges, &g, &need))?;
+                    let asked: Vec<(bool, usize)> =
+                        (0..cell.inputs.len()).map(at).map(|source| (wanted[source], maps(source))).collect();
+                    let back =
+                        self.recorded(|walk| walk.cell_back(cell, preprocess, edges, arrived, &asked))?;
                     for (input, g) in back.into_iter().enumerate().rev() {
                         self.accumulate(&mut grads[at(input)], g);
                     }
                 }
                 (_, BlockTrace::Fixed(ran)) => {
-                    let g = self.recorded(|walk| walk.back(ran, &g, wanted[index]))?;
+                    let Some(g) = arrived.into_iter().next().and_then(|g| g.total(&self.ledger)) else {
+                        continue;
+                    };
+                    let asked = (wanted[index], maps(index));
+                    let g = self.recorded(|walk| walk.back(ran, &g, asked))?;
                     self.accumulate(&mut grads[index], g);
                 }
                 (Block::Fixed { .. }, BlockTrace::Cell { .. }) => {
@@ -450,18 +475,23 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        if let (Some(ran), Some(g)) = (trace.stem.take(), grads[0].take()) {
-            self.back(ran, &g, false)?;
+        let at_stem = grads.swap_remove(0).into_iter().next().and_then(|g| g.total(&self.ledger));
+        if let (Some(ran), Some(g)) = (trace.stem.take(), at_stem) {
+            self.back(ran, &g, (false, 1))?;
         }
         Ok(())
     }
 
-    fn accumulate(&self, sum: &mut Option<Map>, g: Option<Map>) {
-        let Some(g) = g else { return };
-        *sum = Some(match sum.take() {
-            None => g,
-            Some(sum) => self.ledger.hold(sum.0.bytes),
-        });
+    fn accumulate(&self, sums: &mut [Terms], grads: Vec<Map>) {
+        sums.iter_mut().zip(grads).for_each(|(sum, g)| sum.push(&self.ledger, g));
+    }
+
+    /// A map cut into `n`.
+    fn separate(&self, map: Map, n: usize) -> Vec<Map> {
+        match n {
+            1 => vec![map],
+            _ => (0..n).map(|_| self.ledger.hold(map.0.bytes / n as u64)).collect(),
+        }
     }
 
     fn cell_back(
@@ -469,17 +499,13 @@ impl<'a> Walk<'a> {
         cell: &'a Cell,
         preprocess: Vec<Option<Ran<'a>>>,
         mut edges: Vec<EdgeTrace<'a>>,
-        grad: &Map,
-        need: &[bool],
-    ) -> Result<Vec<Option<Map>>, WordError> {
+        arrived: Vec<Terms>,
+        asked: &[(bool, usize)],
+    ) -> Result<Vec<Vec<Map>>, WordError> {
         let n_inputs = cell.inputs.len();
         let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
-        for &node in &cell.output {
-            let map = match cell.output.len() {
-                1 => grad.clone(),
-                parts => self.ledger.hold(grad.0.bytes / parts as u64),
-            };
-            grads[node].push(&self.ledger, map);
+        for (&node, g) in cell.output.iter().zip(arrived) {
+            grads[node] = g;
         }
         let mut arrived: (usize, Option<Map>) = (n_inputs + cell.nodes, None);
         for edge in cell.edges.iter().rev() {
@@ -488,15 +514,16 @@ impl<'a> Walk<'a> {
                 arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total(&self.ledger));
             }
             let Some(g) = &arrived.1 else { continue };
-            let at_input = |i: usize| need[i] || (preprocess[i].is_some() && self.trains());
+            let at_input = |i: usize| asked[i].0 || (preprocess[i].is_some() && self.trains());
             let need = edge.from >= n_inputs || at_input(edge.from);
             self.edge_back(edge, kept, g, need, &mut grads[edge.from])?;
         }
         let mut back = Vec::new();
         for (i, (ran, g)) in preprocess.into_iter().zip(grads).enumerate() {
             back.push(match (ran, g.total(&self.ledger)) {
-                (Some(ran), Some(g)) => self.back(ran, &g, need[i])?,
-                (_, g) => g,
+                (Some(ran), Some(g)) => self.back(ran, &g, asked[i])?,
+                (None, Some(g)) => self.separate(g, asked[i].1),
+                (_, None) => Vec::new(),
             });
         }
         Ok(back)
@@ -524,7 +551,7 @@ impl<'a> Walk<'a> {
             if weight == 0.0 {
                 continue;
             }
-            if let Some(map) = self.back(ran, arrives, need)? {
+            if let Some(map) = self.back(ran, arrives, (need, 1))?.pop() {
                 let into = if parts.is_some() { &mut mixed } else { &mut *terms };
                 into.push(&self.ledger, Term { bare: weight == 1.0, ..map.into() });
             }
@@ -550,19 +577,24 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The gradient at an operation's input, where it is needed; its weights' are kept where the pass is for them.
-    fn back(&mut self, ran: Ran<'a>, grad: &Map, need: bool) -> Result<Option<Map>, WordError> {
+    /// The gradients at the maps that make an operation's input, where they are needed; its weights' are kept where the pass
+    /// is for them.
+    fn back(&mut self, ran: Ran<'a>, grad: &Map, (need, maps): (bool, usize)) -> Result<Vec<Map>, WordError> {
         if !need && !self.trains() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (op, site) = (ran.op, ran.site);
         ran.kept.iter().chain(&ran.output).chain([grad]).for_each(|map| self.ledger.wait(map));
         let footprint = self.step.catalog.footprint(op, site, self.step.side)?;
         if footprint.output == Output::Input {
-            return Ok(need.then(|| grad.clone()));
+            return Ok(need.then(|| self.separate(grad.clone(), maps)).unwrap_or_default());
         }
         let _passing = self.maps(footprint.passing);
-        let gx = need.then(|| self.map(site.input()));
+        let gx = match (need, footprint.beside) {
+            (false, _) => Vec::new(),
+            (true, true) => (0..maps).map(|_| self.maps((site.input().elements() / maps) as u64)).collect(),
+            (true, false) => vec![self.map(site.input())],
+        };
         let params = self.step.catalog.cost(op, site)?.params;
         if self.trains() && params > 0 {
             if self.step.side == Side::Device {
@@ -571,6 +603,9 @@ impl<'a> Walk<'a> {
             }
             self.gradients.push(self.wide(params));
         }
-        Ok(gx)
+        Ok(match <[Map; 1]>::try_from(gx) {
+            Ok([joined]) => self.separate(joined, maps),
+            Err(gx) => gx,
+        })
     }
 }

@@ -24,6 +24,8 @@ pub struct Footprint {
     pub output: Output,
     /// Alive at once in the backward, beside the gradients at output and input.
     pub passing: u64,
+    /// Whether it reads maps whose channels lie side by side where they are, and does not join them first.
+    pub beside: bool,
 }
 
 /// What an operation's output is.
@@ -43,7 +45,7 @@ impl Footprint {
     /// Of an operation of which no more is known than its cost: it keeps its input, and its output is a map of its own.
     #[must_use]
     pub fn of(cost: &Cost) -> Self {
-        Self { input: true, kept: cost.saved, output: Output::Fresh, passing: cost.output }
+        Self { input: true, kept: cost.saved, output: Output::Fresh, passing: cost.output, beside: false }
     }
 
     /// Of an operation that ends in a batch norm of `output` numbers, keeps `kept`, the norm's input among them, and lets
@@ -51,6 +53,6 @@ impl Footprint {
     pub(crate) fn normed(side: Side, kept: u64, output: u64, passing: u64) -> Self {
         // On a device the norm's backward writes a map between the layers.
         let between = if side == Side::Device { output } else { 0 };
-        Self { input: true, kept, output: Output::Waiting, passing: passing + between }
+        Self { input: true, kept, output: Output::Waiting, passing: passing + between, beside: false }
     }
 }

@@ -39,6 +39,14 @@ pub trait Op: Send + Sync {
         Ok((Summand::from(y), saved))
     }
 
+    /// As [`Op::forward`], of maps of one shape whose channels lie side by side, as the nodes of a cell do.
+    ///
+    /// # Errors
+    /// As [`Op::forward`].
+    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Saved)> {
+        self.forward(&sum::join(xs)?, pass)
+    }
+
     /// `⟨grad, y⟩` of an output that nobody keeps.
     ///
     /// # Errors
@@ -64,6 +72,20 @@ pub trait Op: Send + Sync {
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
         Ok((self.backward(saved, grad, pass)?, None))
+    }
+
+    /// `∂L/∂x` of each of the `n` maps of [`Op::forward_beside`].
+    ///
+    /// # Errors
+    /// As [`Op::backward`].
+    fn backward_beside(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        n: usize,
+        pass: &mut Backward<'_>,
+    ) -> Result<Vec<Tensor>> {
+        sum::separate(&self.backward(saved, grad, pass)?, n)
     }
 
     /// Adds the weights' gradients and leaves out `∂L/∂x`: for a network's first operation, since nobody asks for
@@ -163,6 +185,14 @@ pub trait Layer: Send + Sync {
         Ok((Summand::from(y), saved))
     }
 
+    /// See [`Op::forward_beside`].
+    ///
+    /// # Errors
+    /// As [`Layer::forward`].
+    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
+        self.forward(&sum::join(xs)?, pass)
+    }
+
     /// See [`Op::probe`].
     ///
     /// # Errors
@@ -188,6 +218,20 @@ pub trait Layer: Send + Sync {
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
         Ok((self.backward(saved, grad, pass)?, None))
+    }
+
+    /// See [`Op::backward_beside`].
+    ///
+    /// # Errors
+    /// As [`Layer::backward`].
+    fn backward_beside(
+        &self,
+        saved: Self::Saved,
+        grad: &Tensor,
+        n: usize,
+        pass: &mut Backward<'_>,
+    ) -> Result<Vec<Tensor>> {
+        sum::separate(&self.backward(saved, grad, pass)?, n)
     }
 
     /// See [`Op::backward_weights`].
@@ -220,6 +264,11 @@ impl<L: Layer> Op for L {
         Ok((y, Box::new(saved)))
     }
 
+    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Saved)> {
+        let (y, saved) = Layer::forward_beside(self, xs, pass)?;
+        Ok((y, Box::new(saved)))
+    }
+
     fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
         Layer::probe(self, x, grad, pass)
     }
@@ -235,6 +284,16 @@ impl<L: Layer> Op for L {
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
         Layer::backward_weighed(self, own::<L>(saved)?, grad, pass)
+    }
+
+    fn backward_beside(
+        &self,
+        saved: Saved,
+        grad: &Tensor,
+        n: usize,
+        pass: &mut Backward<'_>,
+    ) -> Result<Vec<Tensor>> {
+        Layer::backward_beside(self, own::<L>(saved)?, grad, n, pass)
     }
 
     fn backward_weights(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {

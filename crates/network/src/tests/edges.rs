@@ -18,6 +18,7 @@ use crate::{
     backward::{Frame, WalkBack},
     forward::Walk,
     graph::{Built, Graph},
+    terms::Terms,
 };
 
 /// A cell that is one edge of 4 channels on 8×8 maps.
@@ -90,13 +91,22 @@ fn walk(
     let mut statistics = Statistics::default();
     let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw: draw() };
     let mut forward = Walk { pass: &mut pass, purpose, drop_path: 0.0, watch: false };
-    let (y, kept) = forward.cell(cell, preprocess, edges, [x, x], std::slice::from_ref(paths).into())?;
+    let (y, kept) = forward.cell(
+        cell,
+        preprocess,
+        edges,
+        [std::slice::from_ref(x); 2],
+        std::slice::from_ref(paths).into(),
+    )?;
+    let [y] = <[Tensor; 1]>::try_from(y).expect("one node makes the output");
+    let mut arrived = Terms::default();
+    arrived.push(1.0, gy.clone())?;
     let mut gradients = Gradients::new(params);
     let weights = (purpose == Purpose::Weights).then_some(&mut gradients);
     let mut pass = Backward { params, gradients: weights };
     let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
-    let gx = back.cell(cell, preprocess, edges, kept, gy, frame, &[true])?.remove(0);
+    let gx = back.cell(cell, preprocess, edges, kept, vec![arrived], frame, &[(true, 1)])?.remove(0).pop();
     let gates = back.slopes().answers(&graph.layout)?.gates[0].get(0)?.to_vec1()?;
     Ok(Walked { y, gx, gates, gradients })
 }

@@ -120,7 +120,7 @@ pub(crate) fn pool_footprint(site: &Site, own: u64, side: Side) -> Footprint {
         let normed = Footprint::normed(side, fitted + own + output, output, 0);
         return Footprint { input, passing: fit + output, ..normed };
     }
-    Footprint { input, kept: fitted + own, output: Output::Fresh, passing: fit }
+    Footprint { input, kept: fitted + own, output: Output::Fresh, passing: fit, beside: false }
 }
 
 /// A refusal.

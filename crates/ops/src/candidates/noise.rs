@@ -35,7 +35,7 @@ impl Candidate for Noise {
     }
 
     fn footprint(&self, _: &Site, _: &Cost, _: Side) -> Footprint {
-        Footprint { input: false, kept: 0, output: Output::Fresh, passing: 0 }
+        Footprint { input: false, kept: 0, output: Output::Fresh, passing: 0, beside: false }
     }
 }
 

@@ -39,6 +39,6 @@ impl Candidate for NormRelu {
     }
 
     fn footprint(&self, _: &Site, cost: &Cost, _: Side) -> Footprint {
-        Footprint { input: true, kept: 0, output: Output::Kept, passing: cost.output }
+        Footprint { input: true, kept: 0, output: Output::Kept, passing: cost.output, beside: false }
     }
 }

@@ -57,7 +57,7 @@ impl Candidate for SkipConnect {
             return Footprint::normed(side, cost.saved, cost.output, 2 * cost.output); // joined, and in halves
         }
         match fit_cost(site).output {
-            0 => Footprint { input: false, kept: 0, output: Output::Input, passing: 0 },
+            0 => Footprint { input: false, kept: 0, output: Output::Input, passing: 0, beside: false },
             _ => Footprint::normed(side, cost.saved, cost.output, 0),
         }
     }

@@ -7,9 +7,11 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    Prelude, Window,
+    Isa, Prelude, Window,
+    activation::relu_piece,
+    batch_norm::normalize,
     product::{Run, Sum},
-    simd::MAX_LANES,
+    simd::{MAX_LANES, vectorized},
     values::{Map, Real},
 };
 
@@ -23,12 +25,26 @@ pub(crate) struct Frame {
     c: usize,
 }
 
+/// Rows and columns of pixels at equal distances, as offsets of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lattice {
+    pub(crate) first: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
 /// Outputs that read through the same taps.
 #[derive(Debug)]
 pub(crate) struct Phase {
+    /// Rows and columns of outputs, at least one of each.
+    pub(crate) size: (usize, usize),
     /// Where in the frame each output's window starts.
-    pub(crate) pixels: Vec<usize>,
+    pub(crate) reads: Lattice,
     /// Where each output lies in its image.
+    pub(crate) writes: Lattice,
+    /// The starts of all windows of consecutive images, in the order of the outputs.
+    pub(crate) pixels: Vec<usize>,
+    /// The places of all outputs of consecutive images.
     pub(crate) outs: Vec<usize>,
     /// Where in the window each tap lies.
     pub(crate) offsets: Vec<usize>,
@@ -55,22 +71,81 @@ impl Frame {
         (self.top, self.left, self.h, self.w) == (0, 0, map.h, map.w)
     }
 
-    /// Adds the frame of an image to `frames`, with zeros outside of the image.
-    fn push<T: Real>(&self, map: &Map, prelude: Prelude, image: &[T], frames: &mut Vec<T>) {
+    /// Copies what the frame's `rows` show of an image; the margins are left as they are.
+    pub(crate) fn fill<T: Real>(
+        &self,
+        map: &Map,
+        rows: Range<usize>,
+        image: &[T],
+        frame: &mut [T],
+        lens: &Lens<'_, T>,
+    ) {
         let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
         let left = self.left.max(0) as usize;
         let inside = map.w.saturating_sub(left).min(self.w - before);
-        let rows = self.top.max(0)..(map.h as isize).min(self.top + self.h as isize);
-        let start = frames.len();
-        for y in rows.filter(|_| inside > 0) {
-            frames.resize(start + ((y - self.top) as usize * self.w + before) * self.c, T::ZERO);
-            let row = &image[(y as usize * map.w + left) * self.c..][..inside * self.c];
-            match prelude {
-                Prelude::Identity => frames.extend_from_slice(row),
-                Prelude::Relu => frames.extend(row.iter().map(|x| x.relu())),
+        let row =
+            |frame_row: usize| usize::try_from(frame_row as isize + self.top).ok().filter(|&y| y < map.h);
+        for (seen, y) in rows.filter_map(|at| Some((at, row(at)?))).filter(|_| inside > 0) {
+            let x = &image[(y * map.w + left) * self.c..][..inside * self.c];
+            lens.write(x, &mut frame[(seen * self.w + before) * self.c..][..x.len()]);
+        }
+    }
+
+    /// Elements of a row.
+    pub(crate) fn row(&self) -> usize {
+        self.w * self.c
+    }
+
+    /// Its rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.h
+    }
+}
+
+/// What becomes of an image's values on their way into a frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Lens<'a, T> {
+    pub(crate) isa: Isa,
+    /// A batch norm, in front of the prelude: channels' means, factors and shifts, repeated.
+    pub(crate) norm: Option<&'a [Vec<T>; 3]>,
+    pub(crate) prelude: Prelude,
+}
+
+impl<T: Real> Lens<'_, T> {
+    /// Whether values stay as they are.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.norm.is_none() && self.prelude == Prelude::Identity
+    }
+
+    /// Whole pixels.
+    fn write(&self, x: &[T], seen: &mut [T]) {
+        match (self.norm, self.prelude) {
+            (None, Prelude::Identity) => seen.copy_from_slice(x),
+            (None, Prelude::Relu) => relu_piece(self.isa, x, seen),
+            (Some([mean, factor, shift]), Prelude::Identity) => {
+                normalize(self.isa, x, mean, factor, shift, seen)
+            }
+            (Some([mean, factor, shift]), Prelude::Relu) => {
+                normalize_relu(self.isa, x, mean, factor, shift, seen)
             }
         }
-        frames.resize(start + self.len(), T::ZERO);
+    }
+}
+
+vectorized! {
+    /// [`normalize`] and a ReLU.
+    fn normalize_relu<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
+            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
+                *y = ((x - mean) * factor + shift).relu();
+            }
+        }
+    }
+}
+
+impl Lattice {
+    pub(crate) fn at(self, row: usize, column: usize) -> usize {
+        self.first + row * self.row + column * self.column
     }
 }
 
@@ -88,13 +163,13 @@ impl Gather {
             c: input.c,
         };
         let at = |y: usize, x: usize| (y * frame.w + x) * frame.c;
-        let pixels = grid(0..oh, 0..ow).map(|(y, x)| at(y * window.stride.0, x * window.stride.1)).collect();
-        let outs = (0..oh * ow).map(|pixel| pixel * c_out).collect();
+        let reads = Lattice { first: 0, row: at(window.stride.0, 0), column: at(0, window.stride.1) };
+        let writes = Lattice { first: 0, row: ow * c_out, column: c_out };
         let offsets = grid(0..window.kernel.0, 0..window.kernel.1)
             .map(|(ky, kx)| at(ky * window.dilation.0, kx * window.dilation.1))
             .collect();
         let taps = grid(0..window.kernel.0, 0..window.kernel.1).map(tap).collect();
-        Self { frame, phases: vec![Phase { pixels, outs, offsets, taps }], images: 1 }
+        Self { frame, phases: vec![Phase::new((oh, ow), reads, writes, offsets, taps)], images: 1 }
     }
 
     /// What the gradient at the inputs of a window over `input` reads of the gradient at its outputs, which has `c_out`
@@ -112,14 +187,13 @@ impl Gather {
                 let taps = || down.iter().flat_map(|row| across.iter().map(move |column| (row, column)));
                 let (h, w) =
                     ((input.h - a).div_ceil(window.stride.0), (input.w - b).div_ceil(window.stride.1));
-                let place =
-                    |(y, x)| ((y * window.stride.0 + a) * input.w + x * window.stride.1 + b) * input.c;
-                Phase {
-                    pixels: grid(0..h, 0..w).map(|(y, x)| at(y, x)).collect(),
-                    outs: grid(0..h, 0..w).map(place).collect(),
-                    offsets: taps().map(|(row, column)| at(row.1, column.1)).collect(),
-                    taps: taps().map(|(row, column)| tap((row.0, column.0))).collect(),
-                }
+                let place = |y: usize, x: usize| (y * input.w + x) * input.c;
+                let reads = Lattice { first: 0, row: at(1, 0), column: at(0, 1) };
+                let (row, column) = (place(window.stride.0, 0), place(0, window.stride.1));
+                let writes = Lattice { first: place(a, b), row, column };
+                let offsets = taps().map(|(row, column)| at(row.1, column.1)).collect();
+                let taps = taps().map(|(row, column)| tap((row.0, column.0))).collect();
+                Phase::new((h, w), reads, writes, offsets, taps)
             })
             .collect();
         Self { frame, phases, images: 1 }
@@ -127,12 +201,12 @@ impl Gather {
 }
 
 impl Gather {
-    /// Extends every phase over `images` consecutive images, whose outputs have `out` elements each.
+    /// Lists the pixels of every phase, of `images` consecutive images, whose outputs have `out` elements each.
     pub(crate) fn over(mut self, images: usize, out: usize) -> Self {
         self.images = images;
         for phase in &mut self.phases {
-            phase.pixels = repeat(&phase.pixels, images, self.frame.len());
-            phase.outs = repeat(&phase.outs, images, out);
+            phase.pixels = phase.offsets_of(phase.reads, images, self.frame.len());
+            phase.outs = phase.offsets_of(phase.writes, images, out);
         }
         self
     }
@@ -150,25 +224,38 @@ impl Gather {
     }
 
     /// The frames of consecutive images, followed by a vector's length of readable elements; the images themselves
-    /// where the frame adds nothing and the reader, being `exact`, does not read past the end.
-    pub(crate) fn frames<'a, T: Real>(
-        &self,
-        map: &Map,
-        prelude: Prelude,
-        images: &'a [T],
-        exact: bool,
-    ) -> Cow<'a, [T]> {
-        if exact && prelude == Prelude::Identity && self.frame.is_whole(map) {
+    /// where the frame adds nothing.
+    pub(crate) fn frames<'a, T: Real>(&self, map: &Map, images: &'a [T], lens: &Lens<'_, T>) -> Cow<'a, [T]> {
+        if lens.is_clear() && self.frame.is_whole(map) {
             return Cow::Borrowed(images);
         }
-        let mut frames = Vec::with_capacity(images.len() / map.image() * self.frame.len() + MAX_LANES);
-        images.chunks_exact(map.image()).for_each(|image| self.frame.push(map, prelude, image, &mut frames));
-        frames.resize(frames.len() + MAX_LANES, T::ZERO);
+        let mut frames = vec![T::ZERO; images.len() / map.image() * self.frame.len() + MAX_LANES];
+        for (image, frame) in images.chunks_exact(map.image()).zip(frames.chunks_exact_mut(self.frame.len()))
+        {
+            self.frame.fill(map, 0..self.frame.h, image, frame, lens);
+        }
         Cow::Owned(frames)
     }
 }
 
 impl Phase {
+    fn new(
+        size: (usize, usize),
+        reads: Lattice,
+        writes: Lattice,
+        offsets: Vec<usize>,
+        taps: Vec<usize>,
+    ) -> Self {
+        Self { size, reads, writes, pixels: Vec::new(), outs: Vec::new(), offsets, taps }
+    }
+
+    /// The phase's pixels on a lattice, of consecutive images `image` elements apart.
+    fn offsets_of(&self, lattice: Lattice, images: usize, image: usize) -> Vec<usize> {
+        let (rows, columns) = self.size;
+        let pixels = move |i| grid(0..rows, 0..columns).map(move |(y, x)| i * image + lattice.at(y, x));
+        (0..images).flat_map(pixels).collect()
+    }
+
     /// Offsets of the taps' channels: `c` elements at each tap.
     pub(crate) fn channels(&self, c: usize) -> impl Iterator<Item = usize> {
         self.offsets.iter().flat_map(move |&offset| offset..offset + c)
@@ -246,10 +333,6 @@ impl Axis {
             .map(|(k, reach)| (k, (reach / self.stride - self.first) as usize))
             .collect()
     }
-}
-
-fn repeat(offsets: &[usize], times: usize, stride: usize) -> Vec<usize> {
-    (0..times).flat_map(|i| offsets.iter().map(move |offset| offset + i * stride)).collect()
 }
 
 fn grid(

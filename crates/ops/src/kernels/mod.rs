@@ -6,9 +6,9 @@
 //!
 //! Every result is a function of its arguments alone: work is cut into pieces whose size depends on the shapes, and
 //! partial sums are added in the order of the pieces, so the bytes do not depend on the number of threads.
-//! Convolutions, dense and depthwise, are one loop (`product`) over addresses (`gather`): a forward sums over
-//! taps at each pixel, a weight's gradient over pixels at each tap, and an input's gradient is a forward whose taps run
-//! the other way. Centered 3×3 convolutions in `f32` go by way of polynomials instead (`conv::winograd`).
+//! Convolutions, dense (`product`) and depthwise (`depthwise::lattice`), are loops over addresses (`gather`): a forward
+//! sums over taps at each pixel, a weight's gradient over pixels at each tap, and an input's gradient is a forward whose
+//! taps run the other way. Centered 3×3 convolutions in `f32` go by way of polynomials instead (`conv::winograd`).
 
 pub mod activation;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! The two loops behind every convolution: sums of products over gathered offsets.
+//! The loops behind dense convolutions: sums of products over gathered offsets, and over matrices.
 
 use super::{
     simd::{PAIRED, Vector, vectorized},
@@ -83,7 +83,7 @@ vectorized! {
     /// `out[outs[i] + j] = Σ_k values[rows[i] + cols[k]] · b[k, j]` for `j < n`: an implicit matrix product.
     pub(crate) fn product<T, V, WIDE>(sum: Sum<'_, T>, b: Panels<'_, T>, out: &mut [T], n: usize, start: Start<'_, T>) -> () {
         let vectors = n.div_ceil(V::LANES);
-        check(&sum, 1, out.len(), n);
+        check(&sum, out.len(), n);
         let k = count(sum.cols);
         assert!(k == 0 || end(b.row, k) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(!matches!(start, Start::Columns(values) if values.len() < vectors * V::LANES));
@@ -142,34 +142,13 @@ vectorized! {
     }
 }
 
-vectorized! {
-    /// `out[outs[i] + c] = Σ_k values[rows[i] + cols[k] + c] · b[k·stride + c]` for `c < n`: each channel by itself.
-    /// `values` and `b` are readable up to a multiple of the vector's length.
-    pub(crate) fn channelwise<T, V, WIDE>(sum: Sum<'_, T>, b: &[T], stride: usize, out: &mut [T], n: usize) -> () {
-        let padded = n.next_multiple_of(V::LANES);
-        check(&sum, padded, out.len(), n);
-        let k = count(sum.cols);
-        assert!(k == 0 || end(stride, k) + padded <= b.len());
-        let mut c = 0;
-        while c < n {
-            // SAFETY: just checked: a vector at `c` lies in `values` and `b` wherever the loop reads, and `n` elements
-            // from every `outs[i]` on lie in `out`.
-            unsafe { channel_tiles::<V, 9>(sum, b, stride, out, n, c) };
-            c += V::LANES;
-        }
-    }
-}
-
-/// Panics unless `width` elements are readable at every offset of `sum` and `n` writable at every output.
-fn check<T>(sum: &Sum<'_, T>, width: usize, out: usize, n: usize) {
+/// Panics unless every offset of `sum` is readable and `n` elements are writable at every output.
+fn check<T>(sum: &Sum<'_, T>, out: usize, n: usize) {
     let last = |offsets: &[usize]| offsets.iter().copied().max().unwrap_or(0);
     assert_eq!(sum.rows.len(), sum.outs.len());
     assert!(sum.rows.is_empty() || last(sum.outs) + n <= out);
     let column = sum.cols.iter().map(Run::last).max();
-    assert!(
-        sum.rows.is_empty()
-            || column.is_none_or(|column| last(sum.rows) + column + width <= sum.values.len())
-    );
+    assert!(sum.rows.is_empty() || column.is_none_or(|column| last(sum.rows) + column < sum.values.len()));
 }
 
 /// Whether tiles of 8 rows compute fewer rows over again than tiles of 14.
@@ -198,7 +177,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
     while first < sum.rows.len() {
         // SAFETY: there is a row, and as many outputs as rows; the rest is the caller's promise.
         unsafe {
-            let (from, to) = places::<_, P>(&sum, first, 0, out.as_mut_ptr());
+            let (from, to) = places::<_, P>(&sum, first, out.as_mut_ptr());
             tile::<V, P, Q>(from, to, sum.cols, b, n, start, vector);
         }
         first += P;
@@ -330,53 +309,7 @@ unsafe fn products<V: Vector, const P: usize, const Q: usize>(
     at
 }
 
-/// `P` rows × one vector of channels at a time; the last tile repeats the last row.
-///
-/// # Safety
-/// As checked in [`channelwise`].
-#[inline(always)]
-unsafe fn channel_tiles<V: Vector, const P: usize>(
-    sum: Sum<'_, V::Elem>,
-    b: &[V::Elem],
-    stride: usize,
-    out: &mut [V::Elem],
-    n: usize,
-    c: usize,
-) {
-    let full = c + V::LANES <= n;
-    let mut first = 0;
-    while first < sum.rows.len() {
-        // SAFETY: there is a row, and as many outputs as rows.
-        let (from, to) = unsafe { places::<_, P>(&sum, first, c, out.as_mut_ptr()) };
-        let mut acc = [V::splat(V::Elem::ZERO); P];
-        let mut at = b.as_ptr().wrapping_add(c);
-        for run in sum.cols {
-            for col in run.offsets() {
-                // SAFETY: a vector here lies in `b`, by the caller's promise.
-                let weight = unsafe { V::load(at) };
-                for p in 0..P {
-                    // SAFETY: a vector at `rows[i] + cols[k] + c` lies in `values`, by the caller's promise.
-                    acc[p] = unsafe { V::load(from[p].wrapping_add(col)) }.mul_add(weight, acc[p]);
-                }
-                at = at.wrapping_add(stride);
-            }
-        }
-        if full {
-            for p in 0..P {
-                // SAFETY: `n` elements from `outs[i]` on lie in `out`, by the caller's promise.
-                unsafe { acc[p].store(to[p].add(c)) };
-            }
-        } else {
-            for p in 0..P {
-                // SAFETY: as above.
-                unsafe { acc[p].store_first(to[p].add(c), n - c) };
-            }
-        }
-        first += P;
-    }
-}
-
-/// Where `P` rows from `first` on are read, `c` elements further on, and written; the last row again beyond the last.
+/// Where `P` rows from `first` on are read and written; the last row again beyond the last.
 ///
 /// # Safety
 /// There is a row `first`, and an output for every row.
@@ -384,7 +317,6 @@ unsafe fn channel_tiles<V: Vector, const P: usize>(
 unsafe fn places<T, const P: usize>(
     sum: &Sum<'_, T>,
     first: usize,
-    c: usize,
     out: *mut T,
 ) -> ([*const T; P], [*mut T; P]) {
     let (mut from, mut to) = ([sum.values.as_ptr(); P], [out; P]);
@@ -392,7 +324,7 @@ unsafe fn places<T, const P: usize>(
         let row = (first + p).min(sum.rows.len() - 1);
         // SAFETY: `row` is below the number of rows, by the caller's promise.
         let (read, write) = unsafe { (*sum.rows.get_unchecked(row), *sum.outs.get_unchecked(row)) };
-        (from[p], to[p]) = (from[p].wrapping_add(read + c), to[p].wrapping_add(write));
+        (from[p], to[p]) = (from[p].wrapping_add(read), to[p].wrapping_add(write));
     }
     (from, to)
 }

@@ -124,6 +124,9 @@ pub(crate) trait Vector: Copy {
 
     fn sub(self, b: Self) -> Self;
 
+    /// Lane by lane `self` where `x > 0`, otherwise 0.
+    fn where_positive(self, x: Self) -> Self;
+
     /// Lane by lane `(x, tap)` where `x > best` or `x` is NaN, otherwise `(best, who)`.
     fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self);
 
@@ -225,6 +228,11 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    fn where_positive(self, x: Self) -> Self {
+        Self(std::array::from_fn(|i| if x.0[i] > T::ZERO { self.0[i] } else { T::ZERO }))
+    }
+
+    #[inline(always)]
     fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self) {
         let wins: [bool; 4] = std::array::from_fn(|i| (x.0[i] > best.0[i]) | x.0[i].is_nan());
         let choose = |a: Self, b: Self| Self(std::array::from_fn(|i| if wins[i] { a.0[i] } else { b.0[i] }));
@@ -251,7 +259,7 @@ mod x86 {
     use super::{PAIRED, Panels, Run, Vector};
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -278,6 +286,12 @@ mod x86 {
                 fn sub(self, b: Self) -> Self {
                     // SAFETY: as in `splat`.
                     unsafe { $sub(self, b) }
+                }
+
+                #[inline(always)]
+                fn where_positive(self, x: Self) -> Self {
+                    // SAFETY: as in `splat`.
+                    unsafe { $positive(self, x) }
                 }
 
                 #[inline(always)]
@@ -320,6 +334,29 @@ mod x86 {
             }
         };
     }
+
+    macro_rules! positive {
+        ($name:ident, $V:ty, $features:literal, $keep:expr) => {
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn $name(kept: $V, x: $V) -> $V {
+                $keep(kept, x)
+            }
+        };
+    }
+
+    positive!(positive_ps, __m256, "avx", |kept, x| {
+        _mm256_and_ps(kept, _mm256_cmp_ps::<_CMP_GT_OQ>(x, _mm256_setzero_ps()))
+    });
+    positive!(positive_pd, __m256d, "avx", |kept, x| {
+        _mm256_and_pd(kept, _mm256_cmp_pd::<_CMP_GT_OQ>(x, _mm256_setzero_pd()))
+    });
+    positive!(positive_wide_ps, __m512, "avx512f", |kept, x| {
+        _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, _mm512_setzero_ps()), kept)
+    });
+    positive!(positive_wide_pd, __m512d, "avx512f", |kept, x| {
+        _mm512_maskz_mov_pd(_mm512_cmp_pd_mask::<_CMP_GT_OQ>(x, _mm512_setzero_pd()), kept)
+    });
 
     macro_rules! larger {
         ($name:ident, $V:ty, $features:literal, $compare:ident, $or:expr, $choose:expr) => {
@@ -446,6 +483,7 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
+        positive_ps,
         larger_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
@@ -459,6 +497,7 @@ mod x86 {
         _mm256_fmadd_pd,
         _mm256_add_pd,
         _mm256_sub_pd,
+        positive_pd,
         larger_pd,
         _mm256_loadu_pd,
         _mm256_storeu_pd
@@ -471,6 +510,7 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
+        positive_wide_ps,
         larger_wide_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps
@@ -483,6 +523,7 @@ mod x86 {
         _mm512_fmadd_pd,
         _mm512_add_pd,
         _mm512_sub_pd,
+        positive_wide_pd,
         larger_wide_pd,
         _mm512_loadu_pd,
         _mm512_storeu_pd

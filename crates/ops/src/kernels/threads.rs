@@ -57,6 +57,34 @@ pub(crate) fn fill_and_collect<T: WithDType, R: Send>(
     (out, results)
 }
 
+/// As [`fill_and_collect`], `n` vectors of one length at once.
+pub(crate) fn fill_several<T: WithDType, R: Send>(
+    n: usize,
+    len: usize,
+    piece: usize,
+    work: usize,
+    write: impl Fn(usize, &mut [&mut [T]]) -> R + Sync + Send,
+) -> (Vec<Vec<T>>, Vec<R>) {
+    let mut all: Vec<Vec<T>> = (0..n).map(|_| Vec::with_capacity(len)).collect();
+    let mut chunks: Vec<_> =
+        all.iter_mut().map(|out| out.spare_capacity_mut()[..len].chunks_mut(piece.max(1))).collect();
+    let pieces: Vec<Vec<_>> = (0..len.div_ceil(piece.max(1)))
+        .map(|_| chunks.iter_mut().filter_map(Iterator::next).collect())
+        .collect();
+    let each = |(i, outs): (usize, Vec<&mut [MaybeUninit<T>]>)| {
+        let mut outs: Vec<&mut [T]> = outs.into_iter().map(zeroed).collect();
+        write(i, &mut outs)
+    };
+    let results = if work < WORTH_SHARING {
+        pieces.into_iter().enumerate().map(each).collect()
+    } else {
+        pieces.into_par_iter().enumerate().map(each).collect()
+    };
+    // SAFETY: as in `fill_and_collect`, of every vector.
+    all.iter_mut().for_each(|out| unsafe { out.set_len(len) });
+    (all, results)
+}
+
 /// As [`fill`], two vectors of one length at once.
 pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
     len: usize,

@@ -28,8 +28,8 @@ pub struct ConvNorm {
 pub enum ConvNormSaved {
     /// The convolution's input and output, and the moments of that.
     Train {
-        /// Input.
-        x: Tensor,
+        /// The maps that make the input, side by side.
+        xs: Vec<Tensor>,
         /// Output of the convolution.
         y: Tensor,
         /// Its moments.
@@ -44,17 +44,48 @@ impl ConvNorm {
         (params.weight(self.conv.weight), self.conv.bias.map(|bias| params.weight(bias)))
     }
 
+    /// A forward with the batch's own statistics.
+    fn train(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Summand, ConvNormSaved)> {
+        let Self { conv, norm } = self;
+        let (weights, affine) = (self.weights(pass.params), norm.scale_shift(pass.params));
+        let waiting = conv_norm::forward_beside(xs, weights, affine, norm.eps, &conv.window, conv.prelude)?;
+        norm.report(&waiting.moments, pass);
+        let summand = Summand { map: waiting.y.clone(), norm: Some(waiting.by) };
+        Ok((summand, ConvNormSaved::Train { xs: xs.to_vec(), y: waiting.y, moments: waiting.moments }))
+    }
+
+    /// The gradients at the maps that the forward was given, and `⟨grad, z⟩`.
+    fn back(
+        &self,
+        saved: ConvNormSaved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Vec<Tensor>, Option<Later>)> {
+        match saved {
+            ConvNormSaved::Train { xs, y, moments } => {
+                let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
+                let (gxs, product) = self.gradients((&xs, &y, &moments), grad, pass, wanted)?;
+                Ok((gxs.expect("an input's gradient was wanted"), product))
+            }
+            ConvNormSaved::Eval(of_conv, of_norm) => {
+                let grad = self.norm.backward(of_norm, grad, pass)?;
+                Ok((vec![self.conv.backward(of_conv, &grad, pass)?], None))
+            }
+        }
+    }
+
     /// The gradients that are both `wanted` and asked for by the pass; and `⟨grad, z⟩`.
     fn gradients(
         &self,
-        (x, y, moments): (&Tensor, &Tensor, &Moments),
+        (xs, y, moments): (&[Tensor], &Tensor, &Moments),
         grad: &Tensor,
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<(Option<Tensor>, Option<Later>)> {
+    ) -> Result<(Option<Vec<Tensor>>, Option<Later>)> {
         let Self { conv, norm } = self;
         let (w, affine) = (pass.params.weight(conv.weight), norm.scale_shift(pass.params));
-        let found = conv_norm::backward(grad, x, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
+        let found =
+            conv_norm::backward_beside(grad, xs, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
         if let (Some(gradients), Some(of_weight)) = (pass.gradients.as_deref_mut(), found.w) {
             gradients.add(conv.weight, of_weight)?;
             if let Some(bias) = conv.bias {
@@ -87,12 +118,15 @@ impl Layer for ConvNorm {
             let (z, saved) = self.forward(x, pass)?;
             return Ok((Summand::from(z), saved));
         }
-        let Self { conv, norm } = self;
-        let (weights, affine) = (self.weights(pass.params), norm.scale_shift(pass.params));
-        let waiting = conv_norm::forward_waiting(x, weights, affine, norm.eps, &conv.window, conv.prelude)?;
-        norm.report(&waiting.moments, pass);
-        let summand = Summand { map: waiting.y.clone(), norm: Some(waiting.by) };
-        Ok((summand, ConvNormSaved::Train { x: x.clone(), y: waiting.y, moments: waiting.moments }))
+        self.train(std::slice::from_ref(x), pass)
+    }
+
+    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, ConvNormSaved)> {
+        if pass.mode == Mode::Eval {
+            return self.forward(&sum::join(xs)?, pass);
+        }
+        let (summand, saved) = self.train(xs, pass)?;
+        Ok((Summand::total(&[(1.0, summand)])?, saved))
     }
 
     fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {
@@ -114,23 +148,27 @@ impl Layer for ConvNorm {
         grad: &Tensor,
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
-        match saved {
-            ConvNormSaved::Train { x, y, moments } => {
-                let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
-                let (gx, product) = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
-                Ok((gx.expect("an input's gradient was wanted"), product))
-            }
-            ConvNormSaved::Eval(of_conv, of_norm) => {
-                let grad = self.norm.backward(of_norm, grad, pass)?;
-                Ok((self.conv.backward(of_conv, &grad, pass)?, None))
-            }
+        let (gxs, product) = self.back(saved, grad, pass)?;
+        Ok((sum::join(&gxs)?, product))
+    }
+
+    fn backward_beside(
+        &self,
+        saved: ConvNormSaved,
+        grad: &Tensor,
+        n: usize,
+        pass: &mut Backward<'_>,
+    ) -> Result<Vec<Tensor>> {
+        match &self.back(saved, grad, pass)?.0[..] {
+            [joined] => sum::separate(joined, n),
+            gxs => Ok(gxs.to_vec()),
         }
     }
 
     fn backward_weights(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
         match saved {
-            ConvNormSaved::Train { x, y, moments } => {
-                self.gradients((&x, &y, &moments), grad, pass, Wanted::Weights).map(drop)
+            ConvNormSaved::Train { xs, y, moments } => {
+                self.gradients((&xs, &y, &moments), grad, pass, Wanted::Weights).map(drop)
             }
             ConvNormSaved::Eval(of_conv, of_norm) => {
                 let grad = self.norm.backward(of_norm, grad, pass)?;

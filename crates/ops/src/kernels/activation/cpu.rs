@@ -2,11 +2,8 @@
 
 use crate::kernels::simd::vectorized;
 
-/// Elements of a choice made at once.
-const BLOCK: usize = 64;
-
 vectorized! {
-    pub(super) fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
+    pub(in crate::kernels) fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = x.relu();
         }
@@ -36,13 +33,14 @@ vectorized! {
 vectorized! {
     /// Clears a gradient where the ReLU's input was not positive.
     pub(in crate::kernels) fn relu_mask<T, V, WIDE>(x: &[T], gx: &mut [T]) -> () {
-        // By way of a block: LLVM would make the choice a masked store, which is slow on some processors.
-        for (gx, x) in gx.chunks_mut(BLOCK).zip(x.chunks(BLOCK)) {
-            let mut kept = [T::ZERO; BLOCK];
-            for ((kept, &gx), &x) in kept.iter_mut().zip(&*gx).zip(x) {
-                *kept = if x > T::ZERO { gx } else { T::ZERO };
+        assert!(x.len() == gx.len());
+        for first in (0..x.len()).step_by(V::LANES) {
+            let left = x.len() - first;
+            // SAFETY: that many elements are left of both.
+            unsafe {
+                let gx = gx.as_mut_ptr().add(first);
+                V::load_first(gx, left).where_positive(V::load_first(x.as_ptr().add(first), left)).store_first(gx, left);
             }
-            gx.copy_from_slice(&kept[..x.len()]);
         }
     }
 }

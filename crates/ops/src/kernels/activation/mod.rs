@@ -8,7 +8,7 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
-pub(in crate::kernels) use cpu::relu_mask;
+pub(in crate::kernels) use cpu::{relu as relu_piece, relu_mask};
 
 use super::{
     Isa,

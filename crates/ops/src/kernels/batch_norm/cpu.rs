@@ -191,6 +191,13 @@ impl<T: Real> Through<T> {
         Self { mean, a, b, d }
     }
 
+    /// As of a norm over `c` channels that are all alike.
+    #[cfg(test)]
+    pub(in crate::kernels) fn of_constants(c: usize, mean: f64) -> Self {
+        let sums = GradientSums { products: vec![0.0; c], scale: vec![0.25; c], shift: vec![0.5; c] };
+        Self::new(&vec![mean; c], &vec![1.5; c], None, &sums, 3.0)
+    }
+
     /// `∂L/∂x` of whole rows.
     pub(in crate::kernels) fn write(&self, isa: Isa, x: &[T], gy: &[T], gx: &mut [T]) {
         combine(isa, x, gy, &self.mean, &self.a, &self.b, &self.d, gx);

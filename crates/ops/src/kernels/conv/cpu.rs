@@ -6,7 +6,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_mask,
     bias::channel_sums,
-    gather::{Gather, padded},
+    gather::{Gather, Lens, padded},
     product::{Panels, Run, Start, Sum, product, runs},
     simd::lanes,
     threads::{add_in_order, collect, fill, images_per_piece, piece},
@@ -145,6 +145,11 @@ impl<'a, T: Real> Outputs<'a, T> {
         Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
     }
 
+    /// Whether each pixel is computed from the same pixel alone, so that [`Outputs::write`] also takes some rows of an image.
+    pub(in crate::kernels) fn is_pixelwise(&self) -> bool {
+        *self.shape.window == Window::same((1, 1), (1, 1), (1, 1)) && matches!(self.way, Way::Points(_))
+    }
+
     /// Computes the outputs of some consecutive images.
     pub(in crate::kernels) fn write(&self, x: &[T], y: &mut [T]) {
         let Shape { input, output, prelude, .. } = self.shape;
@@ -153,7 +158,7 @@ impl<'a, T: Real> Outputs<'a, T> {
             Way::Taps(sums) => {
                 sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
             }
-            Way::Tiles(filter) => filter.write(x, prelude, y, bias),
+            Way::Tiles(filter) => filter.write(x, prelude, y, bias, None),
             Way::Points(points) => points.write(x, prelude, y, bias),
         }
     }
@@ -186,12 +191,20 @@ impl<'a, T: Real> Inputs<'a, T> {
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
+    /// As of [`Outputs`].
+    pub(in crate::kernels) fn is_pixelwise(&self) -> bool {
+        *self.shape.window == Window::same((1, 1), (1, 1), (1, 1)) && matches!(self.way, Way::Points(_))
+    }
+
     /// Computes the gradient at some consecutive images, of which `x` are the values.
     pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
         let Shape { input, output, prelude, .. } = self.shape;
         match &self.way {
             Way::Taps(sums) => sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero),
-            Way::Tiles(filter) => filter.write(gy, Prelude::Identity, gx, None),
+            Way::Tiles(filter) => {
+                let x = (prelude == Prelude::Relu).then_some(x);
+                return filter.write(gy, Prelude::Identity, gx, None, x);
+            }
             Way::Points(points) => points.write(gy, Prelude::Identity, gx, None),
         }
         if prelude == Prelude::Relu {
@@ -249,6 +262,15 @@ impl<'a, T: Real> Weights<'a, T> {
         self.shape.window.taps() * self.shape.input.c * self.shape.output.c
     }
 
+    /// Adds what some consecutive images say, or some rows of one, where pixels are apart from each other.
+    pub(in crate::kernels) fn add(&self, x: &[T], gy: &[T], sum: &mut [T]) {
+        let Shape { input, output, prelude, .. } = self.shape;
+        match &self.way {
+            WeightsWay::Points(points) => points.add((input.c, output.c), prelude, x, gy, sum),
+            _ => sum.iter_mut().zip(self.part(x, gy)).for_each(|(sum, x)| *sum += x),
+        }
+    }
+
     /// What some consecutive images add.
     pub(in crate::kernels) fn part(&self, x: &[T], gy: &[T]) -> Vec<T> {
         let Shape { input, output, prelude, .. } = self.shape;
@@ -260,7 +282,7 @@ impl<'a, T: Real> Weights<'a, T> {
         };
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
         let lanes = lanes::<T>(self.isa);
-        let frames = gather.frames(input, prelude, x, true);
+        let frames = gather.frames(input, x, &Lens { isa: self.isa, norm: None, prelude });
         let gy = padded(gy, output.c, lanes);
         let width = output.c.next_multiple_of(lanes);
         let mut part = vec![T::ZERO; self.len()];
@@ -299,7 +321,7 @@ impl<T: Real> Sums<T> {
         to: &Map,
         start: Start<'_, T>,
     ) {
-        let frames = self.gather.frames(from, prelude, source, true);
+        let frames = self.gather.frames(from, source, &Lens { isa: self.isa, norm: None, prelude });
         let lanes = lanes::<T>(self.isa);
         for ((phase, cols), panels) in self.gather.phases.iter().zip(&self.cols).zip(&self.panels) {
             let sum = self.gather.sum(phase, &frames, cols, target.len() / to.image());

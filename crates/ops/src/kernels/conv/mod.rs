@@ -3,7 +3,7 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(in crate::kernels) mod cuda;
-mod pointwise;
+pub(in crate::kernels) mod pointwise;
 #[cfg(test)]
 mod tests;
 mod whole;

@@ -3,23 +3,24 @@
 use super::cpu::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
+    activation::relu_piece,
     product::{Matrix, Panels, Start, matrix_product},
-    simd::{lanes, vectorized},
+    simd::lanes,
     threads::Scratch,
     transpose::transpose,
     values::Real,
 };
 
 /// Pixels of a block: with 64 channels, half of a first-level cache.
-const PIXELS: usize = 64;
+pub(in crate::kernels) const PIXELS: usize = 64;
 
 /// Whether a convolution to `to` channels is of this kind and fills whole vectors.
-pub(super) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
+pub(in crate::kernels) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
     *window == Window::same((1, 1), (1, 1), (1, 1)) && to.is_multiple_of(lanes::<T>(isa))
 }
 
 /// `y = prelude(x) · w (+ bias)` of every pixel.
-pub(super) struct Points<T> {
+pub(in crate::kernels) struct Points<T> {
     isa: Isa,
     from: usize,
     to: usize,
@@ -39,13 +40,17 @@ impl<T: Real> Points<T> {
     }
 
     /// By a matrix `(from, to)`; `to` fills whole vectors.
-    pub(super) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
+    pub(in crate::kernels) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
 
     pub(super) fn write(&self, x: &[T], prelude: Prelude, y: &mut [T], bias: Option<&[T]>) {
+        self.write_from(x, prelude, y, bias.map_or(Start::Zero, Start::Columns));
+    }
+
+    /// As [`Points::write`], the sums beginning with `start`.
+    pub(in crate::kernels) fn write_from(&self, x: &[T], prelude: Prelude, y: &mut [T], start: Start<'_, T>) {
         let Self { isa, from, to, .. } = *self;
-        let start = bias.map_or(Start::Zero, Start::Columns);
         let b = Panels { values: &self.w, row: to, vector: lanes::<T>(isa) };
         for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: pixels, cols: from, row: from, col: 1 };
@@ -55,13 +60,13 @@ impl<T: Real> Points<T> {
 }
 
 /// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
-pub(super) struct PointWeights<T> {
+pub(in crate::kernels) struct PointWeights<T> {
     pub(super) isa: Isa,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> PointWeights<T> {
-    pub(super) fn new(isa: Isa) -> Self {
+    pub(in crate::kernels) fn new(isa: Isa) -> Self {
         Self { isa, scratch: Scratch::new() }
     }
 
@@ -78,15 +83,27 @@ impl<T: Real> PointWeights<T> {
 
     /// What some rows add to the gradient `(from, to)`.
     pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Vec<T> {
-        let isa = self.isa;
         let mut part = vec![T::ZERO; from * to];
+        self.add((from, to), prelude, x, gy, &mut part);
+        part
+    }
+
+    /// Adds what some rows say to the gradient `(from, to)`.
+    pub(in crate::kernels) fn add(
+        &self,
+        (from, to): (usize, usize),
+        prelude: Prelude,
+        x: &[T],
+        gy: &[T],
+        sum: &mut [T],
+    ) {
+        let isa = self.isa;
         for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };
             let gy = &gy[i * PIXELS * to..][..pixels * to];
             let b = Panels { values: gy, row: to, vector: lanes::<T>(isa) };
-            matrix_product(isa, a, b, &mut part, to, to, Start::Old);
+            matrix_product(isa, a, b, sum, to, to, Start::Old);
         });
-        part
     }
 }
 
@@ -105,15 +122,9 @@ fn for_blocks<T: Real>(
         Prelude::Relu => scratch.lend(PIXELS * c, |seen| {
             blocks.for_each(|(i, x)| {
                 let seen = &mut seen[..x.len()];
-                relu(isa, x, seen);
+                relu_piece(isa, x, seen);
                 each(i, seen, x.len() / c);
             });
         }),
-    }
-}
-
-vectorized! {
-    fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = x.relu());
     }
 }

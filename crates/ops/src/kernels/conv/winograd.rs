@@ -89,6 +89,12 @@ impl Tiles {
         self.columns * OUT + IN - OUT
     }
 
+    /// Elements from one position's values of so many tiles to the next one's. Planes of a power of two would begin in the
+    /// same set of a cache, all 36 of them.
+    fn plane(&self, tiles: usize, wide: usize) -> usize {
+        tiles * wide + self.lanes
+    }
+
     /// Elements of an image with its margins, its channels in whole vectors.
     fn frame(&self, c: usize) -> usize {
         (self.rows * OUT + IN - OUT) * self.framed() * self.wide(c)
@@ -128,21 +134,30 @@ impl<T: Real> Filter<T> {
         Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
 
-    /// Computes some consecutive images of `target` from those of `source`; `bias` fills whole vectors.
-    pub(super) fn write(&self, source: &[T], prelude: Prelude, target: &mut [T], bias: Option<&[T]>) {
+    /// Computes some consecutive images of `target` from those of `source`; `bias` fills whole vectors. Where `x` is given,
+    /// only where that is positive, else 0.
+    pub(super) fn write(
+        &self,
+        source: &[T],
+        prelude: Prelude,
+        target: &mut [T],
+        bias: Option<&[T]>,
+        x: Option<&[T]>,
+    ) {
         let Self { isa, tiles, from, to, .. } = *self;
         let pixels = tiles.h * tiles.w;
         let images = target.len() / (pixels * to);
         let n = images * tiles.len();
         let (wide_from, wide_to) = (tiles.wide(from), tiles.wide(to));
-        let lengths = [images * tiles.frame(from), POSITIONS * n * wide_from, POSITIONS * n * wide_to];
+        let (plane_from, plane_to) = (tiles.plane(n, wide_from), tiles.plane(n, wide_to));
+        let lengths = [images * tiles.frame(from), POSITIONS * plane_from, POSITIONS * plane_to];
         self.scratch.lend(lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, products) = memory.split_at_mut(lengths[1]);
             see(isa, tiles, source, from, prelude, frames, seen);
-            for (position, products) in products.chunks_exact_mut(n * wide_to).enumerate() {
+            for (position, products) in products.chunks_exact_mut(plane_to).enumerate() {
                 let a = Matrix {
-                    values: &seen[position * n * wide_from..][..n * wide_from],
+                    values: &seen[position * plane_from..][..n * wide_from],
                     rows: n,
                     cols: from,
                     row: wide_from,
@@ -154,7 +169,8 @@ impl<T: Real> Filter<T> {
             }
             for (image, target) in target.chunks_exact_mut(pixels * to).enumerate() {
                 let first = image * tiles.len();
-                output_transform(isa, tiles, products, n * wide_to, first, to, bias, target);
+                let mask = x.map(|x| &x[image * pixels * to..][..pixels * to]);
+                output_transform(isa, tiles, products, plane_to, first, to, bias, mask, target);
             }
         });
     }
@@ -179,10 +195,11 @@ impl<T: Real> Correlation<T> {
         let images = x.len() / shape.input.image();
         let n = images * tiles.len();
         let (wide_in, wide_out) = (tiles.wide(c_in), tiles.wide(c_out));
+        let (plane_in, plane_out) = (tiles.plane(n, wide_in), tiles.plane(n, wide_out));
         let lengths = [
             images * tiles.frame(c_in),
-            POSITIONS * n * wide_in,
-            POSITIONS * n * wide_out,
+            POSITIONS * plane_in,
+            POSITIONS * plane_out,
             POSITIONS * c_in * wide_out,
         ];
         self.scratch.lend(lengths.iter().sum(), |memory| {
@@ -191,17 +208,17 @@ impl<T: Real> Correlation<T> {
             let (arrived, sums) = memory.split_at_mut(lengths[2]);
             see(isa, tiles, x, c_in, shape.prelude, frames, seen);
             for (image, gy) in gy.chunks_exact(shape.output.image()).enumerate() {
-                gradient_transform(isa, tiles, gy, c_out, n * wide_out, image * tiles.len(), arrived);
+                gradient_transform(isa, tiles, gy, c_out, plane_out, image * tiles.len(), arrived);
             }
             for (position, sums) in sums.chunks_exact_mut(c_in * wide_out).enumerate() {
                 let a = Matrix {
-                    values: &seen[position * n * wide_in..][..n * wide_in],
+                    values: &seen[position * plane_in..][..n * wide_in],
                     rows: c_in,
                     cols: n,
                     row: 1,
                     col: wide_in,
                 };
-                let gy = &arrived[position * n * wide_out..][..n * wide_out];
+                let gy = &arrived[position * plane_out..][..n * wide_out];
                 let b = Panels { values: gy, row: wide_out, vector: tiles.lanes };
                 matrix_product(isa, a, b, sums, wide_out, wide_out, Start::Zero);
             }
@@ -342,13 +359,16 @@ vectorized! {
 }
 
 vectorized! {
-    /// `Aᵀ m A`, plus `bias`, of an image's tiles, which begin at tile `first` of planes of `plane` elements.
+    /// `Aᵀ m A`, plus `bias`, of an image's tiles, which begin at tile `first` of planes of `plane` elements; where `mask` is
+    /// not positive, 0.
     fn output_transform<T, V, WIDE>(
-        tiles: Tiles, products: &[T], plane: usize, first: usize, c: usize, bias: Option<&[T]>, image: &mut [T]
+        tiles: Tiles, products: &[T], plane: usize, first: usize, c: usize, bias: Option<&[T]>, mask: Option<&[T]>,
+        image: &mut [T]
     ) -> () {
         let wide = tiles.wide(c);
         assert!(wide.is_multiple_of(V::LANES) && (first + tiles.len()) * wide <= plane && POSITIONS * plane <= products.len());
         assert!(image.len() == tiles.h * tiles.w * c && bias.is_none_or(|bias| bias.len() >= wide));
+        assert!(mask.is_none_or(|mask| mask.len() == image.len()));
         let constants = [2.0, 4.0, 8.0].map(|x| V::splat(T::from_f64(x)));
         for tile in 0..tiles.len() {
             let (top, left) = ((tile / tiles.columns) * OUT, (tile % tiles.columns) * OUT);
@@ -371,8 +391,14 @@ vectorized! {
                     for (x, value) in a_transposed(m, constants).into_iter().take(w).enumerate() {
                         let value = shift.map_or(value, |shift| value.add(shift));
                         let at = ((top + y) * tiles.w + left + x) * c + lane;
-                        // SAFETY: the pixel lies in the image, and this many of its channels are left.
-                        unsafe { value.store_first(image.as_mut_ptr().add(at), c - lane) };
+                        // SAFETY: the pixel lies in the image and in its mask, and this many of its channels are left.
+                        unsafe {
+                            let value = match mask {
+                                Some(mask) => value.where_positive(V::load_first(mask.as_ptr().add(at), c - lane)),
+                                None => value,
+                            };
+                            value.store_first(image.as_mut_ptr().add(at), c - lane);
+                        }
                     }
                 }
             }
@@ -529,7 +555,7 @@ mod tests {
         let filter = Filter::new(isa, shape, &w, Direction::Forward);
         let outputs = |x: &[f32]| {
             let mut y = vec![0.0; x.len()];
-            filter.write(x, Prelude::Identity, &mut y, None);
+            filter.write(x, Prelude::Identity, &mut y, None, None);
             y
         };
         let first = outputs(&x);

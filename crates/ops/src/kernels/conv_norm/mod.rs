@@ -7,10 +7,11 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
+mod pointwise;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
@@ -18,6 +19,7 @@ use super::{
     conv,
     gpu::on_gpu,
     later::Later,
+    sum,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -53,9 +55,9 @@ impl Waiting {
 
 /// What a backward computes: the gradients that were asked for.
 #[derive(Clone, Debug)]
-pub struct Gradients {
-    /// At the convolution's input.
-    pub x: Option<Tensor>,
+pub struct Gradients<X = Tensor> {
+    /// At the convolution's input, or at the maps that make it.
+    pub x: Option<X>,
     /// Of the convolution's weights. (A bias has none: the mean takes it out again.)
     pub w: Option<Tensor>,
     /// Of scale and shift, where there are any.
@@ -97,26 +99,56 @@ pub fn forward_train(
 /// Shapes or types do not fit.
 pub fn forward_waiting(
     x: &Tensor,
+    weights: (&Tensor, Option<&Tensor>),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+    window: &Window,
+    prelude: Prelude,
+) -> Result<Waiting> {
+    forward_beside(std::slice::from_ref(x), weights, scale_shift, eps, window, prelude)
+}
+
+/// [`forward_waiting`] of maps of one shape whose channels lie side by side. A 1×1 convolution reads them where they are.
+///
+/// # Errors
+/// There is none, or shapes or types do not fit.
+pub fn forward_beside(
+    xs: &[Tensor],
     (w, bias): (&Tensor, Option<&Tensor>),
     scale_shift: Option<(&Tensor, &Tensor)>,
     eps: f64,
     window: &Window,
     prelude: Prelude,
 ) -> Result<Waiting> {
-    let input = Map::of(x.dims())?;
+    let input = beside(xs)?;
     let output = input.through(window, conv::channels(w, window, input.c)?);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => cuda::forward_waiting(&gpu, shape, x, (w, bias), scale_shift, eps));
-    let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
-    for_real!(x, T => {
-        let (x, w) = (Values::of(&x)?, Values::of(&w)?);
+    on_gpu!(w, gpu => cuda::forward_waiting(&gpu, shape, &sum::join(xs)?, (w, bias), scale_shift, eps));
+    let (w, bias, isa) = (dense(w)?, bias.map(dense).transpose()?, Isa::detect());
+    for_real!(w, T => {
+        let w = Values::<T>::of(&w)?;
         let bias = bias.as_ref().map(Values::of).transpose()?;
-        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
+        let (y, statistics) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
+            Some(convolution) => {
+                let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
+                let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+                convolution.forward(&xs.iter().map(|x| &**x).collect::<Vec<_>>(), &w, bias.as_deref())
+            }
+            None => cpu::forward::<T>(isa, shape, &Values::of(&dense(&sum::join(xs)?)?)?, &w, bias.as_deref()),
+        };
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
         Ok(Waiting { y: tensor(y, &output.dims())?, moments, by })
     })
+}
+
+/// The map that maps of one shape make side by side.
+fn beside(xs: &[Tensor]) -> Result<Map> {
+    let Some(first) = xs.first() else { bail!("found nothing to convolve, expected one map or more") };
+    xs.iter().try_for_each(|x| expect_dims("maps side by side", x, first.dims()))?;
+    let map = Map::of(first.dims())?;
+    Ok(Map { c: map.c * xs.len(), ..map })
 }
 
 /// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: as [`forward_train`] and a dot product, but its output never reaches memory.
@@ -166,20 +198,62 @@ pub fn backward(
     prelude: Prelude,
     wanted: Wanted,
 ) -> Result<Gradients> {
-    let input = Map::of(x.dims())?;
+    let xs = std::slice::from_ref(x);
+    let Gradients { x, w, scale_shift, product } =
+        backward_beside(gz, xs, w, y, scale_shift, moments, window, prelude, wanted)?;
+    Ok(Gradients { x: x.and_then(|mut xs| xs.pop()), w, scale_shift, product })
+}
+
+/// [`backward`] of [`forward_beside`]: the gradient at every map.
+///
+/// # Errors
+/// Shapes or types do not fit.
+#[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
+pub fn backward_beside(
+    gz: &Tensor,
+    xs: &[Tensor],
+    w: &Tensor,
+    y: &Tensor,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    moments: &Moments,
+    window: &Window,
+    prelude: Prelude,
+    wanted: Wanted,
+) -> Result<Gradients<Vec<Tensor>>> {
+    let input = beside(xs)?;
     let output = input.through(window, conv::channels(w, window, input.c)?);
     expect_dims("output of a convolution", y, &output.dims())?;
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(x, gpu => cuda::backward(&gpu, shape, gz, x, w, (y, moments), scale_shift, wanted));
-    let (gz, x, dense_w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
-    for_real!(x, T => {
+    on_gpu!(w, gpu => {
+        let found = cuda::backward(&gpu, shape, gz, &sum::join(xs)?, w, (y, moments), scale_shift, wanted)?;
+        let x = found.x.map(|gx| sum::separate(&gx, xs.len())).transpose()?;
+        Ok(Gradients { x, w: found.w, scale_shift: found.scale_shift, product: found.product })
+    });
+    let (gz, dense_w, y, isa) = (dense(gz)?, dense(w)?, dense(y)?, Isa::detect());
+    for_real!(w, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
-        let (x, w_values) = (Values::of(&x)?, Values::of(&dense_w)?);
-        let (gx, gw) = cpu::backward::<T>(Isa::detect(), shape, &x, &w_values, (&y, &gz), &through, wanted);
+        let w_values = Values::of(&dense_w)?;
+        let map = |gx: Vec<T>| tensor(gx, xs[0].dims());
+        let (gxs, gw) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
+            Some(convolution) => {
+                let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
+                let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+                let xs: Vec<_> = xs.iter().map(|x| &**x).collect();
+                let (gxs, gw) = convolution.backward(&xs, &w_values, (&y, &gz), &through, wanted);
+                (gxs.map(|gxs| gxs.into_iter().map(map).collect::<Result<Vec<_>>>()).transpose()?, gw)
+            }
+            None => {
+                let x = dense(&sum::join(xs)?)?;
+                let x = Values::of(&x)?;
+                let (gx, gw) = cpu::backward::<T>(isa, shape, &x, &w_values, (&y, &gz), &through, wanted);
+                let gx = gx.map(|gx| tensor(gx, &input.dims())).transpose()?;
+                (gx.map(|gx| sum::separate(&gx, xs.len())).transpose()?, gw)
+            }
+        };
         Ok(Gradients {
-            x: gx.map(|gx| tensor(gx, &input.dims())).transpose()?,
+            x: gxs,
             w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,
             scale_shift,
             product: Some(Later::Known(product)),

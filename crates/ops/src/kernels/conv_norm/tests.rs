@@ -46,6 +46,81 @@ fn fused_passes_compute_what_the_two_layers_compute() -> Result<()> {
     Ok(())
 }
 
+/// Joined, they are the specification; 16 channels fill every set's vectors, 5 none's.
+#[test]
+fn maps_side_by_side_are_one_map() -> Result<()> {
+    for (n, c, window) in [1, 2, 4].into_iter().flat_map(|n| {
+        let windows = [Window::same((1, 1), (1, 1), (1, 1)), Window::same((3, 3), (2, 2), (1, 1))];
+        windows.into_iter().flat_map(move |window| [16, 5].map(|c| (n, c, window)))
+    }) {
+        let xs = (0..n).map(|i| random(&[3, 7, 5, c], i as u64)).collect::<Result<Vec<_>>>()?;
+        let x = sum::join(&xs)?;
+        let (w, bias) = (random(&[window.kernel.0, window.kernel.1, n * c, 32], 9)?, random(&[32], 10)?);
+        for prelude in [Prelude::Identity, Prelude::Relu] {
+            let joined = forward_train(&x, (&w, Some(&bias)), None, EPS, &window, prelude)?;
+            let Normalized { y, z, moments } =
+                forward_beside(&xs, (&w, Some(&bias)), None, EPS, &window, prelude)?.now()?;
+            assert_tensors_close(&z, &joined.z, 1e-12)?;
+            let gz = random(z.dims(), 11)?;
+            for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
+                let one = backward(&gz, &x, &w, &y, None, &moments, &window, prelude, wanted)?;
+                let found = backward_beside(&gz, &xs, &w, &y, None, &moments, &window, prelude, wanted)?;
+                assert_eq!(found.x.as_ref().map(Vec::len), (wanted != Wanted::Weights).then_some(n));
+                let found_x = found.x.map(|gxs| sum::join(&gxs)).transpose()?;
+                for (found, one) in [(found_x, one.x), (found.w, one.w)] {
+                    assert_eq!(found.is_some(), one.is_some());
+                    found
+                        .zip(one)
+                        .map_or(Ok(()), |(found, one)| assert_tensors_close(&found, &one, 1e-12))?;
+                }
+            }
+        }
+    }
+    assert!(
+        forward_beside(&[], (&random(&[1, 1, 4, 4], 1)?, None), None, EPS, &windows()[0], Prelude::Relu)
+            .is_err()
+    );
+    let unlike = [random(&[2, 4, 4, 2], 1)?, random(&[2, 4, 2, 2], 2)?];
+    let w = random(&[1, 1, 4, 4], 3)?;
+    assert!(forward_beside(&unlike, (&w, None), None, EPS, &windows()[0], Prelude::Relu).is_err());
+    Ok(())
+}
+
+/// Each set's `f32` path against the portable one in `f64`, over as many pixels as fill blocks and pieces, or not.
+#[test]
+fn every_instruction_set_reads_maps_side_by_side() -> Result<()> {
+    let window = Window::same((1, 1), (1, 1), (1, 1));
+    for (n, side) in [(1, 1), (5, 3), (2, 33)] {
+        let (maps, each, to) = (3, 16, 32);
+        let map = |c| Map { n, h: side, w: side, c, rank: 4 };
+        let (input, output) = (map(maps * each), map(to));
+        let shape = conv::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let xs: Vec<Vec<f64>> = (0..maps).map(|i| noise(map(each).len(), i as u64)).collect();
+        let (w, gz) = (noise(maps * each * to, 7), noise(output.len(), 8));
+        let convolution = pointwise::Convolution::of::<f64>(Isa::Portable, shape, maps).expect("it is 1×1");
+        let wide: Vec<&[f64]> = xs.iter().map(|x| &x[..]).collect();
+        let (y, _) = convolution.forward(&wide, &w, None);
+        let through = |mean: f64| batch_norm::Through::of_constants(to, mean);
+        let (gxs, gw) = convolution.backward(&wide, &w, (&y, &gz), &through(0.5), Wanted::Both);
+        for isa in sets() {
+            let xs: Vec<Vec<f32>> = xs.iter().map(|x| cast(x)).collect();
+            let narrow: Vec<&[f32]> = xs.iter().map(|x| &x[..]).collect();
+            let convolution = pointwise::Convolution::of::<f32>(isa, shape, maps).expect("it is 1×1");
+            let w: Vec<f32> = cast(&w);
+            let (found, _) = convolution.forward(&narrow, &w, None);
+            assert_close(&found, &y, 1e-5);
+            let (y, gz): (Vec<f32>, Vec<f32>) = (cast(&y), cast(&gz));
+            let through = batch_norm::Through::of_constants(to, 0.5);
+            let (found, found_w) = convolution.backward(&narrow, &w, (&y, &gz), &through, Wanted::Both);
+            for (found, gx) in found.iter().flatten().zip(gxs.iter().flatten()) {
+                assert_close(found, gx, 1e-5);
+            }
+            assert_close(&found_w.expect("it was wanted"), gw.as_ref().expect("it was wanted"), 1e-4);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
     for window in windows() {

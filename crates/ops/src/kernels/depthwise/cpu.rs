@@ -1,29 +1,32 @@
-//! Depthwise convolution on slices: sums over gathered offsets, a vector of channels at a time.
+//! Depthwise convolution on slices: sums over the taps of framed images.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::kernels::{
     Isa, Prelude,
-    activation::relu_mask,
     conv::Shape,
-    gather::{Gather, padded},
-    product::{Run, Sum, channelwise, runs},
-    simd::lanes,
-    threads::{add_in_order, collect, fill, images_per_piece},
+    gather::{Gather, Lattice, Lens, Phase, padded},
+    simd::{MAX_LANES, lanes},
+    threads::{Scratch, add_in_order, collect, fill, images_per_piece},
     values::{Map, Real},
 };
 
+use super::lattice::{Pixels, products, sums};
+
+/// Elements of a few rows of outputs: with what they read and what becomes of them they fit a first-level cache.
+pub(in crate::kernels) const BAND: usize = 2_048;
+
 pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], w: &[T]) -> Vec<T> {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let outputs = outputs(isa, shape, w, images);
+    let outputs = outputs(isa, shape, w, None);
     fill(shape.output.len(), images * shape.output.image(), work(shape), |i, y| {
-        outputs.write(shape.input(x, i, images), shape.input, shape.prelude, y, shape.output);
+        outputs.write(shape.input(x, i, images), None, y);
     })
 }
 
 pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &[T], x: &[T]) -> Vec<T> {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let inputs = Inputs::new(isa, shape, w, images);
+    let inputs = Inputs::new(isa, shape, w);
     fill(shape.input.len(), images * shape.input.image(), work(shape), |i, gx| {
         inputs.write(shape.output(gy, i, images), shape.input(x, i, images), gx);
     })
@@ -31,9 +34,16 @@ pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &
 
 pub(super) fn weight_gradient<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let weights = Weights::new(isa, shape, images);
-    let part = |i| weights.part(shape.input(x, i, images), shape.output(gy, i, images));
-    let parts = collect(shape.input.n.div_ceil(images), work(shape), part);
+    let sight = Sight::forward(isa, shape, None);
+    let parts = collect(shape.input.n.div_ceil(images), work(shape), |i| {
+        let (x, gy) = (shape.input(x, i, images), shape.output(gy, i, images));
+        let mut part = vec![T::ZERO; shape.window.taps() * shape.input.c];
+        let each = x.chunks_exact(shape.input.image()).zip(gy.chunks_exact(shape.output.image()));
+        each.for_each(|(x, gy)| {
+            sight.frame(x, |frame| sight.add_weights(frame, 0..shape.output.h, gy, &mut part))
+        });
+        part
+    });
     add_in_order(parts, shape.window.taps() * shape.input.c)
 }
 
@@ -41,134 +51,156 @@ fn work(shape: Shape<'_>) -> usize {
     shape.output.len() * shape.window.taps()
 }
 
-/// A forward, ready to run on pieces of so many images.
-pub(in crate::kernels) fn outputs<T: Real>(
+/// A forward, ready to run on images; `norm` is a batch norm that is still to be applied to them, channels' means, factors
+/// and shifts repeated.
+pub(in crate::kernels) fn outputs<'a, T: Real>(
     isa: Isa,
-    shape: Shape<'_>,
+    shape: Shape<'a>,
     w: &[T],
-    images: usize,
-) -> ChannelSums<T> {
-    let Shape { input, output, window, .. } = shape;
-    let gather = Gather::forward(window, input, output.c);
-    ChannelSums::new(isa, gather, input, output, images, |tap| &w[tap * input.c..][..input.c])
+    norm: Option<&'a [Vec<T>; 3]>,
+) -> ChannelSums<'a, T> {
+    ChannelSums::new(Sight::forward(isa, shape, norm), w)
 }
 
-/// An input's gradient, ready to run on pieces.
+/// An input's gradient, ready to run on images.
 pub(in crate::kernels) struct Inputs<'a, T> {
-    shape: Shape<'a>,
-    sums: ChannelSums<T>,
+    prelude: Prelude,
+    sums: ChannelSums<'a, T>,
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
-    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
-        let Shape { input, output, window, .. } = shape;
-        let gather = Gather::backward(window, input, output.c);
-        let weights = |tap: usize| &w[tap * input.c..][..input.c];
-        Self { shape, sums: ChannelSums::new(isa, gather, output, input, images, weights) }
+    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T]) -> Self {
+        Self { prelude: shape.prelude, sums: ChannelSums::new(Sight::backward(isa, shape), w) }
     }
 
     /// Computes the gradient at some consecutive images, of which `x` are the values.
     pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
-        self.sums.write(gy, self.shape.output, Prelude::Identity, gx, self.shape.input);
-        if self.shape.prelude == Prelude::Relu {
-            relu_mask(self.sums.isa, x, gx);
-        }
+        self.sums.write(gy, (self.prelude == Prelude::Relu).then_some(x), gx);
     }
 }
 
-/// The weights' gradient, ready to run on pieces.
-pub(in crate::kernels) struct Weights<'a> {
-    isa: Isa,
-    shape: Shape<'a>,
+/// How pixels of one map see another, image by image.
+pub(in crate::kernels) struct Sight<'a, T> {
+    from: &'a Map,
+    to: &'a Map,
     gather: Gather,
-    /// Where each tap's channels are added up.
-    outs: Vec<usize>,
+    lens: Lens<'a, T>,
+    frames: Scratch<T>,
 }
 
-impl<'a> Weights<'a> {
-    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
+impl<'a, T: Real> Sight<'a, T> {
+    /// Outputs see inputs, perhaps behind a batch norm.
+    fn forward(isa: Isa, shape: Shape<'a>, norm: Option<&'a [Vec<T>; 3]>) -> Self {
+        let Shape { input, output, window, prelude } = shape;
+        let gather = Gather::forward(window, input, output.c);
+        let lens = Lens { isa, norm, prelude };
+        Self { from: input, to: output, gather, lens, frames: Scratch::new() }
+    }
+
+    /// Inputs see gradients of outputs.
+    fn backward(isa: Isa, shape: Shape<'a>) -> Self {
         let Shape { input, output, window, .. } = shape;
-        let gather = Gather::forward(window, input, output.c).over(images, output.image());
-        let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
-        let outs = phase.taps.iter().map(|tap| tap * input.c).collect();
-        Self { isa, shape, gather, outs }
+        let gather = Gather::backward(window, input, output.c);
+        let lens = Lens { isa, norm: None, prelude: Prelude::Identity };
+        Self { from: output, to: input, gather, lens, frames: Scratch::new() }
     }
 
-    /// What some consecutive images add.
-    pub(in crate::kernels) fn part<T: Real>(&self, x: &[T], gy: &[T]) -> Vec<T> {
-        let Shape { input, prelude, .. } = self.shape;
-        let whole = input.c.is_multiple_of(lanes::<T>(self.isa));
-        self.part_of_frames(&self.gather.frames(input, prelude, x, whole), gy)
+    /// Calls `seen` with an image as windows see it: with margins, in memory that the next one reuses.
+    fn frame<R>(&self, image: &[T], seen: impl FnOnce(&[T]) -> R) -> R {
+        if self.is_clear() {
+            return seen(image);
+        }
+        let frame = &self.gather.frame;
+        self.frames.lend(frame.len() + MAX_LANES, |memory| {
+            frame.fill(self.from, 0..frame.rows(), image, memory, &self.lens);
+            seen(memory)
+        })
     }
 
-    /// The same, from the frames that the forward's [`ChannelSums::frames`] made of the images.
-    pub(in crate::kernels) fn part_of_frames<T: Real>(&self, frames: &[T], gy: &[T]) -> Vec<T> {
-        let Shape { input, window, .. } = self.shape;
+    /// Calls `seen` with a few rows of outputs after the other, and the frame of the image that they see, filled as far as
+    /// they see it: what was just written lies in the first-level cache.
+    pub(in crate::kernels) fn bands(&self, image: &[T], mut seen: impl FnMut(&[T], Range<usize>)) {
+        if self.is_clear() {
+            return self.rows().for_each(|rows| seen(image, rows));
+        }
+        let (frame, phase) = (&self.gather.frame, self.phase());
+        let reach = phase.reads.at(0, phase.size.1 - 1) + phase.offsets.iter().max().copied().unwrap_or(0);
+        self.frames.lend(frame.len() + MAX_LANES, |memory| {
+            let mut filled = 0;
+            for rows in self.rows() {
+                let end = ((rows.end - 1) * phase.reads.row + reach) / frame.row() + 1;
+                frame.fill(self.from, filled..end, image, memory, &self.lens);
+                filled = end;
+                seen(memory, rows);
+            }
+        });
+    }
+
+    /// All rows of outputs, a band at a time.
+    pub(in crate::kernels) fn rows(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let (rows, row) = (self.to.h, self.to.w * self.to.c);
+        let band = (BAND / row).max(1);
+        (0..rows).step_by(band).map(move |first| first..rows.min(first + band))
+    }
+
+    /// Whether images are their own frames.
+    fn is_clear(&self) -> bool {
+        self.lens.is_clear()
+            && self.gather.frame.is_whole(self.from)
+            && self.from.c.is_multiple_of(lanes::<T>(self.lens.isa))
+    }
+
+    /// That of a forward.
+    fn phase(&self) -> &Phase {
         let [phase] = &self.gather.phases[..] else { unreachable!("a forward has one phase") };
-        let (c, lanes) = (input.c, lanes::<T>(self.isa));
-        let width = c.next_multiple_of(lanes);
+        phase
+    }
+
+    /// Adds what an image's frame and the gradient at some rows of a forward's outputs say of the weights.
+    pub(in crate::kernels) fn add_weights(&self, frame: &[T], rows: Range<usize>, gy: &[T], sum: &mut [T]) {
+        let (phase, c, lanes) = (self.phase(), self.from.c, lanes::<T>(self.lens.isa));
         let gy = padded(gy, c, lanes);
-        let cols = runs(phase.pixels[..gy.len() / width].iter().copied());
-        let sum = Sum { values: frames, rows: &phase.offsets, cols: &cols, outs: &self.outs };
-        let mut part = vec![T::ZERO; window.taps() * c];
-        channelwise(self.isa, sum, &gy, width, &mut part, c);
-        part
+        let width = c.next_multiple_of(lanes);
+        let writes = Lattice { first: 0, row: phase.size.1 * width, column: width };
+        let pixels = Pixels { writes, ..Pixels::of(phase, rows) };
+        products(self.lens.isa, frame, pixels, &phase.taps, &gy, c, sum);
     }
 }
 
-/// A gather over pieces of some images, with the weights of each of its phases.
-pub(in crate::kernels) struct ChannelSums<T> {
-    isa: Isa,
-    gather: Gather,
-    cols: Vec<Vec<Run>>,
+/// Sums over the taps that pixels see, with the weights of each phase.
+pub(in crate::kernels) struct ChannelSums<'a, T> {
+    pub(in crate::kernels) sight: Sight<'a, T>,
+    /// Rows of whole vectors, one for each tap.
     weights: Vec<Vec<T>>,
 }
 
-impl<T: Real> ChannelSums<T> {
-    /// Sums from one map to another, each tap with its own row of weights.
-    pub(in crate::kernels) fn new<'a>(
-        isa: Isa,
-        gather: Gather,
-        from: &Map,
-        to: &Map,
-        images: usize,
-        weights: impl Fn(usize) -> &'a [T],
-    ) -> Self {
-        let rows = |taps: &[usize]| taps.iter().flat_map(|&tap| weights(tap)).copied().collect::<Vec<_>>();
-        let wide = |taps: &[usize]| padded(&rows(taps), from.c, lanes::<T>(isa)).into_owned();
-        let weights = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
-        let cols = gather.phases.iter().map(|phase| runs(phase.offsets.iter().copied())).collect();
-        Self { isa, weights, cols, gather: gather.over(images, to.image()) }
+impl<'a, T: Real> ChannelSums<'a, T> {
+    fn new(sight: Sight<'a, T>, w: &[T]) -> Self {
+        let c = sight.from.c;
+        let rows =
+            |taps: &[usize]| taps.iter().flat_map(|tap| &w[tap * c..][..c]).copied().collect::<Vec<_>>();
+        let wide = |taps: &[usize]| padded(&rows(taps), c, lanes::<T>(sight.lens.isa)).into_owned();
+        let weights = sight.gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
+        Self { sight, weights }
     }
 
-    /// Computes some consecutive images.
-    pub(in crate::kernels) fn write(
-        &self,
-        source: &[T],
-        from: &Map,
-        prelude: Prelude,
-        target: &mut [T],
-        to: &Map,
-    ) {
-        self.write_from_frames(&self.frames(source, from, prelude), target, to);
-    }
-
-    /// Some consecutive images with the margins that are read.
-    pub(in crate::kernels) fn frames<'s>(
-        &self,
-        source: &'s [T],
-        from: &Map,
-        prelude: Prelude,
-    ) -> Cow<'s, [T]> {
-        self.gather.frames(from, prelude, source, from.c.is_multiple_of(lanes::<T>(self.isa)))
-    }
-
-    /// As [`ChannelSums::write`], from the images' frames.
-    pub(in crate::kernels) fn write_from_frames(&self, frames: &[T], target: &mut [T], to: &Map) {
-        let width = to.c.next_multiple_of(lanes::<T>(self.isa));
-        for ((phase, cols), weights) in self.gather.phases.iter().zip(&self.cols).zip(&self.weights) {
-            let sum = self.gather.sum(phase, frames, cols, target.len() / to.image());
-            channelwise(self.isa, sum, weights, width, target, to.c);
+    /// Computes some consecutive images; a gradient only where `x` is positive, if there is one.
+    pub(in crate::kernels) fn write(&self, source: &[T], x: Option<&[T]>, target: &mut [T]) {
+        let (from, to) = (self.sight.from.image(), self.sight.to.image());
+        for (i, (source, target)) in source.chunks_exact(from).zip(target.chunks_exact_mut(to)).enumerate() {
+            let x = x.map(|x| &x[i * to..][..to]);
+            self.sight.frame(source, |frame| {
+                for (phase, weights) in self.sight.gather.phases.iter().zip(&self.weights) {
+                    let pixels = Pixels::of(phase, 0..phase.size.0);
+                    sums(self.sight.lens.isa, frame, pixels, weights, self.sight.to.c, x, target);
+                }
+            });
         }
+    }
+
+    /// Computes some rows of a forward's outputs from an image's frame.
+    pub(in crate::kernels) fn write_rows(&self, frame: &[T], rows: Range<usize>, target: &mut [T]) {
+        let pixels = Pixels::of(self.sight.phase(), rows);
+        sums(self.sight.lens.isa, frame, pixels, &self.weights[0], self.sight.to.c, None, target);
     }
 }

@@ -3,12 +3,13 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(in crate::kernels) mod cuda;
+mod lattice;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{Result, Tensor};
 
-pub(in crate::kernels) use cpu::{ChannelSums, Inputs, Weights, outputs};
+pub(in crate::kernels) use cpu::{BAND, ChannelSums, Inputs, outputs};
 
 use super::{
     Isa, Prelude, Window,

@@ -1,10 +1,12 @@
 //! Means of windows on slices: rows are added first, then columns of their sums, so that a window of 3×3 costs six
 //! additions instead of nine, and reads no margins.
 
+use std::ops::Range;
+
 use super::cpu::taps_inside;
 use crate::kernels::{
     Isa, Window,
-    simd::{MAX_LANES, vectorized},
+    simd::{Vector, vectorized},
     threads::{fill, images_per_piece, piece},
     values::{Map, Real},
 };
@@ -64,17 +66,46 @@ impl Axis {
 
     /// Each read with a weight of its own.
     fn weighted<T: Real>(&self, weight: impl Fn(usize) -> f64) -> Taps<T> {
-        let tap = |&read: &usize| (read, T::from_f64(weight(read)));
+        let tap = |&read: &usize| Tap { read, weight: T::from_f64(weight(read)) };
         Taps(self.0.iter().map(|reads| reads.iter().map(tap).collect()).collect())
     }
 }
 
-/// Where each place of one axis reads, and with which weight.
-struct Taps<T>(Vec<Vec<(usize, T)>>);
+/// What one place reads.
+#[derive(Clone, Copy, PartialEq)]
+struct Tap<T> {
+    read: usize,
+    weight: T,
+}
 
-impl<T> Taps<T> {
+/// Where each place of one axis reads, and with which weight.
+struct Taps<T>(Vec<Vec<Tap<T>>>);
+
+/// Consecutive places that read at the same distances, with the same weights: what the first of them reads.
+struct Span<'a, T> {
+    places: Range<usize>,
+    taps: &'a [Tap<T>],
+}
+
+impl<T: Real> Taps<T> {
     fn are_below(&self, len: usize) -> bool {
-        self.0.iter().flatten().all(|&(read, _)| read < len)
+        self.0.iter().flatten().all(|tap| tap.read < len)
+    }
+
+    fn spans(&self) -> Vec<Span<'_, T>> {
+        let mut spans: Vec<Span<'_, T>> = Vec::new();
+        for (place, taps) in self.0.iter().enumerate() {
+            let goes_on = |span: &&mut Span<'_, T>| {
+                let moved = |tap: &Tap<T>| Tap { read: tap.read + span.places.len(), ..*tap };
+                span.taps.len() == taps.len()
+                    && span.taps.iter().zip(taps).all(|(first, tap)| moved(first) == *tap)
+            };
+            match spans.last_mut().filter(goes_on) {
+                Some(span) => span.places.end += 1,
+                None => spans.push(Span { places: place..place + 1, taps }),
+            }
+        }
+        spans
     }
 }
 
@@ -82,54 +113,88 @@ impl<T> Taps<T> {
 struct Sums<'a, T> {
     rows: &'a Taps<T>,
     columns: &'a Taps<T>,
-    /// Of every pixel that is written.
+    /// Of every pixel that is written; alike where all it reads is.
     factors: &'a [T],
 }
 
 impl<T: Real> Sums<'_, T> {
     fn of(&self, isa: Isa, x: &[T], from: &Map, to: &Map, window: &Window) -> Vec<T> {
         let images = images_per_piece(from.n, from.image().max(to.image()));
+        let spans = self.columns.spans();
         fill(to.len(), images * to.image(), to.len() * window.taps(), |i, y| {
-            sums_of_images(isa, self, piece(x, i, images * from.image()), from, y, to);
+            sums_of_images(isa, self, &spans, piece(x, i, images * from.image()), from, y, to);
         })
     }
 }
 
 vectorized! {
-    fn sums_of_images<T, V, WIDE>(sums: &Sums<'_, T>, x: &[T], from: &Map, y: &mut [T], to: &Map) -> () {
+    fn sums_of_images<T, V, WIDE>(
+        sums: &Sums<'_, T>, spans: &[Span<'_, T>], x: &[T], from: &Map, y: &mut [T], to: &Map
+    ) -> () {
         let (c, wide) = (from.c, from.w * from.c);
         assert!(to.c == c && sums.factors.len() == to.h * to.w);
         assert!(sums.rows.are_below(from.h) && sums.columns.are_below(from.w));
-        let mut of_rows = vec![T::ZERO; wide + MAX_LANES];
+        let mut of_rows = vec![T::ZERO; wide];
         for (x, y) in x.chunks_exact(from.image()).zip(y.chunks_exact_mut(to.image())) {
             let rows = y.chunks_exact_mut(to.w * c).zip(&sums.rows.0).zip(sums.factors.chunks_exact(to.w));
             for ((y, taps), factors) in rows {
-                for lane in (0..wide).step_by(V::LANES) {
-                    let mut sum = V::splat(T::ZERO);
-                    for &(row, weight) in taps {
-                        // SAFETY: the row lies in the image, as checked above, and has this many elements left.
-                        let x = unsafe { V::load_first(x.as_ptr().add(row * wide + lane), wide - lane) };
-                        sum = x.mul_add(V::splat(weight), sum);
-                    }
-                    // SAFETY: a vector fits behind the last element.
-                    unsafe { sum.store(of_rows.as_mut_ptr().add(lane)) };
-                }
-                for ((column, taps), &factor) in sums.columns.0.iter().enumerate().zip(factors) {
-                    for lane in (0..c).step_by(V::LANES) {
-                        let mut sum = V::splat(T::ZERO);
-                        for &(column, weight) in taps {
-                            // SAFETY: the column lies in the row, as checked above, and a vector fits behind its end.
-                            let x = unsafe { V::load(of_rows.as_ptr().add(column * c + lane)) };
-                            sum = x.mul_add(V::splat(weight), sum);
-                        }
-                        let (sum, at) = (sum.mul_add(V::splat(factor), V::splat(T::ZERO)), column * c + lane);
-                        // What a vector has beyond the pixel is written anew with the next one.
-                        let n = if at + V::LANES <= y.len() { V::LANES } else { c - lane };
-                        // SAFETY: the pixel has that many elements left, or the row a vector.
-                        unsafe { sum.store_first(y.as_mut_ptr().add(at), n) };
-                    }
+                add_taps::<V>(x, wide, taps, T::ONE, &mut of_rows);
+                for span in spans {
+                    let y = &mut y[span.places.start * c..span.places.end * c];
+                    add_taps::<V>(&of_rows, c, span.taps, factors[span.places.start], y);
                 }
             }
+        }
+    }
+}
+
+/// `y[i] = factor · Σ_taps weight · x[read·step + i]`
+#[inline(always)]
+fn add_taps<V: Vector>(
+    x: &[V::Elem],
+    step: usize,
+    taps: &[Tap<V::Elem>],
+    factor: V::Elem,
+    y: &mut [V::Elem],
+) {
+    match *taps {
+        [a, b, c] => add_few::<V, 3>(x, step, [a, b, c], factor, y),
+        [a, b] => add_few::<V, 2>(x, step, [a, b], factor, y),
+        [a] => add_few::<V, 1>(x, step, [a], factor, y),
+        _ => {
+            y.fill(V::Elem::ZERO);
+            for tap in taps {
+                let x = &x[tap.read * step..][..y.len()];
+                y.iter_mut().zip(x).for_each(|(y, &x)| *y += tap.weight * x);
+            }
+            y.iter_mut().for_each(|y| *y *= factor);
+        }
+    }
+}
+
+#[inline(always)]
+fn add_few<V: Vector, const N: usize>(
+    x: &[V::Elem],
+    step: usize,
+    taps: [Tap<V::Elem>; N],
+    factor: V::Elem,
+    y: &mut [V::Elem],
+) {
+    let zero = V::splat(V::Elem::ZERO);
+    let (mut from, mut weights) = ([x.as_ptr(); N], [zero; N]);
+    for (tap, (from, weight)) in taps.iter().zip(from.iter_mut().zip(&mut weights)) {
+        *from = x[tap.read * step..][..y.len()].as_ptr();
+        *weight = V::splat(tap.weight);
+    }
+    for at in (0..y.len()).step_by(V::LANES) {
+        let left = y.len() - at;
+        let mut sum = zero;
+        // SAFETY: that many elements are left of `y` and of every part of `x`.
+        unsafe {
+            for (from, weight) in from.iter().zip(weights) {
+                sum = V::load_first(from.add(at), left).mul_add(weight, sum);
+            }
+            sum.mul_add(V::splat(factor), zero).store_first(y.as_mut_ptr().add(at), left);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Sums and multiples on slices.
 
+use std::borrow::Cow;
+
 use crate::kernels::{
     Isa,
-    batch_norm::normalize,
     bias::repeat,
-    simd::vectorized,
+    simd::{Vector, vectorized},
     threads::{PIECE, collect, fill, piece, rows_per_piece},
     values::Real,
 };
@@ -12,57 +13,71 @@ use crate::kernels::{
 /// Independent partial sums of a dot product, so that vectors can hold them.
 const PARTIAL: usize = 16;
 
-/// Elements summed at once: few enough for the first-level cache.
-const CACHED: usize = 2_048;
-
 pub(super) fn add<T: Real>(isa: Isa, a: &[T], b: &[T]) -> Vec<T> {
     fill(a.len(), PIECE, a.len(), |i, y| add_piece(isa, piece(a, i, PIECE), piece(b, i, PIECE), y))
 }
 
+/// Terms that are read side by side: as many streams as processors fetch ahead of.
+const SIDE_BY_SIDE: usize = 4;
+
 /// A term on a slice.
-pub(super) enum Addend<'a, T> {
-    /// `factor·x`
-    Plain { factor: T, x: &'a [T] },
-    /// `(x − mean)·factor + shift`, channels repeated.
-    Normalized { x: &'a [T], mean: Vec<T>, factor: Vec<T>, shift: Vec<T> },
+pub(super) struct Addend<'a, T> {
+    x: &'a [T],
+    factor: T,
+    /// Means, factors and shifts of `factor·((x − mean)·f + shift)`, channels repeated.
+    norm: Option<[Vec<T>; 3]>,
 }
 
 impl<'a, T: Real> Addend<'a, T> {
     /// `factor·x`, or `factor·((x − mean)·f + shift)` where there are channels' means, factors and shifts.
     pub(super) fn new(factor: f64, x: &'a [T], channels: Option<[Vec<T>; 3]>) -> Self {
         let factor = T::from_f64(factor);
-        let Some([mean, f, shift]) = channels else { return Self::Plain { factor, x } };
         let times = |values: Vec<T>| repeat(&values.into_iter().map(|x| factor * x).collect::<Vec<_>>());
-        Self::Normalized { x, mean: repeat(&mean), factor: times(f), shift: times(shift) }
+        let norm = channels.map(|[mean, f, shift]| [repeat(&mean), times(f), times(shift)]);
+        Self { x, factor, norm }
     }
 
-    fn len(&self) -> usize {
-        let (Self::Plain { x, .. } | Self::Normalized { x, .. }) = self;
-        x.len()
+    /// The means, factors and shifts of `(x − mean)·factor + shift`, whether there is a norm or not, repeated.
+    fn channels(&self, period: usize) -> [Cow<'_, [T]>; 3] {
+        let alike = |x: T| Cow::Owned(vec![x; period]);
+        match &self.norm {
+            None => [alike(T::ZERO), alike(self.factor), alike(T::ZERO)],
+            Some(norm) => norm.each_ref().map(|values| Cow::Borrowed(&values[..])),
+        }
     }
 }
 
+/// `factor·x`.
+#[derive(Clone, Copy)]
+struct Plain<'a, T> {
+    x: &'a [T],
+    factor: T,
+}
+
+/// `(x − mean)·factor + shift`, the three repeated.
+type Normed<'a, T> = (&'a [T], [&'a [T]; 3]);
+
 /// The sum of the terms, in their order; of `c` channels.
-pub(super) fn weighted<T: Real>(isa: Isa, terms: &[Addend<'_, T>], c: usize) -> Vec<T> {
-    let (len, piece) = (terms[0].len(), rows_per_piece(c) * c);
-    // Whole periods of repeated channels, few enough for the first-level cache.
-    let period = repeat(&vec![(); c]).len();
-    let cached = (CACHED / period).max(1) * period;
-    fill(len, piece, len * terms.len(), |i, y| {
-        for (j, y) in y.chunks_mut(cached).enumerate() {
-            for (t, term) in terms.iter().enumerate() {
-                let at = |x: &'_ [T]| i * piece + j * cached..(i * piece + j * cached + y.len()).min(x.len());
-                match (term, t) {
-                    (Addend::Plain { factor, x }, 0) => scale_piece(isa, &x[at(x)], *factor, y),
-                    (Addend::Plain { factor, x }, _) => add_to(isa, *factor, &x[at(x)], y),
-                    (Addend::Normalized { x, mean, factor, shift }, 0) => {
-                        normalize(isa, &x[at(x)], mean, factor, shift, y);
-                    }
-                    (Addend::Normalized { x, mean, factor, shift }, _) => {
-                        add_normalized(isa, &x[at(x)], mean, factor, shift, y);
-                    }
-                }
+pub(super) fn weighted<'a, T: Real>(isa: Isa, terms: &[Addend<'a, T>], c: usize) -> Vec<T> {
+    let (len, piece) = (terms[0].x.len(), rows_per_piece(c) * c);
+    let at = |i: usize| i * piece..len.min((i + 1) * piece);
+    if terms.iter().all(|term| term.norm.is_none()) {
+        return fill(len, piece, len * terms.len(), |i, y| {
+            for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
+                let part = |term: &Addend<'a, T>| Plain { x: &term.x[at(i)], factor: term.factor };
+                add_plain(isa, &terms.iter().map(part).collect::<Vec<_>>(), j == 0, y);
             }
+        });
+    }
+    let period = repeat(&vec![(); c]).len();
+    let channels: Vec<_> = terms.iter().map(|term| term.channels(period)).collect();
+    fill(len, piece, len * terms.len(), |i, y| {
+        for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
+            let part = |t: usize| {
+                let [mean, factor, shift] = &channels[j * SIDE_BY_SIDE + t];
+                (&terms[t].x[at(i)], [&**mean, &**factor, &**shift])
+            };
+            add_normed(isa, &(0..terms.len()).map(part).collect::<Vec<_>>(), j == 0, y);
         }
     })
 }
@@ -118,19 +133,79 @@ pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) ->
 }
 
 vectorized! {
-    fn add_to<T, V, WIDE>(s: T, x: &[T], y: &mut [T]) -> () {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y += s * x;
+    /// `y = Σ factor·x` of at most [`SIDE_BY_SIDE`] terms as long as `y`; added to `y`, where they are not the `first`.
+    fn add_plain<T, V, WIDE>(terms: &[Plain<'_, T>], first: bool, y: &mut [T]) -> () {
+        match *terms {
+            [a] => plain::<V, 1>([a], first, y),
+            [a, b] => plain::<V, 2>([a, b], first, y),
+            [a, b, c] => plain::<V, 3>([a, b, c], first, y),
+            [a, b, c, d] => plain::<V, 4>([a, b, c, d], first, y),
+            _ => unreachable!("one term to four"),
         }
     }
 }
 
+#[inline(always)]
+fn plain<V: Vector, const N: usize>(terms: [Plain<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
+    assert!(terms.iter().all(|term| term.x.len() == y.len()));
+    let zero = V::splat(V::Elem::ZERO);
+    add_terms(first, y, |at, left, mut sum: V| {
+        for term in terms {
+            // SAFETY: every term is as long as `y`.
+            let x = unsafe { V::load_first(term.x.as_ptr().add(at), left) };
+            sum = sum.add(x.mul_add(V::splat(term.factor), zero)); // the zero changes no digit
+        }
+        sum
+    });
+}
+
 vectorized! {
-    fn add_normalized<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
-        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
-            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
-                *y += (x - mean) * factor + shift;
+    /// `y = Σ (x − mean)·factor + shift`, else as [`add_plain`].
+    fn add_normed<T, V, WIDE>(terms: &[Normed<'_, T>], first: bool, y: &mut [T]) -> () {
+        match *terms {
+            [a] => normed::<V, 1>([a], first, y),
+            [a, b] => normed::<V, 2>([a, b], first, y),
+            [a, b, c] => normed::<V, 3>([a, b, c], first, y),
+            [a, b, c, d] => normed::<V, 4>([a, b, c, d], first, y),
+            _ => unreachable!("one term to four"),
+        }
+    }
+}
+
+#[inline(always)]
+fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
+    let period = terms[0].1[0].len();
+    assert!(
+        terms.iter().all(|(x, channels)| x.len() == y.len() && channels.iter().all(|c| c.len() == period))
+    );
+    let zero = V::splat(V::Elem::ZERO);
+    for (i, y) in y.chunks_mut(period).enumerate() {
+        add_terms(first, y, |at, left, mut sum: V| {
+            for (x, [mean, factor, shift]) in terms {
+                // SAFETY: every term is as long as all of `y`, every channel's constants as a period of it.
+                unsafe {
+                    let x = V::load_first(x.as_ptr().add(i * period + at), left);
+                    let centered = x.sub(V::load_first(mean.as_ptr().add(at), left));
+                    let scaled = centered.mul_add(V::load_first(factor.as_ptr().add(at), left), zero);
+                    sum = sum.add(scaled.add(V::load_first(shift.as_ptr().add(at), left)));
+                }
             }
+            sum
+        });
+    }
+}
+
+/// Lets `more` add to 0 or, where this is not the `first`, to what `y` holds: it is told where, and how many elements are
+/// left from there on.
+#[inline(always)]
+fn add_terms<V: Vector>(first: bool, y: &mut [V::Elem], more: impl Fn(usize, usize, V) -> V) {
+    for at in (0..y.len()).step_by(V::LANES) {
+        let left = y.len() - at;
+        // SAFETY: so many elements are left.
+        unsafe {
+            let to = y.as_mut_ptr().add(at);
+            let old = if first { V::splat(V::Elem::ZERO) } else { V::load_first(to, left) };
+            more(at, left, old).store_first(to, left);
         }
     }
 }

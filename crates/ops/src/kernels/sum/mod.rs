@@ -147,6 +147,28 @@ pub fn concat_channels(parts: &[&Tensor]) -> Result<Tensor> {
     })
 }
 
+/// [`concat_channels`]; a tensor that is alone is itself.
+///
+/// # Errors
+/// As there.
+pub fn join(parts: &[Tensor]) -> Result<Tensor> {
+    match parts {
+        [only] => Ok(only.clone()),
+        _ => concat_channels(&parts.iter().collect::<Vec<_>>()),
+    }
+}
+
+/// Undoes [`join`] of `n` tensors as wide as each other.
+///
+/// # Errors
+/// The channels are no multiple of `n`, or the type does not fit.
+pub fn separate(x: &Tensor, n: usize) -> Result<Vec<Tensor>> {
+    if n == 1 {
+        return Ok(vec![x.clone()]);
+    }
+    split_channels(x, &vec![Map::of(x.dims())?.c / n; n])
+}
+
 /// Cuts the last axis of `x` into parts of `widths` channels, which add up to all.
 ///
 /// # Errors
