@@ -441,7 +441,8 @@ impl<'a> Walk<'a> {
         let need = wanted[blocks];
         let pooled = layout.head.before_pool.as_ref().map_or(layout.head.input, |(_, site)| site.output());
         let g = match trace.before_pool.take() {
-            None => need.then(|| self.separate(self.map(pooled), maps(blocks))).unwrap_or_default(),
+            None if need => self.separate(self.map(pooled), maps(blocks)),
+            None => Vec::new(),
             Some(ran) => {
                 let back = self.map(pooled);
                 self.back(ran, &back, (need, maps(blocks)))?
@@ -587,7 +588,7 @@ impl<'a> Walk<'a> {
         ran.kept.iter().chain(&ran.output).chain([grad]).for_each(|map| self.ledger.wait(map));
         let footprint = self.step.catalog.footprint(op, site, self.step.side)?;
         if footprint.output == Output::Input {
-            return Ok(need.then(|| self.separate(grad.clone(), maps)).unwrap_or_default());
+            return Ok(if need { self.separate(grad.clone(), maps) } else { Vec::new() });
         }
         let _passing = self.maps(footprint.passing);
         let gx = match (need, footprint.beside) {

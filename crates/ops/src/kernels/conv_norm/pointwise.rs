@@ -49,7 +49,7 @@ impl Convolution {
     }
 
     /// Some pixels of one map of so many channels.
-    fn pixels<'a, T>(x: &'a [T], c: usize, first: usize, n: usize) -> &'a [T] {
+    fn pixels<T>(x: &[T], c: usize, first: usize, n: usize) -> &[T] {
         &x[first * c..(first + n) * c]
     }
 
