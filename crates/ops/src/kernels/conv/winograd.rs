@@ -89,10 +89,10 @@ impl Tiles {
         self.columns * OUT + IN - OUT
     }
 
-    /// Elements from one position's values of so many tiles to the next one's. Planes of a power of two would begin in the
-    /// same set of a cache, all 36 of them.
-    fn plane(&self, tiles: usize, wide: usize) -> usize {
-        tiles * wide + self.lanes
+    /// Elements from one position's values, so many rows of them, to the next one's. Planes of a power of two would begin in
+    /// the same set of a cache, all 36 of them.
+    fn plane(&self, rows: usize, wide: usize) -> usize {
+        rows * wide + self.lanes
     }
 
     /// Elements of an image with its margins, its channels in whole vectors.
@@ -107,7 +107,7 @@ pub(super) struct Filter<T> {
     tiles: Tiles,
     from: usize,
     to: usize,
-    /// `G g Gᵀ`, `(36, from, wide(to))`.
+    /// `G g Gᵀ`, `(36, from, wide(to))`, in planes.
     kernel: Vec<T>,
     scratch: Scratch<T>,
 }
@@ -129,7 +129,7 @@ impl<T: Real> Filter<T> {
             }
         };
         let wide = tiles.wide(to);
-        let mut kernel = vec![T::ZERO; POSITIONS * from * wide];
+        let mut kernel = vec![T::ZERO; POSITIONS * tiles.plane(from, wide)];
         kernel_transform(isa, taps, from, to, wide, &mut kernel);
         Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
@@ -163,7 +163,7 @@ impl<T: Real> Filter<T> {
                     row: wide_from,
                     col: 1,
                 };
-                let kernel = &self.kernel[position * from * wide_to..][..from * wide_to];
+                let kernel = &self.kernel[position * tiles.plane(from, wide_to)..][..from * wide_to];
                 let b = Panels { values: kernel, row: wide_to, vector: tiles.lanes };
                 matrix_product(isa, a, b, products, wide_to, wide_to, Start::Zero);
             }
@@ -200,7 +200,7 @@ impl<T: Real> Correlation<T> {
             images * tiles.frame(c_in),
             POSITIONS * plane_in,
             POSITIONS * plane_out,
-            POSITIONS * c_in * wide_out,
+            POSITIONS * tiles.plane(c_in, wide_out),
         ];
         self.scratch.lend(lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
@@ -210,7 +210,7 @@ impl<T: Real> Correlation<T> {
             for (image, gy) in gy.chunks_exact(shape.output.image()).enumerate() {
                 gradient_transform(isa, tiles, gy, c_out, plane_out, image * tiles.len(), arrived);
             }
-            for (position, sums) in sums.chunks_exact_mut(c_in * wide_out).enumerate() {
+            for (position, sums) in sums.chunks_exact_mut(tiles.plane(c_in, wide_out)).enumerate() {
                 let a = Matrix {
                     values: &seen[position * plane_in..][..n * wide_in],
                     rows: c_in,
@@ -223,7 +223,7 @@ impl<T: Real> Correlation<T> {
                 matrix_product(isa, a, b, sums, wide_out, wide_out, Start::Zero);
             }
             let mut part = vec![T::ZERO; TAPS * c_in * c_out];
-            kernel_gradient(isa, sums, c_in, c_out, &mut part);
+            kernel_gradient(isa, sums, (c_in, c_out, wide_out), &mut part);
             part
         })
     }
@@ -476,11 +476,11 @@ fn g_transposed<V: Vector>(
 }
 
 vectorized! {
-    /// `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`.
+    /// `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`, in planes.
     fn kernel_transform<T, V, WIDE>(w: &[T], from: usize, to: usize, wide: usize, kernel: &mut [T]) -> () {
-        assert!(w.len() == TAPS * from * to && kernel.len() == POSITIONS * from * wide);
+        let (fractions, tap, plane) = (fractions::<V>(), from * to, kernel.len() / POSITIONS);
+        assert!(w.len() == TAPS * from * to && plane >= from * wide);
         assert!(to <= wide && wide.is_multiple_of(V::LANES));
-        let (fractions, tap, plane) = (fractions::<V>(), from * to, from * wide);
         for row in 0..from {
             for j in (0..to).step_by(V::LANES) {
                 let at = w.as_ptr().wrapping_add(row * to + j);
@@ -507,11 +507,11 @@ vectorized! {
 }
 
 vectorized! {
-    /// `Gᵀ s G` of `s` `(36, c_in, wide)`: `(3, 3, c_in, c_out)`.
-    fn kernel_gradient<T, V, WIDE>(s: &[T], c_in: usize, c_out: usize, w: &mut [T]) -> () {
-        let (fractions, plane) = (fractions::<V>(), s.len() / POSITIONS);
-        let (wide, tap) = (plane / c_in, c_in * c_out);
-        assert!(s.len() == POSITIONS * c_in * wide && c_out <= wide && wide.is_multiple_of(V::LANES));
+    /// `Gᵀ s G` of planes of `s` `(36, c_in, wide)`: `(3, 3, c_in, c_out)`.
+    fn kernel_gradient<T, V, WIDE>(s: &[T], channels: (usize, usize, usize), w: &mut [T]) -> () {
+        let (c_in, c_out, wide) = channels;
+        let (fractions, plane, tap) = (fractions::<V>(), s.len() / POSITIONS, c_in * c_out);
+        assert!(plane >= c_in * wide && c_out <= wide && wide.is_multiple_of(V::LANES));
         assert!(w.len() == TAPS * tap);
         for row in 0..c_in {
             for j in (0..c_out).step_by(V::LANES) {

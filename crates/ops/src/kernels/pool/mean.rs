@@ -173,6 +173,10 @@ fn add_taps<V: Vector>(
 }
 
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "`n` names a tap of two arrays, which LLVM keeps in registers so"
+)]
 fn add_few<V: Vector, const N: usize>(
     x: &[V::Elem],
     step: usize,
@@ -191,8 +195,8 @@ fn add_few<V: Vector, const N: usize>(
         let mut sum = zero;
         // SAFETY: that many elements are left of `y` and of every part of `x`.
         unsafe {
-            for (from, weight) in from.iter().zip(weights) {
-                sum = V::load_first(from.add(at), left).mul_add(weight, sum);
+            for n in 0..N {
+                sum = V::load_first(from[n].add(at), left).mul_add(weights[n], sum);
             }
             sum.mul_add(V::splat(factor), zero).store_first(y.as_mut_ptr().add(at), left);
         }

@@ -146,14 +146,18 @@ vectorized! {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an array that is walked by value would be copied for every vector"
+)]
 fn plain<V: Vector, const N: usize>(terms: [Plain<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
     assert!(terms.iter().all(|term| term.x.len() == y.len()));
     let zero = V::splat(V::Elem::ZERO);
     add_terms(first, y, |at, left, mut sum: V| {
-        for term in terms {
+        for n in 0..N {
             // SAFETY: every term is as long as `y`.
-            let x = unsafe { V::load_first(term.x.as_ptr().add(at), left) };
-            sum = sum.add(x.mul_add(V::splat(term.factor), zero)); // the zero changes no digit
+            let x = unsafe { V::load_first(terms[n].x.as_ptr().add(at), left) };
+            sum = sum.add(x.mul_add(V::splat(terms[n].factor), zero)); // the zero changes no digit
         }
         sum
     });
@@ -173,6 +177,10 @@ vectorized! {
 }
 
 #[inline(always)]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "an array that is walked by value would be copied for every vector"
+)]
 fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
     let period = terms[0].1[0].len();
     assert!(
@@ -181,7 +189,8 @@ fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: boo
     let zero = V::splat(V::Elem::ZERO);
     for (i, y) in y.chunks_mut(period).enumerate() {
         add_terms(first, y, |at, left, mut sum: V| {
-            for (x, [mean, factor, shift]) in terms {
+            for n in 0..N {
+                let (x, [mean, factor, shift]) = terms[n];
                 // SAFETY: every term is as long as all of `y`, every channel's constants as a period of it.
                 unsafe {
                     let x = V::load_first(x.as_ptr().add(i * period + at), left);
