@@ -25,6 +25,9 @@ const PART: u64 = 128;
 /// Launches that a device is sent together, at most (`ops::kernels::gpu::recorded`); each writes about one map.
 const LAUNCHES: usize = 256;
 
+/// Maps that one kernel of a device adds up.
+const SUMMED: usize = 4;
+
 /// Batches that are made or being made before a step asks for them (`data::batches`).
 const AHEAD: u64 = 3;
 
@@ -173,6 +176,13 @@ impl Ledger {
         }
     }
 
+    /// What a device writes on its way to a sum of `terms` maps, before they become one: its kernel adds [`SUMMED`].
+    fn hold_partial_sums(&self, terms: usize, bytes: u64) {
+        if self.0.waiting.borrow().is_some() {
+            (0..terms.saturating_sub(SUMMED).div_ceil(SUMMED - 1)).for_each(|_| drop(self.hold(bytes)));
+        }
+    }
+
     fn peak(&self) -> u64 {
         self.0.peak.get()
     }
@@ -226,7 +236,10 @@ impl Terms {
         match &self.0[..] {
             [] => None,
             [only] if only.bare => Some(only.map.clone()),
-            [first, ..] => Some(ledger.hold(first.bytes)),
+            terms @ [first, ..] => {
+                ledger.hold_partial_sums(terms.len(), first.bytes);
+                Some(ledger.hold(first.bytes))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use ops::Summand;
 use crate::Error;
 
 /// Maps that wait at most: each pass over them writes one, and those that wait take memory.
-pub(crate) const MOST: usize = 4;
+pub(crate) const MOST: usize = 12;
 
 /// What is added up, each with its factor, in the order in which it comes and in as few passes as memory allows.
 #[derive(Clone, Debug, Default)]

@@ -173,10 +173,6 @@ fn add_taps<V: Vector>(
 }
 
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "`n` names a tap of two arrays, which LLVM keeps in registers so"
-)]
 fn add_few<V: Vector, const N: usize>(
     x: &[V::Elem],
     step: usize,
