@@ -114,8 +114,10 @@ enum Way<T> {
     Taps(Sums<T>),
     /// Tile by tile, at Winograd's points.
     Tiles(Filter<T>),
-    /// Pixel by pixel, or image by image.
+    /// Pixel by pixel.
     Points(Points<T>),
+    /// Image by image.
+    Whole(Points<T>),
 }
 
 impl<'a, T: Real> Outputs<'a, T> {
@@ -133,7 +135,7 @@ impl<'a, T: Real> Outputs<'a, T> {
         }
         if whole::fits::<T>(isa, shape) {
             let bias = bias.map(|bias| Cow::Owned(bias[..output.c].repeat(output.h * output.w)));
-            return Self { shape, way: Way::Points(whole::forward(isa, shape, w)), bias };
+            return Self { shape, way: Way::Whole(whole::forward(isa, shape, w)), bias };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
@@ -147,7 +149,7 @@ impl<'a, T: Real> Outputs<'a, T> {
 
     /// Whether each pixel is computed from the same pixel alone, so that [`Outputs::write`] also takes some rows of an image.
     pub(in crate::kernels) fn is_pixelwise(&self) -> bool {
-        *self.shape.window == Window::same((1, 1), (1, 1), (1, 1)) && matches!(self.way, Way::Points(_))
+        matches!(self.way, Way::Points(_))
     }
 
     /// Computes the outputs of some consecutive images.
@@ -159,7 +161,7 @@ impl<'a, T: Real> Outputs<'a, T> {
                 sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
             }
             Way::Tiles(filter) => filter.write(x, prelude, y, bias, None),
-            Way::Points(points) => points.write(x, prelude, y, bias),
+            Way::Points(points) | Way::Whole(points) => points.write(x, prelude, y, bias),
         }
     }
 }
@@ -178,7 +180,7 @@ impl<'a, T: Real> Inputs<'a, T> {
             return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
         if whole::fits::<T>(isa, shape) {
-            return Self { isa, shape, way: Way::Points(whole::backward(isa, shape, w)) };
+            return Self { isa, shape, way: Way::Whole(whole::backward(isa, shape, w)) };
         }
         if pointwise::fits::<T>(isa, window, input.c) {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
@@ -191,9 +193,9 @@ impl<'a, T: Real> Inputs<'a, T> {
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
-    /// As of [`Outputs`].
+    /// As [`Outputs::is_pixelwise`].
     pub(in crate::kernels) fn is_pixelwise(&self) -> bool {
-        *self.shape.window == Window::same((1, 1), (1, 1), (1, 1)) && matches!(self.way, Way::Points(_))
+        matches!(self.way, Way::Points(_))
     }
 
     /// Computes the gradient at some consecutive images, of which `x` are the values.
@@ -205,7 +207,7 @@ impl<'a, T: Real> Inputs<'a, T> {
                 let x = (prelude == Prelude::Relu).then_some(x);
                 return filter.write(gy, Prelude::Identity, gx, None, x);
             }
-            Way::Points(points) => points.write(gy, Prelude::Identity, gx, None),
+            Way::Points(points) | Way::Whole(points) => points.write(gy, Prelude::Identity, gx, None),
         }
         if prelude == Prelude::Relu {
             relu_mask(self.isa, x, gx);
@@ -262,7 +264,12 @@ impl<'a, T: Real> Weights<'a, T> {
         self.shape.window.taps() * self.shape.input.c * self.shape.output.c
     }
 
-    /// Adds what some consecutive images say, or some rows of one, where pixels are apart from each other.
+    /// As [`Outputs::is_pixelwise`], for [`Weights::add`].
+    pub(in crate::kernels) fn is_pixelwise(&self) -> bool {
+        matches!(self.way, WeightsWay::Points(_))
+    }
+
+    /// Adds what some consecutive images say.
     pub(in crate::kernels) fn add(&self, x: &[T], gy: &[T], sum: &mut [T]) {
         let Shape { input, output, prelude, .. } = self.shape;
         match &self.way {

@@ -136,10 +136,14 @@ impl<'a, T: Real> Sight<'a, T> {
         });
     }
 
+    /// Rows of a band.
+    pub(in crate::kernels) fn band(&self) -> usize {
+        (BAND / (self.to.w * self.to.c)).clamp(1, self.to.h)
+    }
+
     /// All rows of outputs, a band at a time.
     pub(in crate::kernels) fn rows(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let (rows, row) = (self.to.h, self.to.w * self.to.c);
-        let band = (BAND / row).max(1);
+        let (rows, band) = (self.to.h, self.band());
         (0..rows).step_by(band).map(move |first| first..rows.min(first + band))
     }
 

@@ -98,7 +98,7 @@ impl<'a, T: Real> Between<'a, T> {
                 self.second.write(a, y);
             });
         }
-        self.scratch.lend(BAND.max(row), |a| {
+        self.scratch.lend(self.first.sight.band() * row, |a| {
             for (x, y) in x.chunks_exact(depthwise.input.image()).zip(y.chunks_exact_mut(outer)) {
                 self.first.sight.bands(x, |frame, rows| {
                     let a = &mut a[..rows.len() * row];
@@ -202,7 +202,8 @@ struct Passes<'a, T: Real> {
     backwards: Inputs<'a, T>,
     of_dense: Weights<'a, T>,
     inputs: depthwise::Inputs<'a, T>,
-    lengths: (usize, usize),
+    /// How many weights the convolutions have.
+    sizes: (usize, usize),
     scratch: Scratch<T>,
 }
 
@@ -229,7 +230,7 @@ impl<'a, T: Real> Passes<'a, T> {
             backwards: Inputs::new(isa, second, w, images),
             of_dense: Weights::new(isa, second, images),
             inputs: depthwise::Inputs::new(isa, first, d),
-            lengths: (d.len(), w.len()),
+            sizes: (d.len(), w.len()),
             scratch: Scratch::new(),
         }
     }
@@ -241,12 +242,13 @@ impl<'a, T: Real> Passes<'a, T> {
         let (inner, outer) = (second.input.image(), second.output.image());
         let n = y.len() / outer;
         let seen = self.source.memory(n * first.input.image());
-        let banded = self.backwards.is_pixelwise() && inner >= BAND;
+        let banded = self.backwards.is_pixelwise() && self.of_dense.is_pixelwise() && inner >= BAND;
         // Elements of the gradient at the output, of the one between the convolutions, and of what lies there, at once.
-        let rows = |map: &Map| if banded { BAND.max(map.w * map.c) } else { n * map.image() };
+        let band = self.between.sight.band();
+        let rows = |map: &Map| if banded { band * map.w * map.c } else { n * map.image() };
         let lengths = [rows(second.output), n * inner, rows(second.input)];
         let mut weights =
-            (wanted != Wanted::Input).then(|| (vec![T::ZERO; self.lengths.0], vec![T::ZERO; self.lengths.1]));
+            (wanted != Wanted::Input).then(|| (vec![T::ZERO; self.sizes.0], vec![T::ZERO; self.sizes.1]));
         self.scratch.lend(lengths.iter().sum::<usize>() + seen, |memory| {
             let (gy, memory) = memory.split_at_mut(lengths[0]);
             let (ga, memory) = memory.split_at_mut(lengths[1]);
@@ -262,16 +264,12 @@ impl<'a, T: Real> Passes<'a, T> {
                 self.through.write(self.isa, y, gz, gy);
                 self.backwards.write(gy, &[], ga);
                 if let Some((of_depthwise, of_dense)) = &mut weights {
-                    self.between.write(x, None, a);
-                    let images = x.chunks_exact(first.input.image()).zip(ga.chunks_exact(inner));
-                    for (x, ga) in images {
+                    let between = ga.chunks_exact(inner).zip(a.chunks_exact_mut(inner));
+                    for (x, (ga, a)) in x.chunks_exact(first.input.image()).zip(between) {
                         self.between.sight.bands(x, |frame, rows| {
-                            self.between.sight.add_weights(
-                                frame,
-                                rows.clone(),
-                                rows_of(ga, &rows, second.input),
-                                of_depthwise,
-                            );
+                            let ga = rows_of(ga, &rows, second.input);
+                            self.between.sight.add_weights(frame, rows.clone(), ga, of_depthwise);
+                            self.between.write_rows(frame, rows.clone(), rows_of_mut(a, &rows, second.input));
                         });
                     }
                     self.of_dense.add(a, gy, of_dense);

@@ -1,7 +1,7 @@
 use candle_core::Result;
 
 use super::*;
-use crate::kernels::{depthwise, testing::*};
+use crate::kernels::{depthwise, testing::*, values::Real};
 
 const EPS: f64 = 1e-3;
 
@@ -15,10 +15,10 @@ struct Case {
 }
 
 impl Case {
-    fn new(map: Map, across: Window, window: Window) -> Result<Self> {
+    fn new(map: Map, across: Window, window: Window, c_out: usize) -> Result<Self> {
         let ((dh, dw), (kh, kw)) = (across.kernel, window.kernel);
-        let (d, w) = (random(&[dh, dw, map.c], 2)?, random(&[kh, kw, map.c, 5], 3)?);
-        Ok(Self { x: random(&map.dims(), 1)?, d, w, bias: random(&[5], 4)?, across, window })
+        let (d, w) = (random(&[dh, dw, map.c], 2)?, random(&[kh, kw, map.c, c_out], 3)?);
+        Ok(Self { x: random(&map.dims(), 1)?, d, w, bias: random(&[c_out], 4)?, across, window })
     }
 
     fn convolutions(&self) -> Convolutions<'_> {
@@ -33,10 +33,14 @@ fn cases() -> Result<Vec<Case>> {
         .into_iter()
         .flat_map(|across| [(across, point), (across, Window::same((3, 3), (2, 2), (1, 1)))]);
     let pairs: Vec<_> = pairs.collect();
-    maps()
-        .into_iter()
-        .flat_map(|map| pairs.iter().map(move |&(across, window)| Case::new(map, across, window)))
-        .collect()
+    // The last fills several bands, the rest of one too, with whole vectors and without.
+    let large =
+        [(16, 16), (16, 5), (20, 16)].map(|(c, c_out)| (Map { n: 3, h: 13, w: 11, c, rank: 4 }, c_out));
+    let all = maps().into_iter().map(|map| (map, 5)).chain(large);
+    all.flat_map(|(map, c_out)| {
+        pairs.iter().map(move |&(across, window)| Case::new(map, across, window, c_out))
+    })
+    .collect()
 }
 
 /// One after the other, they are the specification.
@@ -44,7 +48,8 @@ fn cases() -> Result<Vec<Case>> {
 fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
     for case in cases()? {
         let Case { x, d, w, bias, across, window } = &case;
-        let (scale, shift) = (random(&[5], 5)?, random(&[5], 6)?);
+        let c_out = bias.elem_count();
+        let (scale, shift) = (random(&[c_out], 5)?, random(&[c_out], 6)?);
         let a = depthwise::forward(x, d, across, Prelude::Relu)?;
         let y = conv::forward_biased(&a, w, bias, window, Prelude::Identity)?;
         let (z, moments) = batch_norm::forward_train(&y, Some((&scale, &shift)), EPS)?;
@@ -72,11 +77,67 @@ fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
     Ok(())
 }
 
+/// In bands and whole, behind a norm and without one, in `f32` on every set, against the portable path in `f64`.
+#[test]
+fn every_instruction_set_computes_what_the_portable_path_does() -> Result<()> {
+    let point = Window::same((1, 1), (1, 1), (1, 1));
+    let across = [(3, 1, 1), (5, 1, 2), (5, 2, 1)].map(|(k, s, d)| Window::same((k, k), (s, s), (d, d)));
+    for (side, c, c_out, across) in [(13, 16, 32), (14, 48, 16), (5, 17, 16), (1, 16, 16)]
+        .into_iter()
+        .flat_map(|(side, c, c_out)| across.map(|across| (side, c, c_out, across)))
+    {
+        let input = Map { n: 2, h: side, w: side, c, rank: 4 };
+        let (between, prelude) = (input.through(&across, c), Prelude::Relu);
+        let output = between.through(&point, c_out);
+        let shapes = cpu::Shapes {
+            depthwise: conv::Shape { input: &input, output: &between, window: &across, prelude },
+            dense: conv::Shape {
+                input: &between,
+                output: &output,
+                window: &point,
+                prelude: Prelude::Identity,
+            },
+        };
+        let (x, gz) = (noise(input.len(), 1), noise(output.len(), 2));
+        let (d, w) = (noise(across.taps() * c, 3), noise(c * c_out, 4));
+        let channels = [5, 6, 7].map(|seed| noise(c, seed));
+        for norm in [None, Some(channels)] {
+            let (y, gx, gd, gw) = run::<f64>(Isa::Portable, shapes, &x, &gz, (&d, &w), norm.as_ref());
+            for isa in sets() {
+                let found = run::<f32>(isa, shapes, &x, &gz, (&d, &w), norm.as_ref());
+                for (found, expected) in [(found.0, &y), (found.1, &gx), (found.2, &gd), (found.3, &gw)] {
+                    let wide: Vec<f64> = expected.clone();
+                    assert_close(&found, &wide, 1e-4);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Output, and the gradients at the input and of both weights.
+fn run<T: Real>(
+    isa: Isa,
+    shapes: cpu::Shapes<'_>,
+    x: &[f64],
+    gz: &[f64],
+    (d, w): (&[f64], &[f64]),
+    norm: Option<&[Vec<f64>; 3]>,
+) -> (Vec<T>, Vec<T>, Vec<T>, Vec<T>) {
+    let [x, gz, d, w] = [x, gz, d, w].map(cast::<T>);
+    let source = cpu::Source::new(&x, norm.map(|norm| norm.each_ref().map(|values| cast(values))));
+    let (y, _) = cpu::forward(isa, shapes, &source, &d, &w, None);
+    let through = batch_norm::Through::of_constants(shapes.dense.output.c, 0.5);
+    let (gx, weights) = cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, Wanted::Both);
+    let (gd, gw) = weights.expect("they were wanted");
+    (y, gx.expect("it was wanted"), gd, gw)
+}
+
 #[test]
 fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
     let map = Map { n: 3, h: 4, w: 3, c: 2, rank: 4 };
     for across in windows() {
-        let case = Case::new(map, across, Window::same((1, 1), (1, 1), (1, 1)))?;
+        let case = Case::new(map, across, Window::same((1, 1), (1, 1), (1, 1)), 5)?;
         let Normalized { y, z, moments } = forward_train(&case.x, case.convolutions(), None, EPS)?;
         let gz = random(z.dims(), 8)?;
         let found = backward(&gz, &case.x, case.convolutions(), (&y, &moments), None, Wanted::Both)?;
@@ -93,9 +154,9 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
 
 #[test]
 fn bytes_do_not_depend_on_threads() -> Result<()> {
-    let map = Map { n: 21, h: 8, w: 8, c: 16, rank: 4 };
+    let map = Map { n: 21, h: 14, w: 10, c: 16, rank: 4 }; // two bands an image
     let window = |k| Window::same((k, k), (1, 1), (1, 1));
-    let mut case = Case::new(map, window(3), window(1))?;
+    let mut case = Case::new(map, window(3), window(1), 16)?;
     for tensor in [&mut case.x, &mut case.d, &mut case.w, &mut case.bias] {
         *tensor = tensor.to_dtype(candle_core::DType::F32)?;
     }
