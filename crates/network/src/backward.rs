@@ -139,13 +139,13 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             }
             let Some(kept) = trace.blocks.pop() else { continue };
             let arrived = std::mem::take(&mut grads[index + 1]);
-            let maps = |index: usize| maps_of(&graph.layout, index);
+            let made_of = |index: usize| maps_of(&graph.layout, index);
             match (&graph.blocks[index], &graph.layout.blocks[index], kept) {
                 (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
                     let Some(g) = arrived.into_iter().next().map_or(Ok(None), Terms::total)? else {
                         continue;
                     };
-                    let asked = (wanted.0[index], maps(index));
+                    let asked = (wanted.0[index], made_of(index));
                     let g = gpu::recorded(|| self.op(op.as_ref(), saved, &g, asked))?;
                     accumulate(&mut grads[index], g)?;
                 }
@@ -156,7 +156,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                         .inputs
                         .iter()
                         .map(source)
-                        .map(|source| (wanted.0[source], maps(source)))
+                        .map(|source| (wanted.0[source], made_of(source)))
                         .collect();
                     let back =
                         gpu::recorded(|| self.cell(cell, preprocess, edges, kept, arrived, frame, &asked))?;

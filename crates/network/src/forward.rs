@@ -1,5 +1,7 @@
 //! The walk forward over blocks, nodes and edges.
 
+use std::{cell::OnceCell, rc::Rc};
+
 use candle_core::Tensor;
 use controller::Paths;
 use ops::{
@@ -24,6 +26,30 @@ pub struct Logits {
     pub main: Tensor,
     /// `(N, classes)` of the auxiliary head, in training where the network has one.
     pub auxiliary: Option<Tensor>,
+}
+
+/// What a block puts out: maps whose channels lie side by side, joined where someone does not read them so.
+pub(crate) struct Output {
+    maps: Vec<Tensor>,
+    joined: OnceCell<Tensor>,
+}
+
+impl Output {
+    pub(crate) fn of(maps: Vec<Tensor>) -> Self {
+        Self { maps, joined: OnceCell::new() }
+    }
+
+    /// One map for all who ask.
+    fn joined(&self) -> candle_core::Result<&Tensor> {
+        if let [only] = &self.maps[..] {
+            return Ok(only);
+        }
+        let joined = match self.joined.get() {
+            Some(joined) => joined.clone(),
+            None => sum::join(&self.maps)?,
+        };
+        Ok(self.joined.get_or_init(|| joined))
+    }
 }
 
 /// A forward pass under way.
@@ -54,18 +80,17 @@ impl Walk<'_, '_> {
             classifier: None,
             auxiliary: None,
         };
-        // A block's output: maps whose channels lie side by side.
-        let mut last = vec![x.to_dtype(self.pass.params.maps())?];
+        let mut last = Rc::new(Output::of(vec![x.to_dtype(self.pass.params.maps())?]));
         if let Some(stem) = &graph.stem {
             let (y, saved) = self.step(stem.as_ref(), &last, || Place::Stem)?;
-            (last, trace.stem) = (vec![y], saved);
+            (last, trace.stem) = (Rc::new(Output::of(vec![y])), saved);
         }
         let mut before = last.clone(); // the output before the last one
         let mut auxiliary = None;
         for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
             let (y, kept) = match (built, block) {
                 (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
-                    let sources = [&last[..], &before];
+                    let sources = [&*last, &before];
                     let (y, kept) = gpu::recorded(|| self.cell(cell, preprocess, edges, sources, routes))?;
                     (y, BlockTrace::Cell(kept))
                 }
@@ -76,7 +101,7 @@ impl Walk<'_, '_> {
                 (Built::Cell { .. }, Block::Fixed { .. }) => unreachable!("a graph is built block by block"),
             };
             trace.blocks.push(kept);
-            (before, last) = (last, y);
+            (before, last) = (last, Rc::new(Output::of(y)));
             if let (Some(op), Some(aux)) = (&graph.auxiliary, &graph.layout.auxiliary)
                 && aux.after == index
                 && matches!(self.purpose, Purpose::Weights | Purpose::Joint)
@@ -87,7 +112,7 @@ impl Walk<'_, '_> {
         }
         if let Some(op) = &graph.before_pool {
             let (y, saved) = self.step(op.as_ref(), &last, || Place::Head)?;
-            (last, trace.before_pool) = (vec![y], saved);
+            (last, trace.before_pool) = (Rc::new(Output::of(vec![y])), saved);
         }
         let (main, saved) = self.step(&graph.classifier, &last, || Place::Head)?;
         trace.classifier = saved;
@@ -102,7 +127,7 @@ impl Walk<'_, '_> {
         cell: &Cell,
         preprocess: &[Option<Box<dyn Op>>],
         edges: &[Vec<Option<Box<dyn Op>>>],
-        sources: [&[Tensor]; 2],
+        sources: [&Output; 2],
         routes: Routes<'_>,
     ) -> Result<(Vec<Tensor>, CellTrace), Error> {
         let mut kept =
@@ -111,7 +136,7 @@ impl Walk<'_, '_> {
         for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
             let x = sources[input.back - 1];
             let (x, saved) = match op {
-                None => (sum::join(x)?, None),
+                None => (x.joined()?.clone(), None),
                 Some(op) => {
                     let place = || Place::Input { cell: (cell.index, cell.name.clone()), input: index };
                     self.step(op.as_ref(), x, place)?
@@ -208,8 +233,9 @@ impl Walk<'_, '_> {
             let output = self.purpose.weighs_outputs().then(|| y.clone());
             return Ok(Some((y, Ran { saved, output, factors: None })));
         }
-        let (y, saved) =
-            self.step(op.as_ref(), std::slice::from_ref(x), || edge_place(cell, edge, &edge.candidates[k]))?;
+        let (y, saved) = self.step(op.as_ref(), &Output::of(vec![x.clone()]), || {
+            edge_place(cell, edge, &edge.candidates[k])
+        })?;
         let identity = y.id() == x.id(); // what returns its own input is not dropped (Liu et al., 2019, `cnn/train.py`)
         let factors = (self.drop_path > 0.0 && !identity).then(|| self.path_factors(cell, edge, x));
         let y = match &factors {
@@ -234,13 +260,20 @@ impl Walk<'_, '_> {
     fn step(
         &mut self,
         op: &dyn Op,
-        xs: &[Tensor],
+        x: &Output,
         place: impl Fn() -> Place,
     ) -> Result<(Tensor, Option<Saved>), Error> {
-        let (y, saved) = graph::run(op, || match xs {
-            [x] => op.forward(x, self.pass),
-            xs => op.forward_beside(xs, self.pass),
-        })?;
+        let apart = match &x.maps[..] {
+            [_] => None,
+            xs => graph::run(op, || op.forward_beside(xs, self.pass))?,
+        };
+        let (y, saved) = match apart {
+            Some(found) => found,
+            None => {
+                let x = x.joined()?;
+                graph::run(op, || op.forward(x, self.pass))?
+            }
+        };
         if self.watch && !sum::is_finite(&y)? {
             return Err(Error::NotFinite(place()));
         }

@@ -1,7 +1,7 @@
 //! What a step holds: the walk there and back, with sizes in place of tensors.
 
 use std::{
-    cell::{Cell as Number, RefCell},
+    cell::{Cell as Number, OnceCell, RefCell},
     rc::Rc,
 };
 
@@ -25,7 +25,7 @@ const PART: u64 = 128;
 /// Launches that a device is sent together, at most (`ops::kernels::gpu::recorded`); each writes about one map.
 const LAUNCHES: usize = 256;
 
-/// Maps that one kernel of a device adds up.
+/// Maps that one kernel of a device adds up (`ops::kernels::sum`).
 const SUMMED: usize = 4;
 
 /// Batches that are made or being made before a step asks for them (`data::batches`).
@@ -244,6 +244,26 @@ impl Terms {
     }
 }
 
+/// What a block puts out, as [`forward::Output`](crate::forward).
+struct Maps {
+    apart: Vec<Map>,
+    joined: OnceCell<Map>,
+}
+
+impl Maps {
+    fn of(apart: Vec<Map>) -> Rc<Self> {
+        Rc::new(Self { apart, joined: OnceCell::new() })
+    }
+
+    /// One map for all who ask.
+    fn joined(&self, ledger: &Ledger) -> &Map {
+        match &self.apart[..] {
+            [only] => only,
+            maps => self.joined.get_or_init(|| ledger.hold(maps.iter().map(|map| map.0.bytes).sum())),
+        }
+    }
+}
+
 /// What one operation left behind.
 struct Ran<'a> {
     op: &'a OpSpec,
@@ -311,10 +331,10 @@ impl<'a> Walk<'a> {
     fn forward(&mut self, batch: &Map) -> Result<Trace<'a>, WordError> {
         let layout = self.step.layout;
         let mut trace = Trace { stem: None, blocks: Vec::new(), before_pool: None };
-        let mut last = vec![batch.clone()];
+        let mut last = Maps::of(vec![batch.clone()]);
         if let Some((op, site)) = &layout.stem {
             let (y, ran) = self.alone(op, site, &last)?;
-            (last, trace.stem) = (vec![y], Some(ran));
+            (last, trace.stem) = (Maps::of(vec![y]), Some(ran));
         }
         let mut before = last.clone();
         for block in &layout.blocks {
@@ -328,7 +348,7 @@ impl<'a> Walk<'a> {
             if self.purpose != Purpose::Evaluate {
                 trace.blocks.push(kept);
             }
-            (before, last) = (last, y);
+            (before, last) = (last, Maps::of(y));
         }
         if let Some((op, site)) = &layout.head.before_pool {
             let (_y, ran) = self.alone(op, site, &last)?;
@@ -338,23 +358,20 @@ impl<'a> Walk<'a> {
     }
 
     /// An operation whose output nobody adds up, on maps side by side.
-    fn alone(&self, op: &'a OpSpec, site: &'a Site, xs: &[Map]) -> Result<(Map, Ran<'a>), WordError> {
-        let (term, ran) = self.run(op, site, xs)?;
+    fn alone(&self, op: &'a OpSpec, site: &'a Site, x: &Maps) -> Result<(Map, Ran<'a>), WordError> {
+        let beside = self.step.catalog.footprint(op, site, self.step.side)?.beside;
+        let joined = if beside { &x.apart } else { std::slice::from_ref(x.joined(&self.ledger)) };
+        let (term, ran) = self.run(op, site, joined)?;
         let y = if term.bare { term.map } else { self.map(site.output()) };
         Ok((y, ran))
     }
 
     fn run(&self, op: &'a OpSpec, site: &'a Site, xs: &[Map]) -> Result<(Term, Ran<'a>), WordError> {
         let footprint = self.step.catalog.footprint(op, site, self.step.side)?;
-        let xs = match xs.len() {
-            1 => xs.to_vec(),
-            _ if footprint.beside => xs.to_vec(),
-            _ => vec![self.map(site.input())],
-        };
         let own = self.maps(footprint.kept);
         let mut kept = vec![own.clone()];
         if footprint.input {
-            kept.extend_from_slice(&xs);
+            kept.extend_from_slice(xs);
         }
         let term = match footprint.output {
             Output::Input => Term::from(xs[0].clone()),
@@ -373,17 +390,12 @@ impl<'a> Walk<'a> {
         Ok((term, Ran { op, site, kept, output: None }))
     }
 
-    fn cell(
-        &mut self,
-        cell: &'a Cell,
-        sources: [&[Map]; 2],
-    ) -> Result<(Vec<Map>, BlockTrace<'a>), WordError> {
+    fn cell(&mut self, cell: &'a Cell, sources: [&Maps; 2]) -> Result<(Vec<Map>, BlockTrace<'a>), WordError> {
         let (mut nodes, mut preprocess, mut edges) = (Vec::new(), Vec::new(), Vec::new());
         for input in &cell.inputs {
             let x = sources[input.back - 1];
             let (x, ran) = match &input.preprocess {
-                None if x.len() > 1 => (self.map(input.shape), None),
-                None => (x[0].clone(), None),
+                None => (x.joined(&self.ledger).clone(), None),
                 Some((op, site)) => self.alone(op, site, x).map(|(y, ran)| (y, Some(ran)))?,
             };
             nodes.push(x);

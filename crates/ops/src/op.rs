@@ -39,12 +39,13 @@ pub trait Op: Send + Sync {
         Ok((Summand::from(y), saved))
     }
 
-    /// As [`Op::forward`], of maps of one shape whose channels lie side by side, as the nodes of a cell do.
+    /// As [`Op::forward`], of maps of one shape `(N, …, c)` whose channels lie side by side, as the nodes of a cell do, if this
+    /// reads them where they are. Else nothing: it is to be given them joined.
     ///
     /// # Errors
     /// As [`Op::forward`].
-    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Saved)> {
-        self.forward(&sum::join(xs)?, pass)
+    fn forward_beside(&self, _xs: &[Tensor], _pass: &mut Forward<'_>) -> Result<Option<(Tensor, Saved)>> {
+        Ok(None)
     }
 
     /// `⟨grad, y⟩` of an output that nobody keeps.
@@ -74,7 +75,7 @@ pub trait Op: Send + Sync {
         Ok((self.backward(saved, grad, pass)?, None))
     }
 
-    /// `∂L/∂x` of each of the `n` maps of [`Op::forward_beside`].
+    /// `∂L/∂x` of each of the `n` maps that the forward was given side by side, or joined.
     ///
     /// # Errors
     /// As [`Op::backward`].
@@ -189,8 +190,12 @@ pub trait Layer: Send + Sync {
     ///
     /// # Errors
     /// As [`Layer::forward`].
-    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Self::Saved)> {
-        self.forward(&sum::join(xs)?, pass)
+    fn forward_beside(
+        &self,
+        _xs: &[Tensor],
+        _pass: &mut Forward<'_>,
+    ) -> Result<Option<(Tensor, Self::Saved)>> {
+        Ok(None)
     }
 
     /// See [`Op::probe`].
@@ -264,9 +269,9 @@ impl<L: Layer> Op for L {
         Ok((y, Box::new(saved)))
     }
 
-    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, Saved)> {
-        let (y, saved) = Layer::forward_beside(self, xs, pass)?;
-        Ok((y, Box::new(saved)))
+    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<Option<(Tensor, Saved)>> {
+        let found = Layer::forward_beside(self, xs, pass)?;
+        Ok(found.map(|(y, saved)| (y, Box::new(saved) as Saved)))
     }
 
     fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, Purpose,
     backward::{Frame, WalkBack},
-    forward::Walk,
+    forward::{Output, Walk},
     graph::{Built, Graph},
     terms::Terms,
 };
@@ -91,13 +91,9 @@ fn walk(
     let mut statistics = Statistics::default();
     let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw: draw() };
     let mut forward = Walk { pass: &mut pass, purpose, drop_path: 0.0, watch: false };
-    let (y, kept) = forward.cell(
-        cell,
-        preprocess,
-        edges,
-        [std::slice::from_ref(x); 2],
-        std::slice::from_ref(paths).into(),
-    )?;
+    let source = Output::of(vec![x.clone()]);
+    let (y, kept) =
+        forward.cell(cell, preprocess, edges, [&source, &source], std::slice::from_ref(paths).into())?;
     let [y] = <[Tensor; 1]>::try_from(y).expect("one node makes the output");
     let mut arrived = Terms::default();
     arrived.push(1.0, gy.clone())?;

@@ -109,7 +109,7 @@ impl Layer for ConvNorm {
             let (z, of_norm) = norm.forward(&y, pass)?;
             return Ok((z, ConvNormSaved::Eval(of_conv, of_norm)));
         }
-        let (summand, saved) = self.forward_summand(x, pass)?;
+        let (summand, saved) = self.train(std::slice::from_ref(x), pass)?;
         Ok((Summand::total(&[(1.0, summand)])?, saved))
     }
 
@@ -121,12 +121,17 @@ impl Layer for ConvNorm {
         self.train(std::slice::from_ref(x), pass)
     }
 
-    fn forward_beside(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Tensor, ConvNormSaved)> {
-        if pass.mode == Mode::Eval {
-            return self.forward(&sum::join(xs)?, pass);
+    fn forward_beside(
+        &self,
+        xs: &[Tensor],
+        pass: &mut Forward<'_>,
+    ) -> Result<Option<(Tensor, ConvNormSaved)>> {
+        let w = pass.params.weight(self.conv.weight);
+        if pass.mode == Mode::Eval || !conv_norm::reads_beside(xs, w, &self.conv.window)? {
+            return Ok(None);
         }
         let (summand, saved) = self.train(xs, pass)?;
-        Ok((Summand::total(&[(1.0, summand)])?, saved))
+        Ok(Some((Summand::total(&[(1.0, summand)])?, saved)))
     }
 
     fn probe(&self, x: &Tensor, grad: &Tensor, pass: &mut Forward<'_>) -> Result<Later> {

@@ -19,7 +19,6 @@ use super::{
     conv,
     gpu::on_gpu,
     later::Later,
-    sum,
     values::{Map, Values, dense, expect_dims, for_real, tensor},
 };
 
@@ -90,28 +89,28 @@ pub fn forward_train(
     window: &Window,
     prelude: Prelude,
 ) -> Result<Normalized> {
-    forward_waiting(x, weights, scale_shift, eps, window, prelude)?.now()
+    forward_beside(std::slice::from_ref(x), weights, scale_shift, eps, window, prelude)?.now()
 }
 
-/// [`forward_train`] for whoever normalizes while reading.
-///
-/// # Errors
-/// Shapes or types do not fit.
-pub fn forward_waiting(
-    x: &Tensor,
-    weights: (&Tensor, Option<&Tensor>),
-    scale_shift: Option<(&Tensor, &Tensor)>,
-    eps: f64,
-    window: &Window,
-    prelude: Prelude,
-) -> Result<Waiting> {
-    forward_beside(std::slice::from_ref(x), weights, scale_shift, eps, window, prelude)
-}
-
-/// [`forward_waiting`] of maps of one shape whose channels lie side by side. A 1×1 convolution reads them where they are.
+/// Whether [`forward_beside`] reads several maps `xs` where they are: a 1×1 convolution on the CPU does, if channels fill its
+/// vectors. Else it takes one, joined.
 ///
 /// # Errors
 /// There is none, or shapes or types do not fit.
+pub fn reads_beside(xs: &[Tensor], w: &Tensor, window: &Window) -> Result<bool> {
+    on_gpu!(w, _gpu => Ok(xs.len() == 1));
+    let input = beside(xs)?;
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    let shape = conv::Shape { input: &input, output: &output, window, prelude: Prelude::Identity };
+    let apart = for_real!(w, T => pointwise::Convolution::of::<T>(Isa::detect(), shape, xs.len()).is_some());
+    Ok(xs.len() == 1 || apart)
+}
+
+/// [`forward_train`] for whoever normalizes while reading, of maps of one shape whose channels lie side by side: each
+/// `(N, H, W, c)`, of which all together make `c_in`.
+///
+/// # Errors
+/// There is none, or more than one and they are not [read so](reads_beside), or shapes or types do not fit.
 pub fn forward_beside(
     xs: &[Tensor],
     (w, bias): (&Tensor, Option<&Tensor>),
@@ -124,23 +123,34 @@ pub fn forward_beside(
     let output = input.through(window, conv::channels(w, window, input.c)?);
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[output.c]))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
-    on_gpu!(w, gpu => cuda::forward_waiting(&gpu, shape, &sum::join(xs)?, (w, bias), scale_shift, eps));
+    on_gpu!(w, gpu => cuda::forward_waiting(&gpu, shape, alone(xs)?, (w, bias), scale_shift, eps));
     let (w, bias, isa) = (dense(w)?, bias.map(dense).transpose()?, Isa::detect());
+    let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
     for_real!(w, T => {
         let w = Values::<T>::of(&w)?;
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let (y, statistics) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
             Some(convolution) => {
-                let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
                 let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
                 convolution.forward(&xs.iter().map(|x| &**x).collect::<Vec<_>>(), &w, bias.as_deref())
             }
-            None => cpu::forward::<T>(isa, shape, &Values::of(&dense(&sum::join(xs)?)?)?, &w, bias.as_deref()),
+            None => cpu::forward::<T>(isa, shape, &Values::of(alone(&xs)?)?, &w, bias.as_deref()),
         };
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
         Ok(Waiting { y: tensor(y, &output.dims())?, moments, by })
     })
+}
+
+/// The map of a convolution that does not read several.
+fn alone(xs: &[Tensor]) -> Result<&Tensor> {
+    match xs {
+        [x] => Ok(x),
+        _ => bail!(
+            "found {} maps side by side, expected one: this convolution does not read them apart",
+            xs.len()
+        ),
+    }
 }
 
 /// The map that maps of one shape make side by side.
@@ -207,7 +217,7 @@ pub fn backward(
 /// [`backward`] of [`forward_beside`]: the gradient at every map.
 ///
 /// # Errors
-/// Shapes or types do not fit.
+/// As there.
 #[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
 pub fn backward_beside(
     gz: &Tensor,
@@ -226,34 +236,31 @@ pub fn backward_beside(
     expect_dims("gradient of a batch norm", gz, &output.dims())?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
     on_gpu!(w, gpu => {
-        let found = cuda::backward(&gpu, shape, gz, &sum::join(xs)?, w, (y, moments), scale_shift, wanted)?;
-        let x = found.x.map(|gx| sum::separate(&gx, xs.len())).transpose()?;
-        Ok(Gradients { x, w: found.w, scale_shift: found.scale_shift, product: found.product })
+        let Gradients { x, w, scale_shift, product } =
+            cuda::backward(&gpu, shape, gz, alone(xs)?, w, (y, moments), scale_shift, wanted)?;
+        Ok(Gradients { x: x.map(|x| vec![x]), w, scale_shift, product })
     });
     let (gz, dense_w, y, isa) = (dense(gz)?, dense(w)?, dense(y)?, Isa::detect());
+    let dense_xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
     for_real!(w, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let w_values = Values::of(&dense_w)?;
-        let map = |gx: Vec<T>| tensor(gx, xs[0].dims());
         let (gxs, gw) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
             Some(convolution) => {
-                let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
-                let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+                let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
                 let xs: Vec<_> = xs.iter().map(|x| &**x).collect();
-                let (gxs, gw) = convolution.backward(&xs, &w_values, (&y, &gz), &through, wanted);
-                (gxs.map(|gxs| gxs.into_iter().map(map).collect::<Result<Vec<_>>>()).transpose()?, gw)
+                convolution.backward(&xs, &w_values, (&y, &gz), &through, wanted)
             }
             None => {
-                let x = dense(&sum::join(xs)?)?;
-                let x = Values::of(&x)?;
+                let x = Values::of(alone(&dense_xs)?)?;
                 let (gx, gw) = cpu::backward::<T>(isa, shape, &x, &w_values, (&y, &gz), &through, wanted);
-                let gx = gx.map(|gx| tensor(gx, &input.dims())).transpose()?;
-                (gx.map(|gx| sum::separate(&gx, xs.len())).transpose()?, gw)
+                (gx.map(|gx| vec![gx]), gw)
             }
         };
+        let map = |gx: Vec<T>| tensor(gx, xs[0].dims());
         Ok(Gradients {
-            x: gxs,
+            x: gxs.map(|gxs| gxs.into_iter().map(map).collect::<Result<Vec<_>>>()).transpose()?,
             w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,
             scale_shift,
             product: Some(Later::Known(product)),

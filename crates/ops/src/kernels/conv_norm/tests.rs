@@ -1,7 +1,7 @@
 use candle_core::Result;
 
 use super::*;
-use crate::kernels::testing::*;
+use crate::kernels::{sum, testing::*};
 
 const EPS: f64 = 1e-3;
 
@@ -46,7 +46,7 @@ fn fused_passes_compute_what_the_two_layers_compute() -> Result<()> {
     Ok(())
 }
 
-/// Joined, they are the specification; 16 channels fill every set's vectors, 5 none's.
+/// Joined, they are the specification. 16 channels fill every set's vectors, 5 none's: then only one map is read.
 #[test]
 fn maps_side_by_side_are_one_map() -> Result<()> {
     for (n, c, window) in [1, 2, 4].into_iter().flat_map(|n| {
@@ -56,6 +56,13 @@ fn maps_side_by_side_are_one_map() -> Result<()> {
         let xs = (0..n).map(|i| random(&[3, 7, 5, c], i as u64)).collect::<Result<Vec<_>>>()?;
         let x = sum::join(&xs)?;
         let (w, bias) = (random(&[window.kernel.0, window.kernel.1, n * c, 32], 9)?, random(&[32], 10)?);
+        let apart = n == 1 || (c == 16 && window.kernel == (1, 1));
+        assert_eq!(reads_beside(&xs, &w, &window)?, apart);
+        if !apart {
+            let refused = forward_beside(&xs, (&w, None), None, EPS, &window, Prelude::Relu).unwrap_err();
+            assert!(refused.to_string().contains("maps side by side, expected one"), "{refused}");
+            continue;
+        }
         for prelude in [Prelude::Identity, Prelude::Relu] {
             let joined = forward_train(&x, (&w, Some(&bias)), None, EPS, &window, prelude)?;
             let Normalized { y, z, moments } =

@@ -113,7 +113,7 @@ impl<T: Real> Taps<T> {
 struct Sums<'a, T> {
     rows: &'a Taps<T>,
     columns: &'a Taps<T>,
-    /// Of every pixel that is written; alike where all it reads is.
+    /// Of every pixel that is written; the same along a [`Span`].
     factors: &'a [T],
 }
 
