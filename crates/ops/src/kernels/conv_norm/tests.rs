@@ -59,7 +59,8 @@ fn maps_side_by_side_are_one_map() -> Result<()> {
         let apart = n == 1 || (c == 16 && window.kernel == (1, 1));
         assert_eq!(reads_beside(&xs, &w, &window)?, apart);
         if !apart {
-            let refused = forward_beside(&xs, (&w, None), None, EPS, &window, Prelude::Relu).unwrap_err();
+            let refused =
+                forward_beside(&xs, (&w, None), None, EPS, &window, Prelude::Relu).expect_err("it reads one");
             assert!(refused.to_string().contains("maps side by side, expected one"), "{refused}");
             continue;
         }
