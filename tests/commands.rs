@@ -130,6 +130,8 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
     assert!(latin["params"].as_u64() > Some(0) && latin.get("peak_rss_mb").is_some());
     let mixture = json(&[&step[..], &["--estimator", "darts"]].concat());
     assert!(mixture["gflop"].as_f64() > latin["gflop"].as_f64());
+    let digits = json(&[&step[..], &["--estimator", "darts", "--data", "digits"]].concat());
+    assert!(digits["gflop"].as_f64() < mixture["gflop"].as_f64());
     refuses(&["bench", "step", "--space", "toy.yaml", "--batch", "1"], "--batch");
     refuses(&["bench", "step", "--estimator", "reinforce"], "expected one of gumbel-st");
 }
@@ -167,6 +169,10 @@ fn operations_are_measured_where_a_supernet_runs_them() {
             assert!(conv[pass][key].as_f64().is_some_and(|value| value > 0.0), "{pass}: {key}");
         }
     }
+    let digits = json(&[
+        "bench", "ops", "--space", "toy.yaml", "--data", "digits", "--batch", "2", "--tries", "1", "--json",
+    ]);
+    assert_eq!(digits["ops"][0]["input"], "8×8×4");
     refuses(&["bench", "ops", "--space", "nowhere"], "no file and no shipped space");
 }
 

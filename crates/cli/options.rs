@@ -13,7 +13,7 @@ use strait::ops::{
     Catalog,
     kernels::gpu::{self, Arithmetic},
 };
-use strait::space::{Genotype, Notation, Space, nearest};
+use strait::space::{Genotype, Notation, Shape, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
 
@@ -454,6 +454,14 @@ impl<'c> Finished<'c> {
             }
         };
         Ok(Self { config, split, search })
+    }
+}
+
+/// Shape and number of classes of the data that were named; else what the space fixes, or would accept.
+pub(crate) fn laid_out_for(data: Option<&dyn Dataset>, space: &Space) -> (Shape, usize) {
+    match data {
+        Some(data) => (data.info().shape, data.info().classes.len()),
+        None => (space.sample_input(), space.classes().unwrap_or(10)),
     }
 }
 

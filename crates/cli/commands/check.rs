@@ -10,7 +10,9 @@ use strait::ops::{Catalog, Side, kernels::gpu};
 use strait::space::{Costs, Layout, LayoutRequest, Phase, Rule, Space, Stretch, WordError};
 use strait::trainer::{SearchConfig, resident};
 
-use crate::options::{DeviceName, Precision, Settings, data_flag, dataset, estimator_name, space};
+use crate::options::{
+    DeviceName, Precision, Settings, data_flag, dataset, estimator_name, laid_out_for, space,
+};
 use crate::{answer::Answer, failure::Failure, room};
 
 /// `strait check`
@@ -64,10 +66,7 @@ impl Check {
         let config = SearchConfig::resolve(&settings.over_space(&space, &self.space))?;
         let rule = config.rule.unwrap_or(space.rule());
         let data = self.data.as_ref().map(|_| dataset(&config.data)).transpose()?;
-        let (input, classes) = match &data {
-            Some(data) => (data.info().shape, data.info().classes.len()),
-            None => (space.sample_input(), space.classes().unwrap_or(10)), // what the space fixes, or would accept
-        };
+        let (input, classes) = laid_out_for(data.as_deref(), &space);
         let request = LayoutRequest { input, classes, phase: Phase::Search, channels: None, cells: None };
         let layout = space.layout(&request, catalog)?.partial(config.partial_channels, catalog)?;
         let trained = space.layout(&LayoutRequest { phase: Phase::Train, ..request }, catalog)?;

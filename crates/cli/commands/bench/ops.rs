@@ -6,7 +6,7 @@ use clap::Args;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::Serialize;
 use serde_json::json;
-use strait::data::{Dataset, Part};
+use strait::data::{self, DataOptions, DataSpec, Dataset, Part};
 use strait::ops::kernels::gpu::Arithmetic;
 use strait::ops::{
     Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics,
@@ -16,7 +16,7 @@ use strait::{DType, Tensor};
 
 use super::noise::Noise;
 use super::roofline::{Roofline, bandwidth};
-use crate::options::{Computer, Machine, space};
+use crate::options::{Computer, Machine, laid_out_for, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
 /// `strait bench ops`
@@ -25,6 +25,9 @@ pub(crate) struct Ops {
     /// Spaces whose operations are timed, at the sizes at which their supernets run them
     #[arg(long, value_name = "SPACE", default_values_t = ["nas-bench-201".to_owned(), "darts".to_owned()])]
     space: Vec<String>,
+    /// Data whose shape the spaces are laid out for [default: what a space fixes, or an ordinary shape]
+    #[arg(long, value_name = "DATA")]
+    data: Option<DataSpec>,
     /// Examples in a batch
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
     batch: u32,
@@ -87,15 +90,12 @@ impl Ops {
     /// Every operation, once at each site.
     fn sites(&self, catalog: &Catalog) -> Result<Vec<(OpSpec, Site)>, Failure> {
         let mut sites: Vec<(OpSpec, Site)> = Vec::new();
+        let data =
+            self.data.as_ref().map(|source| data::open(source, &DataOptions::default())).transpose()?;
         for name in &self.space {
             let space: Space = space(name, catalog)?;
-            let request = LayoutRequest {
-                input: space.sample_input(),
-                classes: space.classes().unwrap_or(10),
-                phase: Phase::Search,
-                channels: None,
-                cells: None,
-            };
+            let (input, classes) = laid_out_for(data.as_deref(), &space);
+            let request = LayoutRequest { input, classes, phase: Phase::Search, channels: None, cells: None };
             let layout = space.layout(&request, catalog)?;
             for edge in layout.cells().flat_map(|cell| &cell.edges) {
                 for op in edge.candidates.iter().filter(|op| !op.is_none()) {

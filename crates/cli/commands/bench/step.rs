@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 use strait::controller::{Demand, Paths, estimators};
-use strait::data::SearchData;
+use strait::data::{DataSpec, SearchData};
 use strait::network::{Purpose, StepMemory, arithmetic};
 use strait::ops::{Catalog, Side};
 use strait::space::{Layout, LayoutRequest, Phase, Space, WordError};
@@ -14,7 +14,9 @@ use strait::trainer::{Order, Progress, Search, SearchConfig};
 use super::noise::Noise;
 use super::roofline::Roofline;
 use super::schedule::{Observed, Schedule, Seen, whole_cycles};
-use crate::options::{Computer, Machine, Settings, estimator_name, quoted, space};
+use crate::options::{
+    Computer, Machine, Settings, data_flag, dataset, estimator_name, laid_out_for, quoted, space,
+};
 use crate::{answer::Answer, console::Console, failure::Failure};
 use crate::{host, room};
 
@@ -24,6 +26,7 @@ const WARMUP: usize = 2;
 const EXAMPLES: &str = "\
 Examples:
   strait bench step --space nas-bench-201 --estimator gdas --schedule latin
+  strait bench step --space digits --data digits --steps 100
   strait bench step --space darts --estimator darts --steps 3 --threads 2 --json";
 
 /// `strait bench step`
@@ -33,6 +36,9 @@ pub(crate) struct Step {
     /// A space file, or the name of a shipped space
     #[arg(long, value_name = "SPACE", default_value = "nas-bench-201")]
     space: String,
+    /// Data whose shape and classes the space is laid out for [default: what the space fixes, or an ordinary shape]
+    #[arg(long, value_name = "DATA")]
+    data: Option<DataSpec>,
     /// Estimator [default: the space's setting]
     #[arg(long, value_name = "NAME", value_parser = estimator_name)]
     estimator: Option<String>,
@@ -107,7 +113,7 @@ impl Step {
         let (Computer { device, arithmetic }, catalog) = (self.machine.open()?, Catalog::standard());
         let space = space(&self.space, &catalog)?;
         let config = self.config(&space)?;
-        let whole = self.layout(&space, &catalog)?;
+        let whole = self.layout(&space, &config, &catalog)?;
         let layout = whole.clone().partial(config.partial_channels, &catalog)?;
         let demand = estimators::by_name(&config.estimator)?.demand();
         if !counted(demand) {
@@ -196,9 +202,11 @@ impl Step {
 
     fn config(&self, space: &Space) -> Result<SearchConfig, Failure> {
         let estimator = self.estimator.as_ref().map(quoted);
-        let given = self
-            .settings
-            .read(&[("estimator", estimator), ("batch", self.batch.map(|batch| batch.to_string()))])?;
+        let given = self.settings.read(&[
+            ("data.source", data_flag(self.data.as_ref())),
+            ("estimator", estimator),
+            ("batch", self.batch.map(|batch| batch.to_string())),
+        ])?;
         let config = SearchConfig::resolve(&given.over_space(space, &self.space))?;
         // Both kinds of steps from the first on, once each.
         Ok(SearchConfig {
@@ -210,10 +218,12 @@ impl Step {
         })
     }
 
-    fn layout(&self, space: &Space, catalog: &Catalog) -> Result<Layout, Failure> {
+    fn layout(&self, space: &Space, config: &SearchConfig, catalog: &Catalog) -> Result<Layout, Failure> {
+        let data = self.data.as_ref().map(|_| dataset(&config.data)).transpose()?;
+        let (input, classes) = laid_out_for(data.as_deref(), space);
         let request = LayoutRequest {
-            input: space.sample_input(),
-            classes: space.classes().unwrap_or(10),
+            input,
+            classes,
             phase: Phase::Search,
             channels: self.channels.map(|n| n as usize),
             cells: self.cells.map(|n| n as usize),
