@@ -9,7 +9,7 @@ use crate::kernels::{
     gather::{Gather, Lens, padded},
     product::{Panels, Run, Start, Sum, product, runs},
     simd::lanes,
-    threads::{add_in_order, collect, fill, images_per_piece, piece},
+    threads::{Reused, add_in_order, collect, fill, images_per_piece, piece},
     transpose::transpose,
     values::{Map, Real},
 };
@@ -109,7 +109,7 @@ pub(in crate::kernels) struct Outputs<'a, T: Real> {
 }
 
 /// How a convolution is computed.
-enum Way<T> {
+enum Way<T: Real> {
     /// Tap by tap.
     Taps(Sums<T>),
     /// Tile by tile, at Winograd's points.
@@ -167,7 +167,7 @@ impl<'a, T: Real> Outputs<'a, T> {
 }
 
 /// An input's gradient, ready to run on pieces.
-pub(in crate::kernels) struct Inputs<'a, T> {
+pub(in crate::kernels) struct Inputs<'a, T: Real> {
     isa: Isa,
     shape: Shape<'a>,
     way: Way<T>,
@@ -216,14 +216,14 @@ impl<'a, T: Real> Inputs<'a, T> {
 }
 
 /// The weights' gradient, ready to run on pieces.
-pub(in crate::kernels) struct Weights<'a, T> {
+pub(in crate::kernels) struct Weights<'a, T: Real> {
     isa: Isa,
     shape: Shape<'a>,
     way: WeightsWay<T>,
 }
 
 /// How a weights' gradient is computed.
-enum WeightsWay<T> {
+enum WeightsWay<T: Real> {
     /// Tap by tap.
     Taps {
         gather: Gather,
@@ -274,12 +274,12 @@ impl<'a, T: Real> Weights<'a, T> {
         let Shape { input, output, prelude, .. } = self.shape;
         match &self.way {
             WeightsWay::Points(points) => points.add((input.c, output.c), prelude, x, gy, sum),
-            _ => sum.iter_mut().zip(self.part(x, gy)).for_each(|(sum, x)| *sum += x),
+            _ => sum.iter_mut().zip(&*self.part(x, gy)).for_each(|(sum, &x)| *sum += x),
         }
     }
 
     /// What some consecutive images add.
-    pub(in crate::kernels) fn part(&self, x: &[T], gy: &[T]) -> Vec<T> {
+    pub(in crate::kernels) fn part(&self, x: &[T], gy: &[T]) -> Reused<T> {
         let Shape { input, output, prelude, .. } = self.shape;
         let (gather, rows, outs) = match &self.way {
             WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
@@ -292,7 +292,7 @@ impl<'a, T: Real> Weights<'a, T> {
         let frames = gather.frames(input, x, &Lens { isa: self.isa, norm: None, prelude });
         let gy = padded(gy, output.c, lanes);
         let width = output.c.next_multiple_of(lanes);
-        let mut part = vec![T::ZERO; self.len()];
+        let mut part = Reused::zeros(self.len());
         for (cols, gy) in phase.pixels.chunks(PIXELS).zip(gy.chunks(PIXELS * width)) {
             let cols = runs(cols[..gy.len() / width].iter().copied());
             let sum = Sum { values: &frames, rows, cols: &cols, outs };

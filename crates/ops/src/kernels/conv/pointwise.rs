@@ -6,7 +6,7 @@ use crate::kernels::{
     activation::relu_piece,
     product::{Matrix, Panels, Start, matrix_product},
     simd::lanes,
-    threads::Scratch,
+    threads::{Reused, Scratch},
     transpose::transpose,
     values::Real,
 };
@@ -20,7 +20,7 @@ pub(in crate::kernels) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) ->
 }
 
 /// `y = prelude(x) · w (+ bias)` of every pixel.
-pub(in crate::kernels) struct Points<T> {
+pub(in crate::kernels) struct Points<T: Real> {
     isa: Isa,
     from: usize,
     to: usize,
@@ -60,7 +60,7 @@ impl<T: Real> Points<T> {
 }
 
 /// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
-pub(in crate::kernels) struct PointWeights<T> {
+pub(in crate::kernels) struct PointWeights<T: Real> {
     pub(super) isa: Isa,
     scratch: Scratch<T>,
 }
@@ -82,8 +82,8 @@ impl<T: Real> PointWeights<T> {
     }
 
     /// What some rows add to the gradient `(from, to)`.
-    pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Vec<T> {
-        let mut part = vec![T::ZERO; from * to];
+    pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Reused<T> {
+        let mut part = Reused::zeros(from * to);
         self.add((from, to), prelude, x, gy, &mut part);
         part
     }

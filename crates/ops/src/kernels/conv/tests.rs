@@ -192,7 +192,7 @@ fn a_piece_is_the_same_whatever_was_computed_before() {
                 let (mut y, mut gx) = (vec![0.0; gy.len()], vec![0.0; x.len()]);
                 outputs.write(x, &mut y);
                 inputs.write(gy, x, &mut gx);
-                (y, gx, weights.part(x, gy))
+                (y, gx, weights.part(x, gy).to_vec())
             };
             run(first);
             run(input.n)

@@ -9,7 +9,7 @@ use crate::kernels::{
     Isa,
     product::{Matrix, Panels, Start, matrix_product},
     simd::lanes,
-    threads::fill,
+    threads::{Reused, fill},
     transpose::transpose_to,
     values::Real,
 };
@@ -87,11 +87,11 @@ pub(super) fn backward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T
 }
 
 /// What some consecutive images add to the weights' gradient: each link's share to its tap.
-pub(super) fn part<T: Real>(weights: &PointWeights<T>, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
+pub(super) fn part<T: Real>(weights: &PointWeights<T>, shape: Shape<'_>, x: &[T], gy: &[T]) -> Reused<T> {
     let Shape { input, output, window, prelude } = shape;
     let (from, to) = (input.h * input.w * input.c, output.h * output.w * output.c);
     let (links, lanes) = (links(shape), lanes::<T>(weights.isa));
-    let mut part = vec![T::ZERO; window.taps() * input.c * output.c];
+    let mut part = Reused::zeros(window.taps() * input.c * output.c);
     weights.for_blocks(from, prelude, x, |first, x, images| {
         for &Link { input: p, output: q, tap } in &links {
             let a = Matrix { values: &x[p * input.c..], rows: input.c, cols: images, row: 1, col: from };

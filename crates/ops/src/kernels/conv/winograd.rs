@@ -22,7 +22,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     product::{Matrix, Panels, Start, matrix_product},
     simd::{Vector, lanes, vectorized},
-    threads::Scratch,
+    threads::{Reused, Scratch},
     transpose::transpose_to,
     values::{Map, Real},
 };
@@ -102,13 +102,13 @@ impl Tiles {
 }
 
 /// A convolution in one direction, ready to run on pieces.
-pub(super) struct Filter<T> {
+pub(super) struct Filter<T: Real> {
     isa: Isa,
     tiles: Tiles,
     from: usize,
     to: usize,
     /// `G g Gᵀ`, `(36, from, wide(to))`, in planes.
-    kernel: Vec<T>,
+    kernel: Reused<T>,
     scratch: Scratch<T>,
 }
 
@@ -129,7 +129,7 @@ impl<T: Real> Filter<T> {
             }
         };
         let wide = tiles.wide(to);
-        let mut kernel = vec![T::ZERO; POSITIONS * tiles.plane(from, wide)];
+        let mut kernel = Reused::new(POSITIONS * tiles.plane(from, wide));
         kernel_transform(isa, taps, from, to, wide, &mut kernel);
         Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
@@ -151,7 +151,7 @@ impl<T: Real> Filter<T> {
         let (wide_from, wide_to) = (tiles.wide(from), tiles.wide(to));
         let (plane_from, plane_to) = (tiles.plane(n, wide_from), tiles.plane(n, wide_to));
         let lengths = [images * tiles.frame(from), POSITIONS * plane_from, POSITIONS * plane_to];
-        self.scratch.lend(lengths.iter().sum(), |memory| {
+        self.scratch.lend_with_margins(lengths[0], lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, products) = memory.split_at_mut(lengths[1]);
             see(isa, tiles, source, from, prelude, frames, seen);
@@ -177,7 +177,7 @@ impl<T: Real> Filter<T> {
 }
 
 /// The weights' gradient, ready to run on pieces.
-pub(super) struct Correlation<T> {
+pub(super) struct Correlation<T: Real> {
     isa: Isa,
     tiles: Tiles,
     scratch: Scratch<T>,
@@ -189,7 +189,7 @@ impl<T: Real> Correlation<T> {
     }
 
     /// What some consecutive images add to the gradient, `(3, 3, c_in, c_out)`.
-    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
+    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Reused<T> {
         let Self { isa, tiles, .. } = *self;
         let (c_in, c_out) = (shape.input.c, shape.output.c);
         let images = x.len() / shape.input.image();
@@ -202,7 +202,7 @@ impl<T: Real> Correlation<T> {
             POSITIONS * plane_out,
             POSITIONS * tiles.plane(c_in, wide_out),
         ];
-        self.scratch.lend(lengths.iter().sum(), |memory| {
+        self.scratch.lend_with_margins(lengths[0], lengths.iter().sum(), |memory| {
             let (frames, memory) = memory.split_at_mut(lengths[0]);
             let (seen, memory) = memory.split_at_mut(lengths[1]);
             let (arrived, sums) = memory.split_at_mut(lengths[2]);
@@ -222,7 +222,7 @@ impl<T: Real> Correlation<T> {
                 let b = Panels { values: gy, row: wide_out, vector: tiles.lanes };
                 matrix_product(isa, a, b, sums, wide_out, wide_out, Start::Zero);
             }
-            let mut part = vec![T::ZERO; TAPS * c_in * c_out];
+            let mut part = Reused::new(TAPS * c_in * c_out);
             kernel_gradient(isa, sums, (c_in, c_out, wide_out), &mut part);
             part
         })
@@ -562,8 +562,8 @@ mod tests {
         outputs(&x[..map.image()]);
         assert_eq!(outputs(&x), first);
         let correlation = Correlation::new(isa, shape);
-        let first = correlation.part(shape, &x, &x);
+        let first = correlation.part(shape, &x, &x).to_vec();
         correlation.part(shape, &x[..map.image()], &x[..map.image()]);
-        assert_eq!(correlation.part(shape, &x, &x), first);
+        assert_eq!(*correlation.part(shape, &x, &x), first);
     }
 }

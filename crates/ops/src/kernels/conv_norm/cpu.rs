@@ -5,7 +5,7 @@ use crate::kernels::{
     Isa,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
-    threads::{Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
+    threads::{Reused, Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
     values::Real,
 };
 
@@ -70,7 +70,7 @@ pub(super) fn backward<T: Real>(
     };
     let len = |i| shape.output(y, i, images).len();
     let part = |i, gy: &[T]| weights.as_ref().map(|weights| weights.part(shape.input(x, i, images), gy));
-    let sum = |parts: Vec<Option<Vec<T>>>| {
+    let sum = |parts: Vec<Option<Reused<T>>>| {
         weights.as_ref().map(|weights| add_in_order(parts.into_iter().flatten(), weights.len()))
     };
     let Some(inputs) = &inputs else {

@@ -12,7 +12,9 @@ use crate::kernels::{
     },
     product::Start,
     simd::lanes,
-    threads::{Scratch, add_in_order, collect, fill_and_collect, fill_several, piece, rows_per_piece},
+    threads::{
+        Reused, Scratch, add_in_order, collect, fill_and_collect, fill_several, piece, rows_per_piece,
+    },
     transpose::transpose,
     values::Real,
 };
@@ -90,7 +92,7 @@ impl Convolution {
         };
         let rows = self.piece();
         let run = |i: usize, gxs: &mut [&mut [T]]| {
-            let mut sum = (wanted != Wanted::Input).then(|| vec![T::ZERO; w.len()]);
+            let mut sum = (wanted != Wanted::Input).then(|| Reused::zeros(w.len()));
             let (y, gz) = (piece(y, i, rows * to), piece(gz, i, rows * to));
             scratch.lend(PIXELS * to, |gy| {
                 for (j, (y, gz)) in y.chunks(PIXELS * to).zip(gz.chunks(PIXELS * to)).enumerate() {

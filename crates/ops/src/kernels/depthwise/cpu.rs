@@ -63,7 +63,7 @@ pub(in crate::kernels) fn outputs<'a, T: Real>(
 }
 
 /// An input's gradient, ready to run on images.
-pub(in crate::kernels) struct Inputs<'a, T> {
+pub(in crate::kernels) struct Inputs<'a, T: Real> {
     prelude: Prelude,
     sums: ChannelSums<'a, T>,
 }
@@ -80,7 +80,7 @@ impl<'a, T: Real> Inputs<'a, T> {
 }
 
 /// How pixels of one map see another, image by image.
-pub(in crate::kernels) struct Sight<'a, T> {
+pub(in crate::kernels) struct Sight<'a, T: Real> {
     from: &'a Map,
     to: &'a Map,
     gather: Gather,
@@ -111,7 +111,7 @@ impl<'a, T: Real> Sight<'a, T> {
             return seen(image);
         }
         let frame = &self.gather.frame;
-        self.frames.lend(frame.len() + MAX_LANES, |memory| {
+        self.frames.lend_with_margins(frame.len() + MAX_LANES, frame.len() + MAX_LANES, |memory| {
             frame.fill(self.from, 0..frame.rows(), image, memory, &self.lens);
             seen(memory)
         })
@@ -125,7 +125,7 @@ impl<'a, T: Real> Sight<'a, T> {
         }
         let (frame, phase) = (&self.gather.frame, self.phase());
         let reach = phase.reads.at(0, phase.size.1 - 1) + phase.offsets.iter().max().copied().unwrap_or(0);
-        self.frames.lend(frame.len() + MAX_LANES, |memory| {
+        self.frames.lend_with_margins(frame.len() + MAX_LANES, frame.len() + MAX_LANES, |memory| {
             let mut filled = 0;
             for rows in self.rows() {
                 let end = ((rows.end - 1) * phase.reads.row + reach) / frame.row() + 1;
@@ -172,7 +172,7 @@ impl<'a, T: Real> Sight<'a, T> {
 }
 
 /// Sums over the taps that pixels see, with the weights of each phase.
-pub(in crate::kernels) struct ChannelSums<'a, T> {
+pub(in crate::kernels) struct ChannelSums<'a, T: Real> {
     pub(in crate::kernels) sight: Sight<'a, T>,
     /// Rows of whole vectors, one for each tap.
     weights: Vec<Vec<T>>,

@@ -60,7 +60,7 @@ impl Meeting {
                 bail!("rank {rank} has failed, and the others cannot go on without it");
             }
             drop(state);
-            // The kernels of a rank that is still on its way may need this very thread, where it is of rayon's pool.
+            // A rank that is still on its way may need this very thread, where it is of rayon's pool.
             let executed = rayon::yield_now() == Some(rayon::Yield::Executed);
             state = self.lock();
             if !executed {

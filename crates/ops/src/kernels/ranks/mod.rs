@@ -159,7 +159,7 @@ impl Team {
             let mut outcomes: Vec<_> =
                 first.into_iter().map(|(index, member)| as_rank(index, member)).collect();
             for other in others {
-                // Their kernels may need this thread, where it is of rayon's pool.
+                // Their work may need this thread, where it is of rayon's pool.
                 while !other.is_finished() {
                     lend_a_hand();
                 }

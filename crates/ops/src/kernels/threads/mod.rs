@@ -1,19 +1,30 @@
 //! Cutting work into pieces whose sizes depend on shapes only.
 
+mod reused;
+mod team;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
     mem::MaybeUninit,
-    sync::{Mutex, PoisonError},
+    ops::Deref,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
 
 use candle_core::WithDType;
-use rayon::prelude::*;
 
 use super::values::Real;
 
-/// Below this many element operations, handing out the pieces costs more than the work.
-const WORTH_SHARING: usize = 50_000;
+pub(crate) use reused::{Reused, Shelf};
+
+/// Below this many element operations, some microseconds, handing out the pieces costs more than the work.
+const WORTH_SHARING: usize = 10_000;
 
 /// Elements of one piece of an elementwise operation: a quarter of a second-level cache.
 pub(crate) const PIECE: usize = 16_384;
@@ -47,11 +58,7 @@ pub(crate) fn fill_and_collect<T: WithDType, R: Send>(
 ) -> (Vec<T>, Vec<R>) {
     let mut out = Vec::with_capacity(len);
     let pieces: Vec<_> = out.spare_capacity_mut()[..len].chunks_mut(piece.max(1)).collect();
-    let results = if work < WORTH_SHARING {
-        pieces.into_iter().enumerate().map(|(i, out)| write(i, zeroed(out))).collect()
-    } else {
-        pieces.into_par_iter().enumerate().map(|(i, out)| write(i, zeroed(out))).collect()
-    };
+    let results = share(pieces, work, |i, out| write(i, zeroed(out)));
     // SAFETY: every element lies in a piece, and `zeroed` has initialized each piece.
     unsafe { out.set_len(len) };
     (out, results)
@@ -71,15 +78,10 @@ pub(crate) fn fill_several<T: WithDType, R: Send>(
     let pieces: Vec<Vec<_>> = (0..len.div_ceil(piece.max(1)))
         .map(|_| chunks.iter_mut().filter_map(Iterator::next).collect())
         .collect();
-    let each = |(i, outs): (usize, Vec<&mut [MaybeUninit<T>]>)| {
+    let results = share(pieces, work, |i, outs| {
         let mut outs: Vec<&mut [T]> = outs.into_iter().map(zeroed).collect();
         write(i, &mut outs)
-    };
-    let results = if work < WORTH_SHARING {
-        pieces.into_iter().enumerate().map(each).collect()
-    } else {
-        pieces.into_par_iter().enumerate().map(each).collect()
-    };
+    });
     // SAFETY: as in `fill_and_collect`, of every vector.
     all.iter_mut().for_each(|out| unsafe { out.set_len(len) });
     (all, results)
@@ -106,21 +108,37 @@ pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
 
 /// Memory for one piece at a time, lent to whichever thread works on it, so that pieces find it in their cache.
 #[derive(Debug)]
-pub(crate) struct Scratch<T>(Mutex<Vec<Vec<T>>>);
+pub(crate) struct Scratch<T: Real>(Mutex<Vec<Reused<T>>>);
 
 impl<T: Real> Scratch<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Runs `work` on `len` elements: zeros at first, then what the last user of exactly as many left. A piece of another
-    /// size lays its memory out otherwise, and would leave numbers where this one counts on margins of zeros.
+    /// Runs `work` on `len` elements that it writes before it reads them.
     pub(crate) fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        self.lend_with_margins(0, len, work)
+    }
+
+    /// As [`Scratch::lend`], the first `margins` elements being zeros at first, then what the last user of exactly as many left.
+    /// A piece of another size lays its memory out otherwise, and would leave numbers where this one counts on margins of
+    /// zeros.
+    pub(crate) fn lend_with_margins<R>(
+        &self,
+        margins: usize,
+        len: usize,
+        work: impl FnOnce(&mut [T]) -> R,
+    ) -> R {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |kept: &mut Vec<Vec<T>>| {
+        let same = |kept: &mut Vec<Reused<T>>| {
             kept.iter().position(|memory| memory.len() == len).map(|at| kept.swap_remove(at))
         };
-        let mut memory = same(&mut kept()).unwrap_or_else(|| vec![T::ZERO; len]);
+        let fresh = || {
+            let mut memory = Reused::new(len);
+            memory[..margins].fill(T::ZERO);
+            memory
+        };
+        let mut memory = same(&mut kept()).unwrap_or_else(fresh);
         let result = work(&mut memory);
         kept().push(memory);
         result
@@ -134,28 +152,53 @@ fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
     unsafe { piece.assume_init_mut() }
 }
 
-/// Works on every piece, on several threads where that pays.
-fn share<P: Send>(pieces: Vec<P>, work: usize, each: impl Fn(usize, P) + Sync + Send) {
-    if work < WORTH_SHARING {
-        pieces.into_iter().enumerate().for_each(|(i, piece)| each(i, piece));
-    } else {
-        pieces.into_par_iter().enumerate().for_each(|(i, piece)| each(i, piece));
+/// What `each` makes of every piece, in order; on several threads where that pays.
+fn share<P: Send, R: Send>(pieces: Vec<P>, work: usize, each: impl Fn(usize, P) -> R + Sync) -> Vec<R> {
+    if work < WORTH_SHARING || pieces.len() < 2 || rayon::current_num_threads() == 1 {
+        return pieces.into_iter().enumerate().map(|(i, piece)| each(i, piece)).collect();
     }
+    let slots: Vec<_> = pieces.into_iter().map(|piece| Mutex::new((Some(piece), None))).collect();
+    every(slots.len(), |i| {
+        let mut slot = slots[i].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(piece) = slot.0.take() {
+            slot.1 = Some(each(i, piece));
+        }
+    });
+    let results = slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+    results.map(|result| result.expect("every piece was worked on")).collect()
 }
 
 /// The results of `n` pieces of work, in order.
 pub(crate) fn collect<R: Send>(n: usize, work: usize, piece: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
-    if work < WORTH_SHARING {
-        (0..n).map(piece).collect()
-    } else {
-        (0..n).into_par_iter().map(piece).collect()
-    }
+    share(vec![(); n], work, |i, ()| piece(i))
+}
+
+/// Calls `each` with every number below `n`, once. Each thread has a range of its own, so that it finds in its caches what
+/// it wrote in the loop before, and helps in the others' when that is done.
+fn every(n: usize, each: impl Fn(usize) + Sync) {
+    /// The next of a range, in lines of its own: of 64 bytes, and fetched in pairs.
+    #[repr(align(128))]
+    struct Next(AtomicUsize);
+
+    let threads = rayon::current_num_threads().min(n);
+    let ranges: Vec<_> =
+        (0..threads).map(|t| (Next(AtomicUsize::new(t * n / threads)), (t + 1) * n / threads)).collect();
+    team::together(threads - 1, &|seat| {
+        for (next, end) in ranges.iter().cycle().skip(seat).take(threads) {
+            while let Some(i) = Some(next.0.fetch_add(1, Ordering::Relaxed)).filter(|i| i < end) {
+                each(i);
+            }
+        }
+    });
 }
 
 /// Adds vectors of `len` elements in order.
-pub(crate) fn add_in_order<T: Real>(parts: impl IntoIterator<Item = Vec<T>>, len: usize) -> Vec<T> {
+pub(crate) fn add_in_order<T: Real>(
+    parts: impl IntoIterator<Item = impl Deref<Target = [T]> + Sync>,
+    len: usize,
+) -> Vec<T> {
     const SHARE: usize = 4_096; // their sum and one of them stay in the first-level cache
-    let parts: Vec<Vec<T>> = parts.into_iter().collect();
+    let parts: Vec<_> = parts.into_iter().collect();
     fill(len, SHARE, parts.len() * len, |i, sum: &mut [T]| {
         for part in &parts {
             sum.iter_mut().zip(piece(part, i, SHARE)).for_each(|(sum, &x)| *sum += x);

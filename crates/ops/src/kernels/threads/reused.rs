@@ -1,0 +1,88 @@
+//! Memory that goes from one use to the next with what it holds.
+//!
+//! A convolution of small maps needs more memory on its way than its maps have, and clearing it would take a quarter of
+//! its time.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+use crate::kernels::values::Real;
+
+/// Elements of the largest memory that is kept; clearing larger ones costs little beside what is done with them.
+pub(super) const LARGEST: usize = 1 << 18;
+
+/// Elements that are kept at most.
+const MOST: usize = 1 << 21;
+
+/// Memory that waits for its next user, the last used at the end.
+#[derive(Debug)]
+pub(crate) struct Shelf<T>(Mutex<Vec<Vec<T>>>);
+
+impl<T: Real> Shelf<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// The smallest that holds so many elements, unless it is much too large.
+    pub(super) fn take(&self, len: usize) -> Option<Vec<T>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fit = kept.iter().enumerate().rev().filter(|(_, memory)| (len..=4 * len).contains(&memory.len()));
+        let fit = fit.min_by_key(|(_, memory)| memory.len())?.0; // of equals the first, the last used
+        Some(kept.remove(fit))
+    }
+
+    /// Keeps memory, and lets go of what has waited longest where that makes too much.
+    pub(super) fn put(&self, memory: Vec<T>) {
+        if (1..=LARGEST).contains(&memory.len()) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(memory);
+            while kept.iter().map(Vec::len).sum::<usize>() > MOST {
+                kept.remove(0);
+            }
+        }
+    }
+}
+
+/// Elements for whoever writes them before reading any: their values are what the last user left.
+#[derive(Debug)]
+pub(crate) struct Reused<T: Real> {
+    memory: Vec<T>,
+    len: usize,
+}
+
+impl<T: Real> Reused<T> {
+    pub(crate) fn new(len: usize) -> Self {
+        let mut memory = T::shelf().take(len).unwrap_or_else(|| vec![T::ZERO; len]);
+        if cfg!(any(test, debug_assertions)) {
+            memory.fill(T::from_f64(f64::NAN)); // shows in every test who reads what it has not written
+        }
+        Self { memory, len }
+    }
+
+    /// Of zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let mut zeros = Self::new(len);
+        zeros.fill(T::ZERO);
+        zeros
+    }
+}
+
+impl<T: Real> Deref for Reused<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[..self.len]
+    }
+}
+
+impl<T: Real> DerefMut for Reused<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[..self.len]
+    }
+}
+
+impl<T: Real> Drop for Reused<T> {
+    fn drop(&mut self) {
+        T::shelf().put(std::mem::take(&mut self.memory));
+    }
+}

@@ -1,0 +1,184 @@
+//! Threads that stay awake between two shares of work.
+//!
+//! A step shares out thousands of loops of 10 to 100 µs, and a thread that sleeps takes as long to wake. So whoever has
+//! done its part looks out for the next one for a moment, and only then sleeps. Threads and their number are rayon's
+//! everywhere else; here they would go through its queues for every loop, and sleep between two.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::hint;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a member looks out for work before it sleeps.
+const LOOKOUT: Duration = Duration::from_micros(100);
+
+/// Looks out between two looks at the clock, or two offers of the core to whoever else wants it.
+const LOOKS: u32 = 64;
+
+/// A member's seat in the word [`Team::seats`]: one that is open counts as this, one that is taken as 1.
+const OPEN: u32 = 1 << 16;
+
+/// What a share of the work is called with: the number of its seat.
+type Work<'w> = dyn Fn(usize) + Sync + 'w;
+
+/// Runs `work(0)` here and `work(1)`, …, `work(others)` on as many of the team's threads as are free meanwhile, each at most
+/// once; returns when all that began have ended. Whatever the numbers, `work` must see to it that nothing is left undone.
+///
+/// Within such work, and while another thread's is under way, `work(0)` runs alone.
+pub(super) fn together(others: usize, work: &Work<'_>) {
+    static TEAM: Team = Team::new();
+    TEAM.run(others.min(OPEN as usize - 1), work);
+}
+
+struct Team {
+    /// Held by the thread whose work is under way.
+    leads: Mutex<()>,
+    /// How many members there are.
+    size: AtomicUsize,
+    /// What members that take a seat run; valid while any seat is open or taken.
+    work: UnsafeCell<Option<&'static Work<'static>>>,
+    /// Open seats times [`OPEN`], plus seats taken.
+    seats: AtomicU32,
+    /// How many members sleep, or are about to.
+    asleep: AtomicUsize,
+    bed: Mutex<()>,
+    bell: Condvar,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `work` is written by the holder of `leads` alone, while no seat is open or taken, and read by who holds a seat;
+// `seats` orders the two.
+unsafe impl Sync for Team {}
+
+impl Team {
+    const fn new() -> Self {
+        Self {
+            leads: Mutex::new(()),
+            size: AtomicUsize::new(0),
+            work: UnsafeCell::new(None),
+            seats: AtomicU32::new(0),
+            asleep: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            bell: Condvar::new(),
+            panic: Mutex::new(None),
+        }
+    }
+
+    fn run(&'static self, others: usize, work: &Work<'_>) {
+        let leads = match self.leads.try_lock() {
+            Ok(leads) => leads,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return work(0),
+        };
+        let size = self.hire(others);
+        // SAFETY: only the lifetime changes, and `Seats` closes them before this function is left; nobody holds one yet.
+        unsafe { *self.work.get() = Some(std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work)) };
+        let seats = Seats(self);
+        self.seats.store(others as u32 * OPEN, Ordering::SeqCst);
+        let asleep = self.asleep.load(Ordering::SeqCst);
+        let wanted = others.saturating_sub(size - asleep).min(asleep);
+        if wanted > 0 {
+            drop(lock(&self.bed)); // who counts as asleep has seen the seats, or hears the bell
+            (0..wanted).for_each(|_| self.bell.notify_one());
+        }
+        work(0);
+        drop(seats);
+        let panic = lock(&self.panic).take();
+        drop(leads);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Makes the team large enough and returns its size; where the system gives no more threads, it stays smaller.
+    fn hire(&'static self, others: usize) -> usize {
+        let mut size = self.size.load(Ordering::Relaxed);
+        while size < others {
+            let member = thread::Builder::new().name(format!("kernels-{}", size + 1));
+            if member.spawn(|| self.serve()).is_err() {
+                break;
+            }
+            size += 1;
+            self.size.store(size, Ordering::Relaxed);
+        }
+        size
+    }
+
+    fn serve(&self) {
+        loop {
+            let seat = self.take_seat();
+            // SAFETY: a seat is taken, so that the work is valid and nobody writes it.
+            let work = unsafe { *self.work.get() };
+            if let Some(work) = work
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(seat)))
+            {
+                lock(&self.panic).get_or_insert(panic);
+            }
+            self.seats.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// The number of a seat that has just been taken.
+    fn take_seat(&self) -> usize {
+        loop {
+            let (since, mut looks) = (Instant::now(), 0);
+            loop {
+                let taken = self.seats.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |seats| {
+                    (seats >= OPEN).then(|| seats - OPEN + 1)
+                });
+                if let Ok(seats) = taken {
+                    return (seats / OPEN) as usize;
+                }
+                hint::spin_loop();
+                looks += 1;
+                if looks % LOOKS == 0 && !(self.alert() && since.elapsed() < LOOKOUT) {
+                    break;
+                }
+            }
+            self.sleep();
+        }
+    }
+
+    /// Whether members may keep their cores busy while they wait: not where they and their leader are more than the cores.
+    fn alert(&self) -> bool {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = *CORES.get_or_init(|| thread::available_parallelism().map_or(1, usize::from));
+        self.size.load(Ordering::Relaxed) < cores
+    }
+
+    fn sleep(&self) {
+        let mut bed = lock(&self.bed);
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        while self.seats.load(Ordering::SeqCst) < OPEN {
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+        drop(bed);
+    }
+}
+
+/// Seats of one share of work: closed at the end, be it a panic.
+struct Seats(&'static Team);
+
+impl Drop for Seats {
+    /// Lets nobody take a seat any more, and waits for those who have.
+    fn drop(&mut self) {
+        self.0.seats.fetch_and(OPEN - 1, Ordering::AcqRel);
+        let mut looks = 0;
+        while self.0.seats.load(Ordering::Acquire) != 0 {
+            hint::spin_loop();
+            looks += 1;
+            if looks % LOOKS == 0 && looks > 16 * LOOKS {
+                thread::yield_now(); // the system may have taken a member's core away
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
