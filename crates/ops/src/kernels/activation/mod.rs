@@ -13,7 +13,7 @@ pub(in crate::kernels) use cpu::{relu as relu_piece, relu_mask};
 use super::{
     Isa,
     gpu::on_gpu,
-    threads::{PIECE, fill, piece},
+    threads::{fill, piece, piece_of},
     values::{Values, dense, for_real, same_shape, tensor},
 };
 
@@ -27,7 +27,8 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     let x = dense(x)?;
     for_real!(x, T => {
         let x = Values::<T>::of(&x)?;
-        tensor(fill(x.len(), PIECE, x.len(), |i, y: &mut [T]| cpu::relu(isa, piece(&x, i, PIECE), y)), dims)
+        let len = piece_of(x.len());
+        tensor(fill(x.len(), len, x.len(), |i, y: &mut [T]| cpu::relu(isa, piece(&x, i, len), y)), dims)
     })
 }
 
@@ -49,7 +50,8 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
     let x = dense(x)?;
     for_real!(x, T => {
         let x = Values::<T>::of(&x)?;
-        tensor(fill(x.len(), PIECE, x.len(), |i, y: &mut [T]| cpu::relu6(isa, piece(&x, i, PIECE), y)), dims)
+        let len = piece_of(x.len());
+        tensor(fill(x.len(), len, x.len(), |i, y: &mut [T]| cpu::relu6(isa, piece(&x, i, len), y)), dims)
     })
 }
 
@@ -68,7 +70,8 @@ fn masked(x: &Tensor, gy: &Tensor, below: f64) -> Result<Tensor> {
     let (x, gy, isa) = (dense(x)?, dense(gy)?, Isa::detect());
     for_real!(x, T => {
         let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
-        let write = |i, gx: &mut [T]| cpu::mask(isa, piece(&x, i, PIECE), piece(&gy, i, PIECE), below, gx);
-        tensor(fill(x.len(), PIECE, x.len(), write), dims)
+        let len = piece_of(x.len());
+        let write = |i, gx: &mut [T]| cpu::mask(isa, piece(&x, i, len), piece(&gy, i, len), below, gx);
+        tensor(fill(x.len(), len, x.len(), write), dims)
     })
 }

@@ -95,7 +95,7 @@ impl GradientSums {
 }
 
 pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
-    let len = rows_per_piece(c) * c;
+    let len = rows_per_piece(x.len(), c) * c;
     let parts = collect(x.len().div_ceil(len), x.len(), |i| PieceMoments::of(isa, piece(x, i, len), c));
     PieceMoments::merge(parts, c)
 }
@@ -144,7 +144,7 @@ pub(super) fn apply<T: Real>(
     let (scale, shift) = affine.unwrap_or_else(|| (vec![1.0; c], vec![0.0; c]));
     let factor: Vec<f64> = scale.iter().zip(inv_std).map(|(scale, inv_std)| scale * inv_std).collect();
     let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<T>(values)));
-    let len = rows_per_piece(c) * c;
+    let len = rows_per_piece(x.len(), c) * c;
     fill(x.len(), len, x.len(), |i, y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y))
 }
 
@@ -156,7 +156,7 @@ pub(super) fn gradient_sums<T: Real>(
     inv_std: &[f64],
 ) -> GradientSums {
     let c = mean.len();
-    let (len, mean) = (rows_per_piece(c) * c, repeat(&round::<T>(mean)));
+    let (len, mean) = (rows_per_piece(x.len(), c) * c, repeat(&round::<T>(mean)));
     let parts = collect(x.len().div_ceil(len), x.len(), |i| {
         let (mut products, mut sums) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
         correlate(isa, piece(x, i, len), piece(gy, i, len), &mean, &mut products, &mut sums);
@@ -170,7 +170,7 @@ pub(super) fn gradient_sums<T: Real>(
 
 /// `∂L/∂x` of a whole map.
 pub(super) fn backward<T: Real>(isa: Isa, x: &[T], gy: &[T], c: usize, through: &Through<T>) -> Vec<T> {
-    let len = rows_per_piece(c) * c;
+    let len = rows_per_piece(x.len(), c) * c;
     fill(x.len(), len, x.len(), |i, gx| through.write(isa, piece(x, i, len), piece(gy, i, len), gx))
 }
 

@@ -21,7 +21,7 @@ pub(in crate::kernels) fn fold(repeated: &[f64], c: usize) -> Vec<f64> {
 }
 
 pub(super) fn gradient<T: Real>(isa: Isa, gy: &[T], c: usize) -> Vec<T> {
-    let len = rows_per_piece(c) * c;
+    let len = rows_per_piece(gy.len(), c) * c;
     let parts = collect(gy.len().div_ceil(len), gy.len(), |i| channel_sums(isa, piece(gy, i, len), c));
     add_in_order(parts, c).into_iter().map(T::from_f64).collect()
 }

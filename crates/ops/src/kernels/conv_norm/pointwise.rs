@@ -43,7 +43,8 @@ impl Convolution {
 
     /// Pixels of a piece.
     fn piece(&self) -> usize {
-        rows_per_piece(self.to.max(self.maps * self.each))
+        let c = self.to.max(self.maps * self.each);
+        rows_per_piece(self.rows * c, c)
     }
 
     fn work(&self) -> usize {

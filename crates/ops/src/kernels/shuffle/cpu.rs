@@ -7,7 +7,8 @@ use crate::kernels::{
 
 pub(super) fn join<T: Real>(part: &[T], rest: &[T], c: usize, parts: usize) -> Vec<T> {
     let (all, others) = (c * parts, c * (parts - 1));
-    let (rows, len) = (rows_per_piece(all), part.len() + rest.len());
+    let len = part.len() + rest.len();
+    let rows = rows_per_piece(len, all);
     fill(len, rows * all, len, |i, y| {
         let inputs =
             piece(part, i, rows * c).chunks_exact(c).zip(piece(rest, i, rows * others).chunks_exact(others));
@@ -24,7 +25,7 @@ pub(super) fn join<T: Real>(part: &[T], rest: &[T], c: usize, parts: usize) -> V
 
 pub(super) fn part<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
     let (all, len) = (c * parts, y.len() / parts);
-    let rows = rows_per_piece(all);
+    let rows = rows_per_piece(y.len(), all);
     fill(len, rows * c, y.len(), |i, part| {
         for (part, y) in part.iter_mut().zip(piece(y, i, rows * all).iter().step_by(parts)) {
             *part = *y;
@@ -34,7 +35,7 @@ pub(super) fn part<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
 
 pub(super) fn rest<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
     let (all, others) = (c * parts, c * (parts - 1));
-    let rows = rows_per_piece(all);
+    let rows = rows_per_piece(y.len(), all);
     fill(y.len() / parts * (parts - 1), rows * others, y.len(), |i, rest| {
         for (rest, y) in rest.chunks_exact_mut(others).zip(piece(y, i, rows * all).chunks_exact(all)) {
             for (j, rest) in rest.chunks_exact_mut(c).enumerate() {

@@ -6,7 +6,7 @@ use crate::kernels::{
     Isa,
     bias::repeat,
     simd::{Vector, vectorized},
-    threads::{PIECE, collect, fill, piece, rows_per_piece},
+    threads::{collect, fill, piece, piece_of, rows_per_piece},
     values::Real,
 };
 
@@ -14,7 +14,8 @@ use crate::kernels::{
 const PARTIAL: usize = 16;
 
 pub(super) fn add<T: Real>(isa: Isa, a: &[T], b: &[T]) -> Vec<T> {
-    fill(a.len(), PIECE, a.len(), |i, y| add_piece(isa, piece(a, i, PIECE), piece(b, i, PIECE), y))
+    let len = piece_of(a.len());
+    fill(a.len(), len, a.len(), |i, y| add_piece(isa, piece(a, i, len), piece(b, i, len), y))
 }
 
 /// Terms that are read side by side: as many streams as processors fetch ahead of.
@@ -59,7 +60,8 @@ type Normed<'a, T> = (&'a [T], [&'a [T]; 3]);
 
 /// The sum of the terms, in their order; of `c` channels.
 pub(super) fn weighted<'a, T: Real>(isa: Isa, terms: &[Addend<'a, T>], c: usize) -> Vec<T> {
-    let (len, piece) = (terms[0].x.len(), rows_per_piece(c) * c);
+    let len = terms[0].x.len();
+    let piece = rows_per_piece(len, c) * c;
     let at = |i: usize| i * piece..len.min((i + 1) * piece);
     if terms.iter().all(|term| term.norm.is_none()) {
         return fill(len, piece, len * terms.len(), |i, y| {
@@ -84,11 +86,13 @@ pub(super) fn weighted<'a, T: Real>(isa: Isa, terms: &[Addend<'a, T>], c: usize)
 
 pub(super) fn add_scaled<T: Real>(isa: Isa, a: &[T], s: f64, x: &[T]) -> Vec<T> {
     let s = T::from_f64(s);
-    fill(a.len(), PIECE, a.len(), |i, y| add_scaled_piece(isa, piece(a, i, PIECE), s, piece(x, i, PIECE), y))
+    let len = piece_of(a.len());
+    fill(a.len(), len, a.len(), |i, y| add_scaled_piece(isa, piece(a, i, len), s, piece(x, i, len), y))
 }
 
 pub(super) fn scale<T: Real>(isa: Isa, x: &[T], s: f64) -> Vec<T> {
-    fill(x.len(), PIECE, x.len(), |i, y| scale_piece(isa, piece(x, i, PIECE), T::from_f64(s), y))
+    let len = piece_of(x.len());
+    fill(x.len(), len, x.len(), |i, y| scale_piece(isa, piece(x, i, len), T::from_f64(s), y))
 }
 
 pub(super) fn scale_samples<T: Real>(isa: Isa, x: &[T], factors: &[f64]) -> Vec<T> {
@@ -97,19 +101,21 @@ pub(super) fn scale_samples<T: Real>(isa: Isa, x: &[T], factors: &[f64]) -> Vec<
 }
 
 pub(in crate::kernels) fn dot<T: Real>(isa: Isa, a: &[T], b: &[T]) -> f64 {
-    let parts = |i| dot_piece(isa, piece(a, i, PIECE), piece(b, i, PIECE));
-    collect(a.len().div_ceil(PIECE), a.len(), parts).into_iter().sum()
+    let len = piece_of(a.len());
+    let parts = |i| dot_piece(isa, piece(a, i, len), piece(b, i, len));
+    collect(a.len().div_ceil(len), a.len(), parts).into_iter().sum()
 }
 
 pub(super) fn is_finite<T: Real>(isa: Isa, x: &[T]) -> bool {
-    collect(x.len().div_ceil(PIECE), x.len(), |i| is_finite_piece(isa, piece(x, i, PIECE)))
+    let len = piece_of(x.len());
+    collect(x.len().div_ceil(len), x.len(), |i| is_finite_piece(isa, piece(x, i, len)))
         .into_iter()
         .all(|yes| yes)
 }
 
 pub(super) fn concat<T: Real>(parts: &[&[T]], widths: &[usize]) -> Vec<T> {
     let (c, len) = (widths.iter().sum::<usize>(), parts.iter().map(|part| part.len()).sum());
-    let rows = rows_per_piece(c);
+    let rows = rows_per_piece(len, c);
     fill(len, rows * c, len, |i, y| {
         let mut first = 0;
         for (part, &width) in parts.iter().zip(widths) {
@@ -123,7 +129,7 @@ pub(super) fn concat<T: Real>(parts: &[&[T]], widths: &[usize]) -> Vec<T> {
 
 /// `width` of `c` columns, from `first` on.
 pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) -> Vec<T> {
-    let rows = rows_per_piece(c);
+    let rows = rows_per_piece(x.len(), c);
     let len = x.len() / c * width;
     fill(len, rows * width, len, |i, y| {
         for (y, x) in y.chunks_exact_mut(width).zip(piece(x, i, rows * c).chunks_exact(c)) {

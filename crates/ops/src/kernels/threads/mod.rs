@@ -34,9 +34,14 @@ pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
     (PIECE / image.max(1)).clamp(1, n.div_ceil(8).max(1))
 }
 
-/// How many rows of `c` elements make a piece.
-pub(crate) fn rows_per_piece(c: usize) -> usize {
-    (PIECE / c.max(1)).max(1)
+/// Elements of a piece of so many: fewer than [`PIECE`] where that would leave threads without one.
+pub(crate) fn piece_of(len: usize) -> usize {
+    (len / 8).clamp(PIECE / 4, PIECE)
+}
+
+/// How many rows of `c` elements, of so many elements in all, make a piece.
+pub(crate) fn rows_per_piece(len: usize, c: usize) -> usize {
+    (piece_of(len) / c.max(1)).max(1)
 }
 
 /// A fresh vector, written piece by piece from zeros; `work` counts element operations in all.
