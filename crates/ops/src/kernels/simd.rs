@@ -97,6 +97,25 @@ macro_rules! vectorized {
 }
 pub(crate) use vectorized;
 
+/// Does something for every vector of so many elements, from `at` on, of which `left` are left: as many as a vector has, which
+/// the compiler knows, but for the last. A macro, since a closure that is called twice is not inlined, and only what is
+/// inlined is compiled with the instructions of its caller.
+macro_rules! each_vector {
+    ($V:ident, $len:expr, |$at:ident, $left:ident| $body:block) => {{
+        let (len, mut $at) = ($len, 0);
+        while $at + $V::LANES <= len {
+            let $left = $V::LANES;
+            $body
+            $at += $V::LANES;
+        }
+        if $at < len {
+            let $left = len - $at;
+            $body
+        }
+    }};
+}
+pub(crate) use each_vector;
+
 /// The most lanes that a [`Vector`] has.
 pub(crate) const MAX_LANES: usize = 16;
 

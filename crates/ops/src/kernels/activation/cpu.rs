@@ -1,6 +1,6 @@
 //! Functions of single elements, on slices.
 
-use crate::kernels::simd::vectorized;
+use crate::kernels::simd::{each_vector, vectorized};
 
 vectorized! {
     pub(in crate::kernels) fn relu<T, V, WIDE>(x: &[T], y: &mut [T]) -> () {
@@ -34,13 +34,12 @@ vectorized! {
     /// Clears a gradient where the ReLU's input was not positive.
     pub(in crate::kernels) fn relu_mask<T, V, WIDE>(x: &[T], gx: &mut [T]) -> () {
         assert!(x.len() == gx.len());
-        for first in (0..x.len()).step_by(V::LANES) {
-            let left = x.len() - first;
+        each_vector!(V, x.len(), |at, left| {
             // SAFETY: that many elements are left of both.
             unsafe {
-                let gx = gx.as_mut_ptr().add(first);
-                V::load_first(gx, left).where_positive(V::load_first(x.as_ptr().add(first), left)).store_first(gx, left);
+                let gx = gx.as_mut_ptr().add(at);
+                V::load_first(gx, left).where_positive(V::load_first(x.as_ptr().add(at), left)).store_first(gx, left);
             }
-        }
+        });
     }
 }

@@ -15,6 +15,8 @@
 //! - Winograd, *Arithmetic Complexity of Computations*, 1980
 //! - Lavin & Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016, §4, <https://arxiv.org/abs/1509.09308>
 
+use std::ops::Range;
+
 use candle_core::WithDType;
 
 use super::cpu::Shape;
@@ -22,7 +24,7 @@ use crate::kernels::{
     Isa, Prelude, Window,
     product::{Matrix, Panels, Start, matrix_product},
     simd::{Vector, lanes, vectorized},
-    threads::{Reused, Scratch},
+    threads::{Reused, Scratch, collect, fill, piece},
     transpose::transpose_to,
     values::{Map, Real},
 };
@@ -33,6 +35,9 @@ const OUT: usize = 4;
 const IN: usize = 6;
 const POSITIONS: usize = IN * IN;
 const TAPS: usize = 9;
+
+/// Rows of a kernel that are transformed at once.
+const ROWS: usize = 8;
 
 /// Channels from which on the transformations cost less than the multiplications they save.
 const CHANNELS: usize = 8;
@@ -130,7 +135,11 @@ impl<T: Real> Filter<T> {
         };
         let wide = tiles.wide(to);
         let mut kernel = Reused::new(POSITIONS * tiles.plane(from, wide));
-        kernel_transform(isa, taps, from, to, wide, &mut kernel);
+        // SAFETY: every row is transformed once, and `kernel` is touched again when all are.
+        let planes = unsafe { Planes::over(&mut kernel, from, wide) };
+        collect(from.div_ceil(ROWS), POSITIONS * from * to, |i| {
+            kernel_transform(isa, taps, to, i * ROWS..from.min((i + 1) * ROWS), planes);
+        });
         Self { isa, tiles, from, to, kernel, scratch: Scratch::new() }
     }
 
@@ -253,12 +262,33 @@ fn see<T: Real>(
 
 /// A kernel `(3, 3, c_in, c_out)` turned about, its channels exchanged: `(3, 3, c_out, c_in)`.
 fn turn<T: Real>(w: &[T], c_in: usize, c_out: usize) -> Vec<T> {
-    let mut turned = vec![T::ZERO; w.len()];
-    for (from, to) in w.chunks_exact(c_in * c_out).zip(turned.chunks_exact_mut(c_in * c_out).rev()) {
-        transpose_to(from, c_out, to, c_in);
-    }
-    turned
+    let tap = c_in * c_out;
+    fill(w.len(), tap, w.len(), |i, to| transpose_to(piece(w, TAPS - 1 - i, tap), c_out, to, c_in))
 }
+
+/// A kernel at all positions, whose rows threads write beside each other.
+#[derive(Clone, Copy)]
+struct Planes<T> {
+    first: *mut T,
+    /// Elements from one position to the next.
+    plane: usize,
+    rows: usize,
+    /// Elements of a row.
+    wide: usize,
+}
+
+impl<T> Planes<T> {
+    /// # Safety
+    /// While copies of it are in use, [`kernel_transform`] alone touches `kernel`, and each row on one thread at a time.
+    unsafe fn over(kernel: &mut [T], rows: usize, wide: usize) -> Self {
+        Self { first: kernel.as_mut_ptr(), plane: kernel.len() / POSITIONS, rows, wide }
+    }
+}
+
+// SAFETY: by the promise made where it came from, no row is written from two threads.
+unsafe impl<T: Send> Send for Planes<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Planes<T> {}
 
 vectorized! {
     fn copy_row<T, V, WIDE>(row: &[T], c: usize, wide: usize, relu: bool, to: &mut [T]) -> () {
@@ -476,12 +506,13 @@ fn g_transposed<V: Vector>(
 }
 
 vectorized! {
-    /// `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`, in planes.
-    fn kernel_transform<T, V, WIDE>(w: &[T], from: usize, to: usize, wide: usize, kernel: &mut [T]) -> () {
-        let (fractions, tap, plane) = (fractions::<V>(), from * to, kernel.len() / POSITIONS);
-        assert!(w.len() == TAPS * from * to && plane >= from * wide);
+    /// Some rows of `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`, in planes.
+    fn kernel_transform<T, V, WIDE>(w: &[T], to: usize, rows: Range<usize>, planes: Planes<T>) -> () {
+        let Planes { first, plane, rows: from, wide } = planes;
+        let (fractions, tap) = (fractions::<V>(), from * to);
+        assert!(w.len() == TAPS * from * to && plane >= from * wide && rows.end <= from);
         assert!(to <= wide && wide.is_multiple_of(V::LANES));
-        for row in 0..from {
+        for row in rows {
             for j in (0..to).step_by(V::LANES) {
                 let at = w.as_ptr().wrapping_add(row * to + j);
                 let mut columns = [[V::splat(T::ZERO); IN]; 3];
@@ -493,11 +524,11 @@ vectorized! {
                     }
                     *column = g(taps, fractions);
                 }
-                let to = kernel.as_mut_ptr().wrapping_add(row * wide + j);
+                let to = first.wrapping_add(row * wide + j);
                 for y in 0..IN {
                     let values = g(across(&columns, y), fractions);
                     for (x, value) in values.into_iter().enumerate() {
-                        // SAFETY: every plane holds whole vectors of this row, as checked above.
+                        // SAFETY: every plane holds whole vectors of this row, as checked above, and by the promise of `planes` it is ours.
                         unsafe { value.store(to.wrapping_add((y * IN + x) * plane)) };
                     }
                 }

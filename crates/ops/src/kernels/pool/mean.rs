@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::cpu::taps_inside;
 use crate::kernels::{
     Isa, Window,
-    simd::{Vector, vectorized},
+    simd::{Vector, each_vector, vectorized},
     threads::{fill, images_per_piece, piece},
     values::{Map, Real},
 };
@@ -186,27 +186,15 @@ fn add_few<V: Vector, const N: usize>(
         *from = x[tap.read * step..][..y.len()].as_ptr();
         *weight = V::splat(tap.weight);
     }
-    let (factor, whole) = (V::splat(factor), y.len() - y.len() % V::LANES);
-    let y_at = y.as_mut_ptr();
-    for at in (0..whole).step_by(V::LANES) {
-        let mut sum = zero;
-        // SAFETY: a whole vector lies there of `y` and of every part of `x`.
-        unsafe {
-            for n in 0..N {
-                sum = V::load(from[n].add(at)).mul_add(weights[n], sum);
-            }
-            sum.mul_add(factor, zero).store(y_at.add(at));
-        }
-    }
-    let left = y.len() - whole;
-    if left > 0 {
+    let factor = V::splat(factor);
+    each_vector!(V, y.len(), |at, left| {
         let mut sum = zero;
         // SAFETY: that many elements are left of `y` and of every part of `x`.
         unsafe {
             for n in 0..N {
-                sum = V::load_first(from[n].add(whole), left).mul_add(weights[n], sum);
+                sum = V::load_first(from[n].add(at), left).mul_add(weights[n], sum);
             }
-            sum.mul_add(factor, zero).store_first(y_at.add(whole), left);
+            sum.mul_add(factor, zero).store_first(y.as_mut_ptr().add(at), left);
         }
-    }
+    });
 }

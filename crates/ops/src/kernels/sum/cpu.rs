@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::kernels::{
     Isa,
     bias::repeat,
-    simd::{Vector, vectorized},
+    simd::{Vector, each_vector, vectorized},
     threads::{collect, fill, piece, piece_of, rows_per_piece},
     values::Real,
 };
@@ -159,13 +159,16 @@ vectorized! {
 fn plain<V: Vector, const N: usize>(terms: [Plain<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
     assert!(terms.iter().all(|term| term.x.len() == y.len()));
     let zero = V::splat(V::Elem::ZERO);
-    add_terms(first, y, |at, left, mut sum: V| {
-        for n in 0..N {
-            // SAFETY: every term is as long as `y`.
-            let x = unsafe { V::load_first(terms[n].x.as_ptr().add(at), left) };
-            sum = sum.add(x.mul_add(V::splat(terms[n].factor), zero)); // the zero changes no digit
+    each_vector!(V, y.len(), |at, left| {
+        // SAFETY: so many elements are left of `y`, and every term is as long.
+        unsafe {
+            let mut sum = begin::<V>(first, y, at, left);
+            for n in 0..N {
+                let x = V::load_first(terms[n].x.as_ptr().add(at), left);
+                sum = sum.add(x.mul_add(V::splat(terms[n].factor), zero)); // the zero changes no digit
+            }
+            sum.store_first(y.as_mut_ptr().add(at), left);
         }
-        sum
     });
 }
 
@@ -194,34 +197,34 @@ fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: boo
     );
     let zero = V::splat(V::Elem::ZERO);
     for (i, y) in y.chunks_mut(period).enumerate() {
-        add_terms(first, y, |at, left, mut sum: V| {
-            for n in 0..N {
-                let (x, [mean, factor, shift]) = terms[n];
-                // SAFETY: every term is as long as all of `y`, every channel's constants as a period of it.
-                unsafe {
+        each_vector!(V, y.len(), |at, left| {
+            // SAFETY: so many elements are left of this period of `y`; every term is as long as all of `y`, every channel's
+            // constants as a period.
+            unsafe {
+                let mut sum = begin::<V>(first, y, at, left);
+                for n in 0..N {
+                    let (x, [mean, factor, shift]) = terms[n];
                     let x = V::load_first(x.as_ptr().add(i * period + at), left);
                     let centered = x.sub(V::load_first(mean.as_ptr().add(at), left));
                     let scaled = centered.mul_add(V::load_first(factor.as_ptr().add(at), left), zero);
                     sum = sum.add(scaled.add(V::load_first(shift.as_ptr().add(at), left)));
                 }
+                sum.store_first(y.as_mut_ptr().add(at), left);
             }
-            sum
         });
     }
 }
 
-/// Lets `more` add to 0 or, where this is not the `first`, to what `y` holds: it is told where, and how many elements are
-/// left from there on.
+/// What a vector's sum begins with: 0 or, where these are not the `first` terms, what `y` holds.
+///
+/// # Safety
+/// From `at` on, `y` has `left` elements or more.
 #[inline(always)]
-fn add_terms<V: Vector>(first: bool, y: &mut [V::Elem], more: impl Fn(usize, usize, V) -> V) {
-    for at in (0..y.len()).step_by(V::LANES) {
-        let left = y.len() - at;
-        // SAFETY: so many elements are left.
-        unsafe {
-            let to = y.as_mut_ptr().add(at);
-            let old = if first { V::splat(V::Elem::ZERO) } else { V::load_first(to, left) };
-            more(at, left, old).store_first(to, left);
-        }
+unsafe fn begin<V: Vector>(first: bool, y: &[V::Elem], at: usize, left: usize) -> V {
+    match first {
+        true => V::splat(V::Elem::ZERO),
+        // SAFETY: the caller's promise.
+        false => unsafe { V::load_first(y.as_ptr().add(at), left) },
     }
 }
 
