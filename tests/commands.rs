@@ -132,6 +132,7 @@ fn a_step_is_measured_beside_what_the_machine_can_do() {
     assert!(mixture["gflop"].as_f64() > latin["gflop"].as_f64());
     let digits = json(&[&step[..], &["--estimator", "darts", "--data", "digits"]].concat());
     assert!(digits["gflop"].as_f64() < mixture["gflop"].as_f64());
+    assert_eq!((&digits["input"], &digits["classes"]), (&Value::from("8×8×1"), &Value::from(10)));
     refuses(&["bench", "step", "--space", "toy.yaml", "--batch", "1"], "--batch");
     refuses(&["bench", "step", "--estimator", "reinforce"], "expected one of gumbel-st");
 }

@@ -97,7 +97,7 @@ impl Machine {
     /// Sets the size of the thread pool and opens all devices.
     pub(crate) fn open_all(&self) -> Result<Devices, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.map_or(0, usize::from));
-        // This thread computes, too: a kernel called from outside its pool waits to be woken up.
+        // This thread counts as one of them: it computes, and lends the pool a hand where it waits.
         pool.use_current_thread().build_global()?;
         gpu::set_launches(match self.graphs {
             None | Some(Switch::On) => gpu::Launches::Together,

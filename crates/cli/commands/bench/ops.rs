@@ -6,17 +6,18 @@ use clap::Args;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::Serialize;
 use serde_json::json;
-use strait::data::{self, DataOptions, DataSpec, Dataset, Part};
+use strait::data::{DataSpec, Dataset, Part};
 use strait::ops::kernels::gpu::Arithmetic;
 use strait::ops::{
     Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics,
 };
 use strait::space::{LayoutRequest, OpSpec, Phase, Shape, Site, Space, Vocabulary};
+use strait::trainer::{Layer, SearchConfig};
 use strait::{DType, Tensor};
 
 use super::noise::Noise;
 use super::roofline::{Roofline, bandwidth};
-use crate::options::{Computer, Machine, laid_out_for, space};
+use crate::options::{Computer, Machine, Settings, data_flag, dataset, laid_out_for, space};
 use crate::{answer::Answer, console::Console, failure::Failure};
 
 /// `strait bench ops`
@@ -37,6 +38,8 @@ pub(crate) struct Ops {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    settings: Settings,
     #[command(flatten)]
     machine: Machine,
 }
@@ -90,8 +93,10 @@ impl Ops {
     /// Every operation, once at each site.
     fn sites(&self, catalog: &Catalog) -> Result<Vec<(OpSpec, Site)>, Failure> {
         let mut sites: Vec<(OpSpec, Site)> = Vec::new();
-        let data =
-            self.data.as_ref().map(|source| data::open(source, &DataOptions::default())).transpose()?;
+        let given = self.settings.read(&[("data.source", data_flag(self.data.as_ref()))])?;
+        let none = serde_yaml::Value::Null;
+        let config = SearchConfig::resolve(&given.over(Layer::Value { origin: "defaults", value: &none }))?;
+        let data = self.data.as_ref().map(|_| dataset(&config.data)).transpose()?;
         for name in &self.space {
             let space: Space = space(name, catalog)?;
             let (input, classes) = laid_out_for(data.as_deref(), &space);

@@ -72,6 +72,9 @@ pub(crate) struct Step {
 struct Report {
     space: String,
     estimator: String,
+    /// Of an example.
+    input: String,
+    classes: usize,
     batch: usize,
     channels: usize,
     cells: usize,
@@ -92,7 +95,7 @@ struct Report {
     quartiles_ms_per_step: [f64; 2],
     /// Of both batches.
     images_per_s: f64,
-    /// The most memory this process has held in RAM, where the system says.
+    /// The most memory this process has held in RAM, where the system says: as it read `--data`, or in a step.
     peak_rss_mb: Option<f64>,
     /// What is estimated as `strait check` does, but for the candidates that ran.
     peak_mb_estimated: f64,
@@ -176,6 +179,8 @@ impl Step {
             params: layout.cost(&catalog)?.params,
             space: layout.space.clone(),
             estimator: config.estimator.clone(),
+            input: layout.input.to_string(),
+            classes: layout.classes,
             batch: config.batch,
             channels: layout.stem.as_ref().map_or(layout.input.channels, |(_, site)| site.c_out),
             cells: layout.cells().count(),
@@ -292,12 +297,23 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            space, estimator, batch, channels, cells, threads, arithmetic, steps, instructions, ..
+            space,
+            estimator,
+            input,
+            classes,
+            batch,
+            channels,
+            cells,
+            threads,
+            arithmetic,
+            steps,
+            instructions,
+            ..
         } = self;
         let [low, high] = self.quartiles_ms_per_step;
         writeln!(
             f,
-            "{space}, {estimator}: {cells} cells, {channels} channels, batch {batch}, {} weights",
+            "{space}, {estimator}: {input}, {classes} classes, {cells} cells, {channels} channels, batch {batch}, {} weights",
             self.params
         )?;
         let graphs = match self.graphs {

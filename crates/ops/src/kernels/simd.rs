@@ -98,7 +98,7 @@ macro_rules! vectorized {
 pub(crate) use vectorized;
 
 /// Does something for every vector of so many elements, from `at` on, of which `left` are left: as many as a vector has, which
-/// the compiler knows, but for the last. A macro, since a closure that is called twice is not inlined, and only what is
+/// the compiler knows, but for the last. A macro, since a closure that is called twice need not be inlined, and only what is
 /// inlined is compiled with the instructions of its caller.
 macro_rules! each_vector {
     ($V:ident, $len:expr, |$at:ident, $left:ident| $body:block) => {{

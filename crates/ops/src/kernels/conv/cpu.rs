@@ -97,7 +97,10 @@ pub(super) fn weight_gradient<T: Real>(
         (weights.part(shape.input(x, i, images), gy), bias)
     });
     let (parts, bias): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let bias = add_in_order(bias, shape.output.c).into_iter().map(T::from_f64).collect();
+    let bias = match wanted {
+        Wanted::Weights => vec![T::ZERO; shape.output.c],
+        Wanted::WeightsAndBias => add_in_order(bias, shape.output.c).into_iter().map(T::from_f64).collect(),
+    };
     (add_in_order(parts, weights.len()), bias)
 }
 

@@ -200,3 +200,12 @@ fn a_piece_is_the_same_whatever_was_computed_before() {
         assert_eq!(all(1), all(input.n));
     }
 }
+
+/// More than one piece of the sum over images.
+#[test]
+fn thousands_of_outputs_have_weights_without_a_bias() -> Result<()> {
+    let (x, gy) = (random(&[2, 1], 1)?, random(&[2, 5_000], 2)?);
+    let gw = weight_gradient(&x, &gy, &Window::same((1, 1), (1, 1), (1, 1)), Prelude::Identity)?;
+    assert_eq!(gw.dims(), [1, 1, 1, 5_000]);
+    Ok(())
+}

@@ -15,7 +15,7 @@
 //! - Winograd, *Arithmetic Complexity of Computations*, 1980
 //! - Lavin & Gray, *Fast Algorithms for Convolutional Neural Networks*, 2016, §4, <https://arxiv.org/abs/1509.09308>
 
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 use candle_core::WithDType;
 
@@ -135,7 +135,7 @@ impl<T: Real> Filter<T> {
         };
         let wide = tiles.wide(to);
         let mut kernel = Reused::new(POSITIONS * tiles.plane(from, wide));
-        // SAFETY: every row is transformed once, and `kernel` is touched again when all are.
+        // SAFETY: every row is transformed once.
         let planes = unsafe { Planes::over(&mut kernel, from, wide) };
         collect(from.div_ceil(ROWS), POSITIONS * from * to, |i| {
             kernel_transform(isa, taps, to, i * ROWS..from.min((i + 1) * ROWS), planes);
@@ -268,8 +268,9 @@ fn turn<T: Real>(w: &[T], c_in: usize, c_out: usize) -> Vec<T> {
 
 /// A kernel at all positions, whose rows threads write beside each other.
 #[derive(Clone, Copy)]
-struct Planes<T> {
+struct Planes<'k, T> {
     first: *mut T,
+    kernel: PhantomData<&'k mut [T]>,
     /// Elements from one position to the next.
     plane: usize,
     rows: usize,
@@ -277,18 +278,19 @@ struct Planes<T> {
     wide: usize,
 }
 
-impl<T> Planes<T> {
+impl<'k, T> Planes<'k, T> {
     /// # Safety
-    /// While copies of it are in use, [`kernel_transform`] alone touches `kernel`, and each row on one thread at a time.
-    unsafe fn over(kernel: &mut [T], rows: usize, wide: usize) -> Self {
-        Self { first: kernel.as_mut_ptr(), plane: kernel.len() / POSITIONS, rows, wide }
+    /// [`kernel_transform`] runs for each row on one thread at a time.
+    unsafe fn over(kernel: &'k mut [T], rows: usize, wide: usize) -> Self {
+        let plane = kernel.len() / POSITIONS;
+        Self { first: kernel.as_mut_ptr(), kernel: PhantomData, plane, rows, wide }
     }
 }
 
 // SAFETY: by the promise made where it came from, no row is written from two threads.
-unsafe impl<T: Send> Send for Planes<T> {}
+unsafe impl<T: Send> Send for Planes<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Planes<T> {}
+unsafe impl<T: Send> Sync for Planes<'_, T> {}
 
 vectorized! {
     fn copy_row<T, V, WIDE>(row: &[T], c: usize, wide: usize, relu: bool, to: &mut [T]) -> () {
@@ -507,8 +509,8 @@ fn g_transposed<V: Vector>(
 
 vectorized! {
     /// Some rows of `G g Gᵀ` of a kernel `(3, 3, from, to)`: `(36, from, wide)`, in planes.
-    fn kernel_transform<T, V, WIDE>(w: &[T], to: usize, rows: Range<usize>, planes: Planes<T>) -> () {
-        let Planes { first, plane, rows: from, wide } = planes;
+    fn kernel_transform<T, V, WIDE>(w: &[T], to: usize, rows: Range<usize>, planes: Planes<'_, T>) -> () {
+        let Planes { first, plane, rows: from, wide, .. } = planes;
         let (fractions, tap) = (fractions::<V>(), from * to);
         assert!(w.len() == TAPS * from * to && plane >= from * wide && rows.end <= from);
         assert!(to <= wide && wide.is_multiple_of(V::LANES));

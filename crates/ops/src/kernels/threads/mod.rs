@@ -19,7 +19,7 @@ use std::{
 
 use candle_core::WithDType;
 
-use super::values::Real;
+use super::{simd::MAX_LANES, values::Real};
 
 pub(crate) use reused::{Reused, Shelf};
 
@@ -36,7 +36,7 @@ pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
 
 /// Elements of a piece of so many: fewer than [`PIECE`] where that would leave threads without one.
 pub(crate) fn piece_of(len: usize) -> usize {
-    (len / 8).clamp(PIECE / 4, PIECE)
+    (len / 8).next_multiple_of(MAX_LANES).clamp(PIECE / 4, PIECE)
 }
 
 /// How many rows of `c` elements, of so many elements in all, make a piece.
@@ -144,6 +144,7 @@ impl<T: Real> Scratch<T> {
             memory
         };
         let mut memory = same(&mut kept()).unwrap_or_else(fresh);
+        memory.poison(margins);
         let result = work(&mut memory);
         kept().push(memory);
         result
@@ -159,7 +160,8 @@ fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
 
 /// What `each` makes of every piece, in order; on several threads where that pays.
 fn share<P: Send, R: Send>(pieces: Vec<P>, work: usize, each: impl Fn(usize, P) -> R + Sync) -> Vec<R> {
-    if work < WORTH_SHARING || pieces.len() < 2 || rayon::current_num_threads() == 1 {
+    let alone = work < WORTH_SHARING || pieces.len() < 2 || team::is_member();
+    if alone || rayon::current_num_threads() == 1 {
         return pieces.into_iter().enumerate().map(|(i, piece)| each(i, piece)).collect();
     }
     let slots: Vec<_> = pieces.into_iter().map(|piece| Mutex::new((Some(piece), None))).collect();
@@ -178,8 +180,8 @@ pub(crate) fn collect<R: Send>(n: usize, work: usize, piece: impl Fn(usize) -> R
     share(vec![(); n], work, |i, ()| piece(i))
 }
 
-/// Calls `each` with every number below `n`, once. Each thread has a range of its own, so that it finds in its caches what
-/// it wrote in the loop before, and helps in the others' when that is done.
+/// Calls `each` with every number below `n`, once. A thread begins with the same range in every loop, so that it finds in its
+/// caches what it wrote in the one before, and helps in the others' when that is done.
 fn every(n: usize, each: impl Fn(usize) + Sync) {
     /// The next of a range, in lines of its own: of 64 bytes, and fetched in pairs.
     #[repr(align(128))]
@@ -188,8 +190,8 @@ fn every(n: usize, each: impl Fn(usize) + Sync) {
     let threads = rayon::current_num_threads().min(n);
     let ranges: Vec<_> =
         (0..threads).map(|t| (Next(AtomicUsize::new(t * n / threads)), (t + 1) * n / threads)).collect();
-    team::together(threads - 1, &|seat| {
-        for (next, end) in ranges.iter().cycle().skip(seat).take(threads) {
+    team::together(threads.saturating_sub(1), &|thread| {
+        for (next, end) in ranges.iter().cycle().skip(thread % threads).take(threads) {
             while let Some(i) = Some(next.0.fetch_add(1, Ordering::Relaxed)).filter(|i| i < end) {
                 each(i);
             }

@@ -52,11 +52,17 @@ pub(crate) struct Reused<T: Real> {
 
 impl<T: Real> Reused<T> {
     pub(crate) fn new(len: usize) -> Self {
-        let mut memory = T::shelf().take(len).unwrap_or_else(|| vec![T::ZERO; len]);
+        let memory = T::shelf().take(len).unwrap_or_else(|| vec![T::ZERO; len]);
+        let mut new = Self { memory, len };
+        new.poison(0);
+        new
+    }
+
+    /// In this crate's own tests, fills all but the first elements with NaN, which shows who reads what it has not written.
+    pub(super) fn poison(&mut self, first: usize) {
         if cfg!(any(test, debug_assertions)) {
-            memory.fill(T::from_f64(f64::NAN)); // shows in every test who reads what it has not written
+            self[first..].fill(T::from_f64(f64::NAN));
         }
-        Self { memory, len }
     }
 
     /// Of zeros.

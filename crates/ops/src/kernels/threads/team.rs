@@ -1,14 +1,14 @@
 //! Threads that stay awake between two shares of work.
 //!
 //! A step shares out thousands of loops of 10 to 100 µs, and a thread that sleeps takes as long to wake. So whoever has
-//! done its part looks out for the next one for a moment, and only then sleeps. Threads and their number are rayon's
-//! everywhere else; here they would go through its queues for every loop, and sleep between two.
+//! done its part looks out for the next one for a moment, and only then sleeps. Larger jobs are rayon's; these loops would
+//! go through its queues every time, and its threads sleep between two.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::hint;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,11 +22,21 @@ const LOOKS: u32 = 64;
 /// A member's seat in the word [`Team::seats`]: one that is open counts as this, one that is taken as 1.
 const OPEN: u32 = 1 << 16;
 
-/// What a share of the work is called with: the number of its seat.
+thread_local! {
+    static MEMBER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What threads share: it is called with the number of the thread, 0 for the one that shares it, and does what is left.
 type Work<'w> = dyn Fn(usize) + Sync + 'w;
 
-/// Runs `work(0)` here and `work(1)`, …, `work(others)` on as many of the team's threads as are free meanwhile, each at most
-/// once; returns when all that began have ended. Whatever the numbers, `work` must see to it that nothing is left undone.
+/// Whether this thread is a member, whose loops are its own.
+pub(super) fn is_member() -> bool {
+    MEMBER.get()
+}
+
+/// Runs `work(0)` here and, on at most so many others of the team's threads as are free meanwhile, `work` with their numbers,
+/// which stay the same from loop to loop. Returns when all that began have ended; whoever they were, `work` must see to it
+/// that nothing is left undone.
 ///
 /// Within such work, and while another thread's is under way, `work(0)` runs alone.
 pub(super) fn together(others: usize, work: &Work<'_>) {
@@ -39,6 +49,8 @@ struct Team {
     leads: Mutex<()>,
     /// How many members there are.
     size: AtomicUsize,
+    /// Whether the system gave no more.
+    full: AtomicBool,
     /// What members that take a seat run; valid while any seat is open or taken.
     work: UnsafeCell<Option<&'static Work<'static>>>,
     /// Open seats times [`OPEN`], plus seats taken.
@@ -59,6 +71,7 @@ impl Team {
         Self {
             leads: Mutex::new(()),
             size: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             work: UnsafeCell::new(None),
             seats: AtomicU32::new(0),
             asleep: AtomicUsize::new(0),
@@ -85,11 +98,11 @@ impl Team {
             drop(lock(&self.bed)); // who counts as asleep has seen the seats, or hears the bell
             (0..wanted).for_each(|_| self.bell.notify_one());
         }
-        work(0);
+        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
         drop(seats);
-        let panic = lock(&self.panic).take();
+        let theirs = lock(&self.panic).take();
         drop(leads);
-        if let Some(panic) = panic {
+        if let Some(panic) = own.err().or(theirs) {
             resume_unwind(panic);
         }
     }
@@ -97,9 +110,11 @@ impl Team {
     /// Makes the team large enough and returns its size; where the system gives no more threads, it stays smaller.
     fn hire(&'static self, others: usize) -> usize {
         let mut size = self.size.load(Ordering::Relaxed);
-        while size < others {
-            let member = thread::Builder::new().name(format!("kernels-{}", size + 1));
-            if member.spawn(|| self.serve()).is_err() {
+        while size < others && !self.full.load(Ordering::Relaxed) {
+            let number = size + 1;
+            let member = thread::Builder::new().name(format!("kernels-{number}"));
+            if member.spawn(move || self.serve(number)).is_err() {
+                self.full.store(true, Ordering::Relaxed);
                 break;
             }
             size += 1;
@@ -108,13 +123,14 @@ impl Team {
         size
     }
 
-    fn serve(&self) {
+    fn serve(&self, number: usize) {
+        MEMBER.set(true);
         loop {
-            let seat = self.take_seat();
+            self.take_seat();
             // SAFETY: a seat is taken, so that the work is valid and nobody writes it.
             let work = unsafe { *self.work.get() };
             if let Some(work) = work
-                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(seat)))
+                && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(number)))
             {
                 lock(&self.panic).get_or_insert(panic);
             }
@@ -122,16 +138,16 @@ impl Team {
         }
     }
 
-    /// The number of a seat that has just been taken.
-    fn take_seat(&self) -> usize {
+    /// Waits for a seat.
+    fn take_seat(&self) {
         loop {
-            let (since, mut looks) = (Instant::now(), 0);
+            let (since, mut looks) = (Instant::now(), 0_u32);
             loop {
                 let taken = self.seats.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |seats| {
                     (seats >= OPEN).then(|| seats - OPEN + 1)
                 });
-                if let Ok(seats) = taken {
-                    return (seats / OPEN) as usize;
+                if taken.is_ok() {
+                    return;
                 }
                 hint::spin_loop();
                 looks += 1;
@@ -168,11 +184,11 @@ impl Drop for Seats {
     /// Lets nobody take a seat any more, and waits for those who have.
     fn drop(&mut self) {
         self.0.seats.fetch_and(OPEN - 1, Ordering::AcqRel);
-        let mut looks = 0;
+        let mut looks = 0_u32;
         while self.0.seats.load(Ordering::Acquire) != 0 {
             hint::spin_loop();
-            looks += 1;
-            if looks % LOOKS == 0 && looks > 16 * LOOKS {
+            looks = looks.saturating_add(1);
+            if looks > 16 * LOOKS {
                 thread::yield_now(); // the system may have taken a member's core away
             }
         }
@@ -181,4 +197,36 @@ impl Drop for Seats {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A team of its own, whose leader waits until a member has begun.
+    fn meets(team: &'static Team) -> bool {
+        let (begun, since) = (AtomicBool::new(false), Instant::now());
+        team.run(1, &|number| match number {
+            0 => {
+                while !begun.load(Ordering::Relaxed) && since.elapsed() < Duration::from_secs(20) {
+                    thread::yield_now();
+                }
+            }
+            _ => begun.store(true, Ordering::Relaxed),
+        });
+        begun.into_inner()
+    }
+
+    #[test]
+    fn members_come_when_they_are_new_awake_or_asleep() {
+        let team = Box::leak(Box::new(Team::new()));
+        for pause in [0, 0, 0, 5, 5] {
+            thread::sleep(Duration::from_millis(pause));
+            assert!(meets(team));
+        }
+        while team.asleep.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert!(meets(team));
+    }
 }

@@ -41,21 +41,21 @@ fn loops_within_loops_and_beside_them_end() {
     });
 }
 
-/// Long enough that every member has gone to sleep meanwhile.
-#[test]
-fn who_sleeps_is_woken() {
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(2));
-        assert_eq!(on(3, || squares(100)).len(), 100);
-    }
-}
-
 #[test]
 fn a_panic_reaches_who_shared_the_work_and_the_team_goes_on() {
     for faulty in 0..8 {
         let shared = || collect(8, usize::MAX, |i| assert!(i != faulty, "piece {i}"));
         let panic = catch_unwind(AssertUnwindSafe(|| on(2, shared))).expect_err("one piece panics");
         assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some(&*format!("piece {faulty}")));
+        assert_eq!(on(2, || squares(3)), [0, 1, 4]);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_loop_in_which_all_pieces_panic() {
+    for _ in 0..20 {
+        let all = || collect(8, usize::MAX, |i| assert!(i > 8, "piece {i}"));
+        assert!(catch_unwind(AssertUnwindSafe(|| on(2, all))).is_err());
         assert_eq!(on(2, || squares(3)), [0, 1, 4]);
     }
 }
