@@ -13,7 +13,7 @@ use super::{
     gpu::on_gpu,
     later::Later,
     sum,
-    threads::collect,
+    threads::{PIECE, collect},
     values::{Values, dense, for_real, same_shape, tensor},
 };
 
@@ -156,8 +156,8 @@ pub fn sgd_of_many(
             Ok(Moved { norm_squared: Later::OnDevice(squares), moved })
         });
     }
-    let work = tensors.iter().map(|(w, ..)| w.elem_count()).sum();
-    let squares = collect(tensors.len(), work, |i| norm_squared(tensors[i].1));
+    let sizes: Vec<_> = tensors.iter().map(|(w, ..)| w.elem_count()).collect();
+    let squares = of_each(&sizes, |i| norm_squared(tensors[i].1));
     let squares =
         squares.into_iter().try_fold(0.0, |sum, square| Ok::<_, candle_core::Error>(sum + square?))?;
     let norm_squared = Later::Known(squares);
@@ -166,11 +166,24 @@ pub fn sgd_of_many(
     }
     let grad_scale = clip.map_or(step.grad_scale, |clip| (clip / (squares.sqrt() + 1e-6)).min(1.0));
     let step = SgdStep { grad_scale, ..step };
-    let moved = collect(tensors.len(), work, |i| {
+    let moved = of_each(&sizes, |i| {
         let (w, g, v) = tensors[i];
         sgd(w, g, v, step)
     });
     Ok(Moved { norm_squared, moved: moved.into_iter().collect::<Result<_>>()? })
+}
+
+/// Results for tensors of these sizes, in order: for large ones one after the other, whose loops have pieces for all threads,
+/// then for the others beside each other.
+fn of_each<R: Send>(sizes: &[usize], each: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    const LARGE: usize = 8 * PIECE;
+    let mut large: Vec<_> =
+        sizes.iter().enumerate().map(|(i, &size)| (size > LARGE).then(|| each(i))).collect();
+    let small: Vec<_> = (0..sizes.len()).filter(|&i| sizes[i] <= LARGE).collect();
+    let work = small.iter().map(|&i| sizes[i]).sum();
+    let found = collect(small.len(), work, |j| each(small[j]));
+    small.iter().zip(found).for_each(|(&i, found)| large[i] = Some(found));
+    large.into_iter().flatten().collect()
 }
 
 /// `(1 − m)·old + m·new` of every `(old, new, m)`.

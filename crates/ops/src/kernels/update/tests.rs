@@ -61,3 +61,18 @@ fn the_norm_is_that_of_all_elements() -> Result<()> {
     assert_eq!(norm_squared(&Tensor::new(&[[3.0f32], [4.0]], &Device::Cpu)?)?, 25.0);
     Ok(())
 }
+
+/// Large ones run first, each on all threads, and stand where they stood.
+#[test]
+fn many_move_as_each_does() -> Result<()> {
+    let sizes = [3, 140_000, 1, 200_000, 2];
+    let tensors = (1..).zip(sizes).map(|(seed, n)| Ok((random(&[n], seed)?, random(&[n], seed + 10)?)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let triples: Vec<_> = tensors.iter().map(|(w, g)| (w, g, None)).collect();
+    let moved = sgd_of_many(&triples, SGD, None)?.moved;
+    assert_eq!(moved.len(), sizes.len());
+    for ((w, g), (found, _)) in tensors.iter().zip(moved) {
+        assert_eq!(values(&found)?, values(&sgd(w, g, None, SGD)?.0)?);
+    }
+    Ok(())
+}
