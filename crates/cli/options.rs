@@ -284,6 +284,12 @@ impl Given {
         self.over(Layer::Space { origin, space })
     }
 
+    /// What is given and, where nothing is, a search's defaults: for commands without a space of their own.
+    pub(crate) fn over_defaults(&self) -> Result<SearchConfig, Failure> {
+        let value = &serde_yaml::Value::Null;
+        Ok(SearchConfig::resolve(&self.over(Layer::Value { origin: "defaults", value }))?)
+    }
+
     /// The layers over `base`, lowest first.
     pub(crate) fn over<'a>(&'a self, base: Layer<'a>) -> Vec<Layer<'a>> {
         let file = self.file.iter().map(|(origin, text)| Layer::Text { origin, text });

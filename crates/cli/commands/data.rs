@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 use strait::data::{DataSpec, Dataset, Inspection, Part, contact_sheet, fingerprint, inspect, png};
-use strait::trainer::{Layer, SearchConfig};
 
 use super::check::grouped;
 use crate::options::{Settings, data_flag, dataset, size, write};
@@ -49,9 +48,7 @@ impl Data {
         let resize = self.resize.map(|[height, width]| format!("[{height}, {width}]"));
         let given =
             self.settings.read(&[("data.source", data_flag(Some(&self.data))), ("data.resize", resize)])?;
-        let none = serde_yaml::Value::Null;
-        let config = SearchConfig::resolve(&given.over(Layer::Value { origin: "defaults", value: &none }))?;
-        let data = dataset(&config.data)?;
+        let data = dataset(&given.over_defaults()?.data)?;
         let found = inspect(&*data);
         if let Some(path) = &self.sheet {
             let sheet = contact_sheet(&*data).ok_or_else(|| {

@@ -12,7 +12,6 @@ use strait::ops::{
     Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics,
 };
 use strait::space::{LayoutRequest, OpSpec, Phase, Shape, Site, Space, Vocabulary};
-use strait::trainer::{Layer, SearchConfig};
 use strait::{DType, Tensor};
 
 use super::noise::Noise;
@@ -94,8 +93,7 @@ impl Ops {
     fn sites(&self, catalog: &Catalog) -> Result<Vec<(OpSpec, Site)>, Failure> {
         let mut sites: Vec<(OpSpec, Site)> = Vec::new();
         let given = self.settings.read(&[("data.source", data_flag(self.data.as_ref()))])?;
-        let none = serde_yaml::Value::Null;
-        let config = SearchConfig::resolve(&given.over(Layer::Value { origin: "defaults", value: &none }))?;
+        let config = given.over_defaults()?;
         let data = self.data.as_ref().map(|_| dataset(&config.data)).transpose()?;
         for name in &self.space {
             let space: Space = space(name, catalog)?;
