@@ -106,8 +106,7 @@ fn every_instruction_set_computes_what_the_portable_path_does() -> Result<()> {
             for isa in sets() {
                 let found = run::<f32>(isa, shapes, &x, &gz, (&d, &w), norm.as_ref());
                 for (found, expected) in [(found.0, &y), (found.1, &gx), (found.2, &gd), (found.3, &gw)] {
-                    let wide: Vec<f64> = expected.clone();
-                    assert_close(&found, &wide, 1e-4);
+                    assert_close(&found, expected, 1e-4);
                 }
             }
         }
