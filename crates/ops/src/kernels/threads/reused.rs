@@ -1,7 +1,7 @@
 //! Memory that goes from one use to the next with what it holds.
 //!
-//! A convolution of small maps needs more memory on its way than its maps have, and clearing it would take a quarter of
-//! its time.
+//! A convolution of small maps needs more memory on its way than its maps have; clearing took a quarter of a step's time
+//! (`BENCHMARKS.md`, A team that stays awake).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
