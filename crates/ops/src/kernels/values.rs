@@ -4,7 +4,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 
-use super::{simd::Vector, threads::Shelf};
+use super::simd::Vector;
 
 /// The element types of the kernels: `f32` to train, `f64` to check the mathematics.
 pub(crate) trait Real: WithDType {
@@ -23,9 +23,6 @@ pub(crate) trait Real: WithDType {
 
     /// The same number, a whole one of 0 … 255.
     fn to_u8(self) -> u8;
-
-    /// Where [`Reused`](super::threads::Reused) memory waits.
-    fn shelf() -> &'static Shelf<Self>;
 
     /// `max(self, 0)`, of NaN NaN.
     #[inline(always)]
@@ -57,11 +54,6 @@ impl Real for f32 {
     fn to_u8(self) -> u8 {
         (self + 8_388_608.0).to_bits() as u8 // 2²³: the last bits of the sum are the number
     }
-
-    fn shelf() -> &'static Shelf<Self> {
-        static SHELF: Shelf<f32> = Shelf::new();
-        &SHELF
-    }
 }
 
 impl Real for f64 {
@@ -86,11 +78,6 @@ impl Real for f64 {
     #[inline(always)]
     fn to_u8(self) -> u8 {
         (self + 4_503_599_627_370_496.0).to_bits() as u8 // 2⁵²
-    }
-
-    fn shelf() -> &'static Shelf<Self> {
-        static SHELF: Shelf<f64> = Shelf::new();
-        &SHELF
     }
 }
 

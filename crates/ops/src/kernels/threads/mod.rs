@@ -21,7 +21,7 @@ use candle_core::WithDType;
 
 use super::{simd::MAX_LANES, values::Real};
 
-pub(crate) use reused::{Reused, Shelf};
+pub(crate) use reused::Reused;
 
 /// Below this many element operations, some microseconds, handing out the pieces costs more than the work.
 const WORTH_SHARING: usize = 10_000;

@@ -3,6 +3,7 @@
 //! A convolution of small maps needs more memory on its way than its maps have; clearing took a quarter of a step's time
 //! (`BENCHMARKS.md`, A team that stays awake).
 
+use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,10 +17,10 @@ const MOST: usize = 1 << 21;
 
 /// Memory that waits for its next user, the last used at the end.
 #[derive(Debug)]
-pub(crate) struct Shelf<T>(Mutex<Vec<Vec<T>>>);
+pub(super) struct Shelf<T>(Mutex<Vec<Vec<T>>>);
 
 impl<T: Real> Shelf<T> {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 
@@ -43,6 +44,14 @@ impl<T: Real> Shelf<T> {
     }
 }
 
+/// Where memory of a type waits; nowhere, for types that kernels do not compute in.
+fn shelf<T: Real>() -> Option<&'static Shelf<T>> {
+    static SINGLE: Shelf<f32> = Shelf::new();
+    static DOUBLE: Shelf<f64> = Shelf::new();
+    let shelves: [&'static dyn Any; 2] = [&SINGLE, &DOUBLE];
+    shelves.into_iter().find_map(|shelf| shelf.downcast_ref())
+}
+
 /// Elements for whoever writes them before reading any: their values are what the last user left.
 #[derive(Debug)]
 pub(crate) struct Reused<T: Real> {
@@ -52,7 +61,8 @@ pub(crate) struct Reused<T: Real> {
 
 impl<T: Real> Reused<T> {
     pub(crate) fn new(len: usize) -> Self {
-        let memory = T::shelf().take(len).unwrap_or_else(|| vec![T::ZERO; len]);
+        let kept = shelf::<T>().and_then(|shelf| shelf.take(len));
+        let memory = kept.unwrap_or_else(|| vec![T::ZERO; len]);
         let mut new = Self { memory, len };
         new.poison(0);
         new
@@ -89,6 +99,8 @@ impl<T: Real> DerefMut for Reused<T> {
 
 impl<T: Real> Drop for Reused<T> {
     fn drop(&mut self) {
-        T::shelf().put(std::mem::take(&mut self.memory));
+        if let Some(shelf) = shelf() {
+            shelf.put(std::mem::take(&mut self.memory));
+        }
     }
 }

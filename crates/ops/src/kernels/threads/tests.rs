@@ -1,7 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use super::reused::LARGEST;
+use super::reused::{LARGEST, Shelf};
 use super::*;
 
 fn on<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
