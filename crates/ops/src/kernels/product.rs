@@ -202,12 +202,22 @@ unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
     let mut first = 0;
     while first < a.rows {
         let (mut from, mut to) = ([a.values.as_ptr(); P], [out.as_mut_ptr(); P]);
-        for p in 0..P {
-            let row = (first + p).min(a.rows - 1);
-            (from[p], to[p]) = (from[p].wrapping_add(row * a.row), to[p].wrapping_add(row * stride));
+        if first + P <= a.rows {
+            // That no row is the last twice lets LLVM count on from one address: of 16 columns' products, asking took a third.
+            let begin = (from[0].wrapping_add(first * a.row), to[0].wrapping_add(first * stride));
+            for p in 0..P {
+                (from[p], to[p]) = (begin.0.wrapping_add(p * a.row), begin.1.wrapping_add(p * stride));
+            }
+            // SAFETY: the caller's promise.
+            unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
+        } else {
+            for p in 0..P {
+                let row = (first + p).min(a.rows - 1);
+                (from[p], to[p]) = (from[p].wrapping_add(row * a.row), to[p].wrapping_add(row * stride));
+            }
+            // SAFETY: as above.
+            unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
         }
-        // SAFETY: the caller's promise.
-        unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
         first += P;
     }
 }

@@ -33,6 +33,17 @@ impl<'a> Pixels<'a> {
         Self { size: (rows.len(), size.1), reads, writes: *writes, taps: offsets }
     }
 
+    /// How many taps lie in a row of them, and how many pixels apart, where that is alike throughout.
+    fn rows_of_taps(&self) -> Option<(usize, usize)> {
+        [(3, 1), (5, 1), (3, 2), (5, 2)].into_iter().find(|&(len, apart)| {
+            let rows = self.taps.chunks_exact(len);
+            rows.remainder().is_empty()
+                && rows.clone().all(|row| {
+                    row.iter().zip(0..).all(|(&tap, t)| tap == row[0] + t * apart * self.reads.column)
+                })
+        })
+    }
+
     /// The element behind the last that `width` elements at every tap, and `c` at every pixel, reach.
     fn ends(&self, width: usize, c: usize) -> (usize, usize) {
         let last = |lattice: Lattice| lattice.at(self.size.0 - 1, self.size.1 - 1);
@@ -54,6 +65,7 @@ vectorized! {
         assert!(rows > 0 && columns > 0 && c > 0);
         assert!(read <= frame.len() && written <= out.len() && taps.len() * width <= weights.len());
         assert!(x.is_none_or(|x| written <= x.len()));
+        let rows_of_taps = if WIDE { pixels.rows_of_taps() } else { None };
         for row in 0..rows {
             for ch in (0..c).step_by(V::LANES) {
                 let left = c - ch;
@@ -65,10 +77,14 @@ vectorized! {
                     column += unsafe {
                         let (from, weights) = (frame.as_ptr().add(from), weights.as_ptr().add(ch));
                         let to = Line { x: x.map(|x| x.as_ptr().add(to)), out: out.as_mut_ptr().add(to), step: writes.column, left };
-                        match columns - column {
-                            8.. => line::<V, 8>(from, reads.column, taps, weights, width, to),
-                            4.. => line::<V, 4>(from, reads.column, taps, weights, width, to),
-                            2.. => line::<V, 2>(from, reads.column, taps, weights, width, to),
+                        match (columns - column, rows_of_taps) {
+                            (8.., Some((3, 1))) => line_of_rows::<V, 8, 3, 1>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((5, 1))) => line_of_rows::<V, 8, 5, 1>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((3, 2))) => line_of_rows::<V, 8, 3, 2>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((5, 2))) => line_of_rows::<V, 8, 5, 2>(from, reads.column, taps, weights, width, to),
+                            (8.., _) => line::<V, 8>(from, reads.column, taps, weights, width, to),
+                            (4.., _) => line::<V, 4>(from, reads.column, taps, weights, width, to),
+                            (2.., _) => line::<V, 2>(from, reads.column, taps, weights, width, to),
                             _ => line::<V, 1>(from, reads.column, taps, weights, width, to),
                         }
                     };
@@ -85,6 +101,34 @@ struct Line<T> {
     step: usize,
     /// Channels from here on.
     left: usize,
+}
+
+impl<T: Real> Line<T> {
+    /// Writes a vector of channels of each pixel.
+    ///
+    /// # Safety
+    /// The channels that are left at each pixel are writable, and readable of `x`.
+    #[inline(always)]
+    unsafe fn write<V: Vector<Elem = T>, const P: usize>(self, mut sums: [V; P]) {
+        if let Some(x) = self.x {
+            for (p, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *sum = sum.where_positive(unsafe { V::load_first(x.add(p * self.step), self.left) });
+            }
+        }
+        // One test for all pixels, or LLVM keeps the sums in memory to loop over them.
+        if self.left >= V::LANES {
+            for (p, sum) in sums.iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { sum.store(self.out.add(p * self.step)) };
+            }
+        } else {
+            for (p, sum) in sums.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { sum.store_first(self.out.add(p * self.step), self.left) };
+            }
+        }
+    }
 }
 
 /// A vector of channels of `P` pixels, which it returns.
@@ -114,24 +158,49 @@ unsafe fn line<V: Vector, const P: usize>(
         }
         at = at.wrapping_add(width);
     }
-    if let Some(x) = to.x {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *sum = sum.where_positive(unsafe { V::load_first(x.add(p * to.step), to.left) });
+    // SAFETY: the caller's promise.
+    unsafe { to.write(sums) };
+    P
+}
+
+/// As [`line`], of taps in rows of `T` that are `D` pixels apart: what pixels see together is loaded once for all of them,
+/// which leaves as many loads as additions where every tap loads for itself.
+///
+/// # Safety
+/// As of [`line`], and [`Pixels::rows_of_taps`] are `T` and `D`.
+#[inline(always)]
+unsafe fn line_of_rows<V: Vector, const P: usize, const T: usize, const D: usize>(
+    from: *const V::Elem,
+    step: usize,
+    taps: &[usize],
+    weights: *const V::Elem,
+    width: usize,
+    to: Line<V::Elem>,
+) -> usize {
+    let mut sums = [V::splat(V::Elem::ZERO); P];
+    let mut at = weights;
+    for row in taps.chunks_exact(T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut from = from.add(row[0]);
+            let mut row = [V::splat(V::Elem::ZERO); T];
+            for t in 0..T {
+                row[t] = V::load(at.add(t * width));
+            }
+            for pixel in 0..P + (T - 1) * D {
+                let x = V::load(from);
+                from = from.wrapping_add(step);
+                for t in 0..T {
+                    if pixel >= t * D && pixel - t * D < P {
+                        sums[pixel - t * D] = x.mul_add(row[t], sums[pixel - t * D]);
+                    }
+                }
+            }
         }
+        at = at.wrapping_add(T * width);
     }
-    // One test for all pixels, or LLVM keeps the sums in memory to loop over them.
-    if to.left >= V::LANES {
-        for (p, sum) in sums.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            unsafe { sum.store(to.out.add(p * to.step)) };
-        }
-    } else {
-        for (p, sum) in sums.iter().enumerate() {
-            // SAFETY: as above.
-            unsafe { sum.store_first(to.out.add(p * to.step), to.left) };
-        }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { to.write(sums) };
     P
 }
 

@@ -49,6 +49,20 @@ fn every_instruction_set_computes_a_dense_convolution_with_a_diagonal_kernel() -
 }
 
 #[test]
+fn pixels_that_share_what_they_load_of_a_row_of_taps_are_summed_like_any_others() -> Result<()> {
+    for (kernel, apart) in [(3, 1), (5, 1), (3, 2), (5, 2)] {
+        let window = Window::same((kernel, kernel), (1, 1), (apart, apart));
+        for (w, c) in [(8, 16), (9, 20), (17, 1), (26, 33)] {
+            let map = Map { n: 2, h: 5, w, c, rank: 4 };
+            for isa in sets() {
+                agrees::<f32>(isa, &map, &window, Prelude::Relu, 1e-5)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
     for window in windows() {
         let (x, w) = (random(&[2, 4, 3, 3], 1)?, random(&[window.kernel.0, window.kernel.1, 3], 2)?);
@@ -83,7 +97,7 @@ fn random_shapes_agree_with_the_portable_path() {
         let input =
             Map { n: draw.below(5), h: draw.below(13), w: draw.below(13), c: draw.below(40), rank: 4 };
         let kernel = 2 * draw.below(3) - 1;
-        let window = Window::same((kernel, kernel), (draw.below(2), 1), (draw.below(2), 1));
+        let window = Window::same((kernel, kernel), (draw.below(2), 1), (draw.below(2), draw.below(2)));
         let output = input.through(&window, input.c);
         let (x, w) = (noise(input.len(), draw.next()), noise(window.taps() * input.c, draw.next()));
         let gy = noise(output.len(), draw.next());
