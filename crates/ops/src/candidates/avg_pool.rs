@@ -6,7 +6,8 @@ use search_space::{Cost, Site, WordError};
 use super::{Candidate, fit, pool_cost, pool_footprint, pool_norm};
 use crate::{
     Definition, Footprint, Op, ParamBuilder, Parameter, Side,
-    layers::{AveragePool, same},
+    kernels::pool::norm::Pool,
+    layers::{AveragePool, PoolNorm, same},
 };
 
 /// The average of a k×k window, its padding not counted. A batch norm follows where the space says so (DARTS in
@@ -33,8 +34,11 @@ impl Candidate for AvgPool {
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
-        let pool = AveragePool(same(site, self.kernel, 1));
-        Ok(Box::new((fit(params, site)?, (pool, pool_norm(params, site)?))))
+        let (fit, window) = (fit(params, site)?, same(site, self.kernel, 1));
+        Ok(match pool_norm(params, site)? {
+            Some(norm) => Box::new((fit, PoolNorm { pool: Pool::Average, window, norm })),
+            None => Box::new((fit, AveragePool(window))),
+        })
     }
 
     fn footprint(&self, site: &Site, _: &Cost, side: Side) -> Footprint {

@@ -6,7 +6,8 @@ use search_space::{Cost, Site, WordError};
 use super::{Candidate, fit, pool_cost, pool_footprint, pool_norm};
 use crate::{
     Definition, Footprint, Op, ParamBuilder, Parameter, Side,
-    layers::{MaxPool as Layer, same},
+    kernels::pool::norm::Pool,
+    layers::{MaxPool as Layer, PoolNorm, same},
 };
 
 /// The maximum of a k×k window; among equal ones the first in row-major order gets the gradient. A batch norm follows
@@ -34,8 +35,11 @@ impl Candidate for MaxPool {
     }
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
-        let pool = Layer(same(site, self.kernel, 1));
-        Ok(Box::new((fit(params, site)?, (pool, pool_norm(params, site)?))))
+        let (fit, window) = (fit(params, site)?, same(site, self.kernel, 1));
+        Ok(match pool_norm(params, site)? {
+            Some(norm) => Box::new((fit, PoolNorm { pool: Pool::Max, window, norm })),
+            None => Box::new((fit, Layer(window))),
+        })
     }
 
     fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {

@@ -117,8 +117,7 @@ pub(crate) fn pool_footprint(site: &Site, own: u64, side: Side) -> Footprint {
     let fit = if side == Side::Device { 2 * fitted } else { fitted };
     let input = fitted > 0; // a pool does not look at it again
     if site.norm.pool_norm {
-        let normed = Footprint::normed(side, fitted + own + output, output, 0);
-        return Footprint { input, passing: fit + output, ..normed };
+        return Footprint { input, ..Footprint::normed(side, fitted + own + output, output, fit) };
     }
     Footprint { input, kept: fitted + own, output: Output::Fresh, passing: fit, beside: false }
 }

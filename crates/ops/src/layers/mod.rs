@@ -14,6 +14,7 @@ mod factorized_reduce;
 mod head;
 mod linear;
 mod pool;
+mod pool_norm;
 mod separable;
 
 use search_space::{Norm, Rank, Site};
@@ -28,6 +29,7 @@ pub(crate) use head::AUXILIARY;
 pub use head::{AuxiliaryHead, Classifier, Dropout, auxiliary_head, classifier};
 pub use linear::Linear;
 pub use pool::{AveragePool, CornerPool, GlobalPool, MaxPool};
+pub use pool_norm::{PoolNorm, PoolNormSaved};
 pub use separable::{Separable, SeparablePair, SeparableSaved};
 
 use crate::{

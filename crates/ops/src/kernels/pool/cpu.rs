@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::kernels::{
     Isa, Window,
     simd::{MAX_LANES, vectorized},
-    threads::{fill, fill_pair, images_per_piece, piece},
+    threads::{fill, fill_pair_and_collect, images_per_piece, piece},
     values::{Map, Real},
 };
 
@@ -38,11 +38,12 @@ pub(super) fn max<T: Real>(
     output: &Map,
     window: &Window,
 ) -> (Vec<T>, Vec<u8>) {
-    let (reads, images) = (Reads::new(input, output, window), images_per_piece(input.n, input.image()));
-    let sizes = (input.image(), output.image());
-    fill_pair(output.len(), images * output.image(), output.len() * window.taps(), |i, y, winners| {
-        max_piece(isa, piece(x, i, images * sizes.0), &reads, input.c, sizes, y, winners);
-    })
+    let (maxima, images) = (Maxima::new(input, output, window), images_per_piece(input.n, input.image()));
+    let (len, work) = (images * output.image(), output.len() * window.taps());
+    let (y, winners, _) = fill_pair_and_collect(output.len(), len, work, |i, y: &mut [T], winners| {
+        maxima.write(isa, piece(x, i, images * input.image()), y, winners);
+    });
+    (y, winners)
 }
 
 pub(super) fn max_gradient<T: Real>(
@@ -53,11 +54,10 @@ pub(super) fn max_gradient<T: Real>(
     output: &Map,
     window: &Window,
 ) -> Vec<T> {
-    let (runs, images) = (runs(input, output, window), images_per_piece(input.n, input.image()));
-    let sizes = (input.image(), output.image());
+    let (shares, images) = (Shares::new(input, output, window), images_per_piece(input.n, input.image()));
     fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
         let len = images * output.image();
-        max_gradient_piece(isa, piece(gy, i, len), piece(winners, i, len), &runs, sizes, gx);
+        shares.add(isa, piece(gy, i, len), piece(winners, i, len), gx);
     })
 }
 
@@ -137,6 +137,44 @@ struct Reads<T> {
     taps: Vec<(T, usize)>,
     /// Where each output's taps end.
     ends: Vec<usize>,
+}
+
+/// A maximum, ready to run on images.
+pub(super) struct Maxima<T> {
+    reads: Reads<T>,
+    channels: usize,
+    /// Elements of an image of the input and of one of the output.
+    sizes: (usize, usize),
+}
+
+impl<T: Real> Maxima<T> {
+    pub(super) fn new(input: &Map, output: &Map, window: &Window) -> Self {
+        let reads = Reads::new(input, output, window);
+        Self { reads, channels: input.c, sizes: (input.image(), output.image()) }
+    }
+
+    /// The largest values of some consecutive images, and which taps had them.
+    pub(super) fn write(&self, isa: Isa, x: &[T], y: &mut [T], winners: &mut [u8]) {
+        max_piece(isa, x, &self.reads, self.channels, self.sizes, y, winners);
+    }
+}
+
+/// A maximum's gradient, ready to run on images.
+pub(super) struct Shares {
+    runs: Vec<Run>,
+    /// As of [`Maxima`].
+    sizes: (usize, usize),
+}
+
+impl Shares {
+    pub(super) fn new(input: &Map, output: &Map, window: &Window) -> Self {
+        Self { runs: runs(input, output, window), sizes: (input.image(), output.image()) }
+    }
+
+    /// Adds what arrives at some consecutive images to the winners' places.
+    pub(super) fn add<T: Real>(&self, isa: Isa, gy: &[T], winners: &[u8], gx: &mut [T]) {
+        max_gradient_piece(isa, gy, winners, &self.runs, self.sizes, gx);
+    }
 }
 
 impl<T: Real> Reads<T> {

@@ -12,12 +12,7 @@ use crate::kernels::{
 };
 
 pub(super) fn average<T: Real>(isa: Isa, x: &[T], input: &Map, output: &Map, window: &Window) -> Vec<T> {
-    let (rows, columns) = Axis::both(input, output, window);
-    let share = |row: usize, column: usize| 1.0 / (rows.count(row) * columns.count(column)) as f64;
-    let shares = (0..output.h).flat_map(|row| (0..output.w).map(move |column| share(row, column)));
-    let shares: Vec<T> = shares.map(T::from_f64).collect();
-    let sums = Sums { rows: &rows.weighted(|_| 1.0), columns: &columns.weighted(|_| 1.0), factors: &shares };
-    sums.of(isa, x, input, output, window)
+    Means::forward(input, output, window).whole(isa, x, window)
 }
 
 pub(super) fn average_gradient<T: Real>(
@@ -27,11 +22,7 @@ pub(super) fn average_gradient<T: Real>(
     output: &Map,
     window: &Window,
 ) -> Vec<T> {
-    let (rows, columns) = Axis::both(input, output, window);
-    let turned = |axis: &Axis, len| axis.turned(len).weighted(|output| 1.0 / axis.count(output) as f64);
-    let ones = vec![T::ONE; input.h * input.w];
-    let sums = Sums { rows: &turned(&rows, input.h), columns: &turned(&columns, input.w), factors: &ones };
-    sums.of(isa, gy, output, input, window)
+    Means::backward(input, output, window).whole(isa, gy, window)
 }
 
 /// What each place of one axis reads of the other map's.
@@ -81,67 +72,91 @@ struct Tap<T> {
 /// Where each place of one axis reads, and with which weight.
 struct Taps<T>(Vec<Vec<Tap<T>>>);
 
-/// Consecutive places that read at the same distances, with the same weights: what the first of them reads.
-struct Span<'a, T> {
-    places: Range<usize>,
-    taps: &'a [Tap<T>],
-}
-
 impl<T: Real> Taps<T> {
     fn are_below(&self, len: usize) -> bool {
         self.0.iter().flatten().all(|tap| tap.read < len)
     }
 
-    fn spans(&self) -> Vec<Span<'_, T>> {
-        let mut spans: Vec<Span<'_, T>> = Vec::new();
+    /// Consecutive places that read at the same distances, with the same weights: as the first of them does.
+    fn spans(&self) -> Vec<Range<usize>> {
+        let mut spans: Vec<Range<usize>> = Vec::new();
         for (place, taps) in self.0.iter().enumerate() {
-            let goes_on = |span: &&mut Span<'_, T>| {
-                let moved = |tap: &Tap<T>| Tap { read: tap.read + span.places.len(), ..*tap };
-                span.taps.len() == taps.len()
-                    && span.taps.iter().zip(taps).all(|(first, tap)| moved(first) == *tap)
+            let goes_on = |span: &&mut Range<usize>| {
+                let first = &self.0[span.start];
+                let moved = |tap: &Tap<T>| Tap { read: tap.read + span.len(), ..*tap };
+                first.len() == taps.len() && first.iter().zip(taps).all(|(first, tap)| moved(first) == *tap)
             };
             match spans.last_mut().filter(goes_on) {
-                Some(span) => span.places.end += 1,
-                None => spans.push(Span { places: place..place + 1, taps }),
+                Some(span) => span.end += 1,
+                None => spans.push(place..place + 1),
             }
         }
         spans
     }
 }
 
-/// `factor[r, q] · Σ_{i ∈ rows(r)} Σ_{j ∈ columns(q)} a_i · b_j · x[i, j]` at every pixel and channel.
-struct Sums<'a, T> {
-    rows: &'a Taps<T>,
-    columns: &'a Taps<T>,
-    /// Of every pixel that is written; the same along a [`Span`].
-    factors: &'a [T],
+/// Means or their gradients, ready to run on images: `factor[r, q] · Σ_{i ∈ rows(r)} Σ_{j ∈ columns(q)} a_i · b_j · x[i, j]` at
+/// every pixel and channel.
+pub(super) struct Means<T> {
+    rows: Taps<T>,
+    columns: Taps<T>,
+    /// Of the columns.
+    spans: Vec<Range<usize>>,
+    /// Of every pixel that is written; the same along a span.
+    factors: Vec<T>,
+    from: Map,
+    to: Map,
 }
 
-impl<T: Real> Sums<'_, T> {
-    fn of(&self, isa: Isa, x: &[T], from: &Map, to: &Map, window: &Window) -> Vec<T> {
-        let images = images_per_piece(from.n, from.image().max(to.image()));
-        let spans = self.columns.spans();
-        fill(to.len(), images * to.image(), to.len() * window.taps(), |i, y| {
-            sums_of_images(isa, self, &spans, piece(x, i, images * from.image()), from, y, to);
+impl<T: Real> Means<T> {
+    pub(super) fn forward(input: &Map, output: &Map, window: &Window) -> Self {
+        let (rows, columns) = Axis::both(input, output, window);
+        let share = |row: usize, column: usize| 1.0 / (rows.count(row) * columns.count(column)) as f64;
+        let shares = (0..output.h).flat_map(|row| (0..output.w).map(move |column| share(row, column)));
+        let factors = shares.map(T::from_f64).collect();
+        Self::new(rows.weighted(|_| 1.0), columns.weighted(|_| 1.0), factors, (input, output))
+    }
+
+    pub(super) fn backward(input: &Map, output: &Map, window: &Window) -> Self {
+        let (rows, columns) = Axis::both(input, output, window);
+        let turned = |axis: &Axis, len| axis.turned(len).weighted(|output| 1.0 / axis.count(output) as f64);
+        let ones = vec![T::ONE; input.h * input.w];
+        Self::new(turned(&rows, input.h), turned(&columns, input.w), ones, (output, input))
+    }
+
+    fn new(rows: Taps<T>, columns: Taps<T>, factors: Vec<T>, (from, to): (&Map, &Map)) -> Self {
+        let spans = columns.spans();
+        Self { rows, columns, spans, factors, from: *from, to: *to }
+    }
+
+    /// All images.
+    fn whole(&self, isa: Isa, x: &[T], window: &Window) -> Vec<T> {
+        let images = images_per_piece(self.from.n, self.from.image().max(self.to.image()));
+        fill(self.to.len(), images * self.to.image(), self.to.len() * window.taps(), |i, y| {
+            self.write(isa, piece(x, i, images * self.from.image()), y);
         })
+    }
+
+    /// Some consecutive images.
+    pub(super) fn write(&self, isa: Isa, x: &[T], y: &mut [T]) {
+        sums_of_images(isa, self, x, y);
     }
 }
 
 vectorized! {
-    fn sums_of_images<T, V, WIDE>(
-        sums: &Sums<'_, T>, spans: &[Span<'_, T>], x: &[T], from: &Map, y: &mut [T], to: &Map
-    ) -> () {
+    fn sums_of_images<T, V, WIDE>(means: &Means<T>, x: &[T], y: &mut [T]) -> () {
+        let Means { rows, columns, spans, factors, from, to } = means;
         let (c, wide) = (from.c, from.w * from.c);
-        assert!(to.c == c && sums.factors.len() == to.h * to.w);
-        assert!(sums.rows.are_below(from.h) && sums.columns.are_below(from.w));
+        assert!(to.c == c && factors.len() == to.h * to.w);
+        assert!(rows.are_below(from.h) && columns.are_below(from.w));
         let mut of_rows = vec![T::ZERO; wide];
         for (x, y) in x.chunks_exact(from.image()).zip(y.chunks_exact_mut(to.image())) {
-            let rows = y.chunks_exact_mut(to.w * c).zip(&sums.rows.0).zip(sums.factors.chunks_exact(to.w));
+            let rows = y.chunks_exact_mut(to.w * c).zip(&rows.0).zip(factors.chunks_exact(to.w));
             for ((y, taps), factors) in rows {
                 add_taps::<V>(x, wide, taps, T::ONE, &mut of_rows);
                 for span in spans {
-                    let y = &mut y[span.places.start * c..span.places.end * c];
-                    add_taps::<V>(&of_rows, c, span.taps, factors[span.places.start], y);
+                    let y = &mut y[span.start * c..span.end * c];
+                    add_taps::<V>(&of_rows, c, &columns.0[span.start], factors[span.start], y);
                 }
             }
         }

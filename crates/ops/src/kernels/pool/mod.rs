@@ -4,6 +4,7 @@ mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
 mod mean;
+pub mod norm;
 #[cfg(test)]
 mod tests;
 

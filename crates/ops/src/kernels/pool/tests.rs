@@ -1,6 +1,7 @@
 use candle_core::{Device, Result, Tensor};
 
-use super::*;
+use super::{norm::Pool, *};
+use crate::kernels::batch_norm;
 use crate::kernels::testing;
 use crate::kernels::testing::{
     assert_close, assert_gradient, assert_same_on_any_threads, assert_tensors_close, cast, noise, random,
@@ -131,5 +132,93 @@ fn a_window_outside_of_the_map_is_an_error() -> Result<()> {
     let outside = three(2).shifted(5);
     assert!(max(&image(&[[0.0; 3]])?, &outside).is_err());
     assert!(average(&image(&[[0.0; 3]])?, &outside).is_err());
+    Ok(())
+}
+
+/// Both pools, and what each makes of a map in front of its norm.
+const POOLS: [Pool; 2] = [Pool::Max, Pool::Average];
+
+/// One after the other, they are the specification.
+#[test]
+fn a_pool_with_its_norm_computes_what_the_two_layers_compute() -> Result<()> {
+    let cases = [[3, 6, 5, 17], [1, 1, 1, 3], [9, 13, 16, 16]]
+        .into_iter()
+        .flat_map(|dims| POOLS.map(|pool| (dims, pool)));
+    for ((dims, pool), stride) in cases.flat_map(|case| [1, 2].map(|stride| (case, stride))) {
+        let (x, window, eps) = (random(&dims, 1)?, three(stride), 1e-3);
+        let (scale, shift) = (random(&dims[3..], 2)?, random(&dims[3..], 3)?);
+        for affine in [None, Some((&scale, &shift))] {
+            let (y, winners) = norm::pooled(&x, (pool, &window))?;
+            let (z, moments) = batch_norm::forward_train(&y, affine, eps)?;
+            let (found, which) = norm::forward_waiting(&x, (pool, &window), affine, eps)?;
+            assert_eq!(values(&found.y)?, values(&y)?);
+            let numbers =
+                |winners: Option<Tensor>| winners.map(|winners| winners.flatten_all()?.to_vec1::<u8>());
+            assert_eq!(numbers(which).transpose()?, numbers(winners.clone()).transpose()?);
+            assert_tensors_close(&batch_norm::apply(&found.y, &found.by)?, &z, 1e-9)?;
+            let gz = random(z.dims(), 4)?;
+            let expected = batch_norm::backward(&y, &gz, affine, &moments)?;
+            let gx = norm::pooled_gradient(&expected.x, winners.as_ref(), &dims, &window)?;
+            let found = norm::backward(&gz, &dims, &window, winners.as_ref(), (&y, &moments), affine)?;
+            assert_tensors_close(&found.x, &gx, 1e-9)?;
+            let (sums, wanted) = (found.scale_shift, expected.scale_shift);
+            assert_eq!(sums.is_some(), affine.is_some());
+            for ((found, _), (wanted, _)) in sums.into_iter().zip(wanted) {
+                assert_tensors_close(&found, &wanted, 1e-9)?;
+            }
+            let product = norm::probe(&gz, &x, (pool, &window), affine, eps)?.get()?;
+            let wanted = batch_norm::dot(&gz, &y, &moments.channelwise(affine)?)?.get()?;
+            assert!((product - wanted).abs() <= 1e-9 * (1.0 + wanted.abs()), "{product} {wanted}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_of_a_pool_with_its_norm_are_the_slopes_of_its_forward() -> Result<()> {
+    let x = random(&[3, 4, 5, 2], 1)?;
+    for (pool, stride) in POOLS.into_iter().flat_map(|pool| [(pool, 1), (pool, 2)]) {
+        let window = three(stride);
+        let forward = |x: &Tensor| {
+            let (waiting, winners) = norm::forward_waiting(x, (pool, &window), None, 1e-3)?;
+            Ok::<_, candle_core::Error>((batch_norm::apply(&waiting.y, &waiting.by)?, waiting, winners))
+        };
+        let (z, waiting, winners) = forward(&x)?;
+        let gz = random(z.dims(), 2)?;
+        let of = (&waiting.y, &waiting.moments);
+        let found = norm::backward(&gz, x.dims(), &window, winners.as_ref(), of, None)?;
+        assert_gradient(&x, &found.x, &gz, |x| Ok(forward(x)?.0))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bytes_of_a_pool_with_its_norm_do_not_depend_on_threads() -> Result<()> {
+    let x = random(&[21, 16, 16, 16], 1)?.to_dtype(candle_core::DType::F32)?;
+    for pool in POOLS {
+        assert_same_on_any_threads(|| {
+            let run = || {
+                let (waiting, winners) = norm::forward_waiting(&x, (pool, &three(1)), None, 1e-3)?;
+                let of = (&waiting.y, &waiting.moments);
+                let found = norm::backward(&x, x.dims(), &three(1), winners.as_ref(), of, None)?;
+                let product = norm::probe(&x, &x, (pool, &three(1)), None, 1e-3)?.get()?;
+                let all = [waiting.y, waiting.moments.mean, waiting.moments.inv_std, found.x];
+                Ok::<_, candle_core::Error>((all.iter().map(values).collect::<Result<Vec<_>>>()?, product))
+            };
+            run().expect("the shapes fit")
+        });
+    }
+    Ok(())
+}
+
+#[test]
+fn maps_of_other_shapes_are_errors_of_a_pool_with_its_norm() -> Result<()> {
+    let (x, window) = (random(&[2, 4, 4, 3], 1)?, three(2));
+    let (waiting, winners) = norm::forward_waiting(&x, (Pool::Max, &window), None, 1e-3)?;
+    let of = (&waiting.y, &waiting.moments);
+    assert!(norm::backward(&x, x.dims(), &window, winners.as_ref(), of, None).is_err());
+    assert!(norm::backward(&waiting.y, x.dims(), &three(1), winners.as_ref(), of, None).is_err());
+    assert!(norm::probe(&x, &x, (Pool::Average, &window), None, 1e-3).is_err());
+    assert!(norm::forward_waiting(&x, (Pool::Max, &three(2).shifted(5)), None, 1e-3).is_err());
     Ok(())
 }

@@ -92,23 +92,23 @@ pub(crate) fn fill_several<T: WithDType, R: Send>(
     (all, results)
 }
 
-/// As [`fill`], two vectors of one length at once.
-pub(crate) fn fill_pair<A: WithDType, B: WithDType>(
+/// As [`fill_and_collect`], two vectors of one length at once.
+pub(crate) fn fill_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
     len: usize,
     piece: usize,
     work: usize,
-    write: impl Fn(usize, &mut [A], &mut [B]) + Sync + Send,
-) -> (Vec<A>, Vec<B>) {
+    write: impl Fn(usize, &mut [A], &mut [B]) -> R + Sync + Send,
+) -> (Vec<A>, Vec<B>, Vec<R>) {
     let (mut first, mut second) = (Vec::with_capacity(len), Vec::with_capacity(len));
     let a = first.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
     let b = second.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
-    share(a.zip(b).collect(), work, |i, (a, b)| write(i, zeroed(a), zeroed(b)));
+    let results = share(a.zip(b).collect(), work, |i, (a, b)| write(i, zeroed(a), zeroed(b)));
     // SAFETY: as in `fill_and_collect`.
     unsafe {
         first.set_len(len);
         second.set_len(len);
     }
-    (first, second)
+    (first, second, results)
 }
 
 /// Memory for one piece at a time, lent to whichever thread works on it, so that pieces find it in their cache.

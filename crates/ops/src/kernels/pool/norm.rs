@@ -1,0 +1,254 @@
+//! A pool and the batch norm over its output, as [`conv_norm`](crate::kernels::conv_norm) does it with a convolution: the
+//! moments are summed of each piece while it is in the cache, and what arrives at the pool exists only piece by piece.
+
+use candle_core::{Result, Tensor};
+
+use super::{
+    average_gradient,
+    cpu::{Maxima, Shares},
+    maps, max, max_gradient,
+    mean::Means,
+};
+use crate::kernels::{
+    Isa, Window,
+    batch_norm::{self, Arrived, Gradients, Moments, PieceMoments, PieceProducts, Statistics, Through},
+    conv_norm::Waiting,
+    gpu::on_gpu,
+    later::Later,
+    threads::{Scratch, collect, fill, fill_and_collect, fill_pair_and_collect, images_per_piece, piece},
+    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
+};
+
+/// What a pool takes of each window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The largest value.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// The pool of `x` `(N, H, W, C)` in front of its norm, and which taps had the largest values, where it takes those: as
+/// [`max`](super::max) or [`average`](super::average) followed by [`batch_norm::forward_waiting`].
+///
+/// # Errors
+/// As of these.
+pub fn forward_waiting(
+    x: &Tensor,
+    (pool, window): (Pool, &Window),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<(Waiting, Option<Tensor>)> {
+    on_gpu!(x, _gpu => {
+        let (y, winners) = pooled(x, (pool, window))?;
+        let (moments, by) = batch_norm::forward_waiting(&y, scale_shift, eps)?;
+        Ok((Waiting { y, moments, by }, winners))
+    });
+    let shape = Shape::of(x.dims(), window)?;
+    let x = dense(x)?;
+    for_real!(x, T => {
+        let (y, winners, statistics) = shape.forward::<T>(Isa::detect(), &Values::of(&x)?, pool);
+        let moments = batch_norm::moments_of::<T>(statistics, y.len() / shape.output.c, eps)?;
+        let by = moments.channelwise(scale_shift)?;
+        let dims = shape.output.dims();
+        let winners = winners.map(|winners| tensor(winners, &dims)).transpose()?;
+        Ok((Waiting { y: tensor(y, &dims)?, moments, by }, winners))
+    })
+}
+
+/// The pool alone, and its winners.
+///
+/// # Errors
+/// As of [`max`](super::max) or [`average`](super::average).
+pub fn pooled(x: &Tensor, (pool, window): (Pool, &Window)) -> Result<(Tensor, Option<Tensor>)> {
+    match pool {
+        Pool::Max => max(x, window).map(|(y, winners)| (y, Some(winners))),
+        Pool::Average => Ok((super::average(x, window)?, None)),
+    }
+}
+
+/// `∂L/∂x` of [`pooled`], of shape `x_dims`; winners tell a maximum from a mean.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn pooled_gradient(
+    gy: &Tensor,
+    winners: Option<&Tensor>,
+    x_dims: &[usize],
+    window: &Window,
+) -> Result<Tensor> {
+    match winners {
+        Some(winners) => max_gradient(gy, winners, x_dims, window),
+        None => average_gradient(gy, x_dims, window),
+    }
+}
+
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: the pool's output never reaches memory.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn probe(
+    gz: &Tensor,
+    x: &Tensor,
+    (pool, window): (Pool, &Window),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Later> {
+    let shape = Shape::of(x.dims(), window)?;
+    expect_dims("gradient of a batch norm", gz, &shape.output.dims())?;
+    on_gpu!(x, _gpu => {
+        let (y, _) = pooled(x, (pool, window))?;
+        let (_, by) = batch_norm::forward_waiting(&y, scale_shift, eps)?;
+        batch_norm::dot(gz, &y, &by)
+    });
+    let (x, gz) = (dense(x)?, dense(gz)?);
+    for_real!(x, T => {
+        let pieces = shape.probe::<T>(Isa::detect(), &Values::of(&gz)?, &Values::of(&x)?, pool);
+        Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, shape.output.c, eps)?))
+    })
+}
+
+/// `∂L/∂x`, of shape `x_dims`, and what else a norm's backward finds; from the `winners` of a maximum, the pool's output
+/// `y` and the moments of that.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn backward(
+    gz: &Tensor,
+    x_dims: &[usize],
+    window: &Window,
+    winners: Option<&Tensor>,
+    (y, moments): (&Tensor, &Moments),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+) -> Result<Gradients> {
+    let shape = Shape::of(x_dims, window)?;
+    let dims = shape.output.dims();
+    expect_dims("output of a pool", y, &dims)?;
+    expect_dims("gradient of a batch norm", gz, &dims)?;
+    winners.map_or(Ok(()), |winners| expect_dims("winners of a pool", winners, &dims))?;
+    on_gpu!(y, _gpu => {
+        let found = batch_norm::backward(y, gz, scale_shift, moments)?;
+        Ok(Gradients { x: pooled_gradient(&found.x, winners, x_dims, window)?, ..found })
+    });
+    let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
+    for_real!(y, T => {
+        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+        let winners = winners.as_ref().map(Values::<u8>::of).transpose()?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let gx = shape.backward(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
+        Ok(Gradients { x: tensor(gx, x_dims)?, scale_shift, product: Some(Later::Known(product)) })
+    })
+}
+
+/// A window between two maps.
+struct Shape<'a> {
+    input: Map,
+    output: Map,
+    window: &'a Window,
+    /// Images of a piece.
+    images: usize,
+}
+
+impl<'a> Shape<'a> {
+    fn of(dims: &[usize], window: &'a Window) -> Result<Self> {
+        let (input, output) = maps(dims, window)?;
+        let images = images_per_piece(input.n, input.image().max(output.image()));
+        Ok(Self { input, output, window, images })
+    }
+
+    fn work(&self) -> usize {
+        self.output.len() * self.window.taps()
+    }
+
+    fn input<'s, T>(&self, x: &'s [T], i: usize) -> &'s [T] {
+        piece(x, i, self.images * self.input.image())
+    }
+
+    fn output<'s, T>(&self, y: &'s [T], i: usize) -> &'s [T] {
+        piece(y, i, self.images * self.output.image())
+    }
+
+    /// The pool's output, its winners, and its moments.
+    fn forward<T: Real>(&self, isa: Isa, x: &[T], pool: Pool) -> (Vec<T>, Option<Vec<u8>>, Statistics) {
+        let (len, c) = (self.images * self.output.image(), self.output.c);
+        let (y, winners, parts) = match pool {
+            Pool::Max => {
+                let maxima = Maxima::new(&self.input, &self.output, self.window);
+                let write = |i, y: &mut [T], winners: &mut [u8]| {
+                    maxima.write(isa, self.input(x, i), y, winners);
+                    PieceMoments::of(isa, y, c)
+                };
+                let (y, winners, parts) = fill_pair_and_collect(self.output.len(), len, self.work(), write);
+                (y, Some(winners), parts)
+            }
+            Pool::Average => {
+                let means = Means::forward(&self.input, &self.output, self.window);
+                let write = |i, y: &mut [T]| {
+                    means.write(isa, self.input(x, i), y);
+                    PieceMoments::of(isa, y, c)
+                };
+                let (y, parts) = fill_and_collect(self.output.len(), len, self.work(), write);
+                (y, None, parts)
+            }
+        };
+        (y, winners, PieceMoments::merge(parts, c))
+    }
+
+    /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
+    fn probe<T: Real>(&self, isa: Isa, gz: &[T], x: &[T], pool: Pool) -> Vec<PieceProducts> {
+        let (pieces, c) = (self.input.n.div_ceil(self.images), self.output.c);
+        let outputs = Scratch::new();
+        let products = |i, write: &(dyn Fn(&mut [T]) + Sync)| {
+            let gz = self.output(gz, i);
+            outputs.lend(gz.len(), |y| {
+                write(y);
+                PieceProducts::of(isa, y, gz, c)
+            })
+        };
+        match pool {
+            Pool::Max => {
+                let maxima = Maxima::new(&self.input, &self.output, self.window);
+                collect(pieces, self.work(), |i| {
+                    products(i, &|y| maxima.write(isa, self.input(x, i), y, &mut vec![0; y.len()]))
+                })
+            }
+            Pool::Average => {
+                let means = Means::forward(&self.input, &self.output, self.window);
+                collect(pieces, self.work(), |i| products(i, &|y| means.write(isa, self.input(x, i), y)))
+            }
+        }
+    }
+
+    /// The gradient at the input; `(y, gz)` are the norm's input and what arrives behind it.
+    fn backward<T: Real>(
+        &self,
+        isa: Isa,
+        (y, gz): (&[T], &[T]),
+        winners: Option<&[u8]>,
+        through: &Through<T>,
+    ) -> Vec<T> {
+        let gradients = Scratch::new();
+        let pass = |i, gx: &mut [T], add: &(dyn Fn(&[T], &mut [T]) + Sync)| {
+            let (y, gz) = (self.output(y, i), self.output(gz, i));
+            gradients.lend(y.len(), |gy| {
+                through.write(isa, y, gz, gy);
+                add(gy, gx);
+            });
+        };
+        let len = self.images * self.input.image();
+        match winners {
+            Some(winners) => {
+                let shares = Shares::new(&self.input, &self.output, self.window);
+                fill(self.input.len(), len, self.work(), |i, gx: &mut [T]| {
+                    pass(i, gx, &|gy, gx| shares.add(isa, gy, self.output(winners, i), gx));
+                })
+            }
+            None => {
+                let means = Means::backward(&self.input, &self.output, self.window);
+                fill(self.input.len(), len, self.work(), |i, gx: &mut [T]| {
+                    pass(i, gx, &|gy, gx| means.write(isa, gy, gx));
+                })
+            }
+        }
+    }
+}
