@@ -163,12 +163,13 @@ unsafe fn line<V: Vector, const P: usize>(
     P
 }
 
-/// As [`line`], of taps in rows of `T` that are `D` pixels apart: what pixels see together is loaded once for all of them,
-/// which leaves as many loads as additions where every tap loads for itself.
+/// As [`line`], of taps in rows of `T` that are `D` pixels apart: what pixels see together is loaded once for all of them.
+/// Where every tap loads for itself there are as many loads as sums, and a processor can do no more of those.
 ///
 /// # Safety
 /// As of [`line`], and [`Pixels::rows_of_taps`] are `T` and `D`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "`t` names a tap of several arrays")]
 unsafe fn line_of_rows<V: Vector, const P: usize, const T: usize, const D: usize>(
     from: *const V::Elem,
     step: usize,
