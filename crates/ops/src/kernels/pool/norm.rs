@@ -29,7 +29,7 @@ pub enum Pool {
 }
 
 /// The pool of `x` `(N, H, W, C)` in front of its norm, and which taps had the largest values, where it takes those: as
-/// [`max`](super::max) or [`average`](super::average) followed by [`batch_norm::forward_waiting`].
+/// [`max`] or [`average`](super::average) followed by [`batch_norm::forward_waiting`].
 ///
 /// # Errors
 /// As of these.
@@ -59,7 +59,7 @@ pub fn forward_waiting(
 /// The pool alone, and its winners.
 ///
 /// # Errors
-/// As of [`max`](super::max) or [`average`](super::average).
+/// As of [`max`] or [`average`](super::average).
 pub fn pooled(x: &Tensor, (pool, window): (Pool, &Window)) -> Result<(Tensor, Option<Tensor>)> {
     match pool {
         Pool::Max => max(x, window).map(|(y, winners)| (y, Some(winners))),
