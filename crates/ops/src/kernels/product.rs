@@ -203,7 +203,7 @@ unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
     while first < a.rows {
         let (mut from, mut to) = ([a.values.as_ptr(); P], [out.as_mut_ptr(); P]);
         if first + P <= a.rows {
-            // That no row is the last twice lets LLVM count on from one address: of 16 columns' products, asking took a third.
+            // A branch of its own: where no row can be the last twice, LLVM counts on from one address instead of asking for each.
             let begin = (from[0].wrapping_add(first * a.row), to[0].wrapping_add(first * stride));
             for p in 0..P {
                 (from[p], to[p]) = (begin.0.wrapping_add(p * a.row), begin.1.wrapping_add(p * stride));

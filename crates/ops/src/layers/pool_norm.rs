@@ -13,7 +13,12 @@ use crate::{
     },
 };
 
-/// `norm(pool(x))`. With the batch's own statistics both are computed together; with running ones, one after the other.
+/// `norm(pool(x))`, `(N, H, W, C)` to `(N, ⌈H/s⌉, ⌈W/s⌉, C)`. With the batch's own statistics both are computed together; with
+/// running ones, one after the other.
+///
+/// # References
+/// - Liu, Simonyan & Yang, *DARTS*, 2019, <https://arxiv.org/abs/1806.09055>: its search puts a batch norm without scale and
+///   shift behind every pool (`cnn/model_search.py`).
 #[derive(Clone, Debug)]
 pub struct PoolNorm {
     /// What is taken of each window.

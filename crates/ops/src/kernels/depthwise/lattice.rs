@@ -164,7 +164,7 @@ unsafe fn line<V: Vector, const P: usize>(
 }
 
 /// As [`line`], of taps in rows of `T` that are `D` pixels apart: what pixels see together is loaded once for all of them.
-/// Where every tap loads for itself there are as many loads as sums, and a processor can do no more of those.
+/// Where every tap loads for itself, there are as many loads as additions.
 ///
 /// # Safety
 /// As of [`line`], and [`Pixels::rows_of_taps`] are `T` and `D`.

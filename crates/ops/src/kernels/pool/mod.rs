@@ -46,11 +46,7 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
     expect_dims("winners of a pool", winners, &output.dims())?;
     on_gpu!(gy, gpu => cuda::max_gradient(&gpu, gy, winners, (&input, &output), window));
     let (gy, winners) = (dense(gy)?, dense(winners)?);
-    let winners = Values::<u8>::of(&winners)?;
-    let tap = winners.iter().copied().max().unwrap_or(0);
-    if usize::from(tap) >= window.taps() {
-        bail!("winners of a pool: found tap {tap}, expected one below {}", window.taps());
-    }
+    let winners = winners_of(&winners, window)?;
     for_real!(gy, T => {
         tensor(cpu::max_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
     })
@@ -126,6 +122,16 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     on_gpu!(gy, gpu => cuda::adaptive(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &input));
     let gy = dense(gy)?;
     for_real!(gy, T => tensor(cpu::adaptive_average_gradient::<T>(&Values::of(&gy)?, &input, &output), x_dims))
+}
+
+/// The winners, each of them a tap of the window.
+fn winners_of<'a>(winners: &'a Tensor, window: &Window) -> Result<Values<'a, u8>> {
+    let winners = Values::<u8>::of(winners)?;
+    let tap = winners.iter().copied().max().unwrap_or(0);
+    if usize::from(tap) >= window.taps() {
+        bail!("winners of a pool: found tap {tap}, expected one below {}", window.taps());
+    }
+    Ok(winners)
 }
 
 fn parts(dims: &[usize], out: (usize, usize)) -> Result<(Map, Map)> {

@@ -8,6 +8,7 @@ use super::{
     cpu::{Maxima, Shares},
     maps, max, max_gradient,
     mean::Means,
+    winners_of,
 };
 use crate::kernels::{
     Isa, Window,
@@ -28,8 +29,9 @@ pub enum Pool {
     Average,
 }
 
-/// The pool of `x` `(N, H, W, C)` in front of its norm, and which taps had the largest values, where it takes those: as
-/// [`max`] or [`average`](super::average) followed by [`batch_norm::forward_waiting`].
+/// The pool of `x` `(N, H, W, C)` in front of its norm, `y` `(N, ⌈H/s⌉, ⌈W/s⌉, C)`, and which taps had the largest values, where
+/// it takes those: as [`max`] or [`average`](super::average) followed by [`batch_norm::forward_waiting`]. Scale and shift are
+/// `(C,)`, and `eps` is added to the variance.
 ///
 /// # Errors
 /// As of these.
@@ -56,7 +58,7 @@ pub fn forward_waiting(
     })
 }
 
-/// The pool alone, and its winners.
+/// The pool alone, `(N, ⌈H/s⌉, ⌈W/s⌉, C)`, and its winners, of that shape in `u8`.
 ///
 /// # Errors
 /// As of [`max`] or [`average`](super::average).
@@ -83,7 +85,7 @@ pub fn pooled_gradient(
     }
 }
 
-/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: the pool's output never reaches memory.
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps, from `gz` `(N, ⌈H/s⌉, ⌈W/s⌉, C)`: the pool's output never reaches memory.
 ///
 /// # Errors
 /// Shapes or types do not fit.
@@ -109,10 +111,10 @@ pub fn probe(
 }
 
 /// `∂L/∂x`, of shape `x_dims`, and what else a norm's backward finds; from the `winners` of a maximum, the pool's output
-/// `y` and the moments of that.
+/// `y` and the moments of that. `gz`, winners and `y` are `(N, ⌈H/s⌉, ⌈W/s⌉, C)`.
 ///
 /// # Errors
-/// Shapes or types do not fit.
+/// Shapes or types do not fit, or a winner is no tap of the window.
 pub fn backward(
     gz: &Tensor,
     x_dims: &[usize],
@@ -133,7 +135,7 @@ pub fn backward(
     let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
     for_real!(y, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
-        let winners = winners.as_ref().map(Values::<u8>::of).transpose()?;
+        let winners = winners.as_ref().map(|winners| winners_of(winners, window)).transpose()?;
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let gx = shape.backward(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
         Ok(Gradients { x: tensor(gx, x_dims)?, scale_shift, product: Some(Later::Known(product)) })

@@ -218,6 +218,9 @@ fn maps_of_other_shapes_are_errors_of_a_pool_with_its_norm() -> Result<()> {
     let of = (&waiting.y, &waiting.moments);
     assert!(norm::backward(&x, x.dims(), &window, winners.as_ref(), of, None).is_err());
     assert!(norm::backward(&waiting.y, x.dims(), &three(1), winners.as_ref(), of, None).is_err());
+    let beyond = Tensor::full(9u8, waiting.y.dims(), &Device::Cpu)?;
+    let found = norm::backward(&waiting.y, x.dims(), &window, Some(&beyond), of, None);
+    assert!(found.is_err_and(|error| error.to_string().contains("found tap 9, expected one below 9")));
     assert!(norm::probe(&x, &x, (Pool::Average, &window), None, 1e-3).is_err());
     assert!(norm::forward_waiting(&x, (Pool::Max, &three(2).shifted(5)), None, 1e-3).is_err());
     Ok(())
