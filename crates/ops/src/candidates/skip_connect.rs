@@ -6,12 +6,15 @@ use search_space::{Cost, Rank, Site, WordError};
 use super::{Candidate, counted, fit, fit_cost, refuse, sizes};
 use crate::{
     Definition, Footprint, Op, Output, ParamBuilder, Side,
-    layers::{Identity, factorized_reduce},
+    layers::{FactorizedReduce, Identity},
 };
 
 /// `y = x`; with a stride DARTS's factorized reduce; with a change of channels alone `ReLU → 1×1 convolution → batch norm`.
 #[derive(Clone, Copy, Debug)]
 pub struct SkipConnect;
+
+/// Channels that fill every processor's vectors.
+const VECTOR: usize = 16;
 
 /// The word `skip_connect`.
 #[must_use]
@@ -44,7 +47,7 @@ impl Candidate for SkipConnect {
 
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         if strides(site) {
-            return Ok(Box::new(factorized_reduce(params, site)?));
+            return Ok(Box::new(FactorizedReduce::new(params, site)?));
         }
         Ok(match fit(params, site)? {
             Some(conv_norm) => Box::new(conv_norm),
@@ -54,7 +57,11 @@ impl Candidate for SkipConnect {
 
     fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
         if strides(site) {
-            return Footprint::normed(side, cost.saved, cost.output, 2 * cost.output); // joined, and in halves
+            // Computed together where channels fill vectors; else joined, and in halves.
+            let fills = site.c_in.is_multiple_of(VECTOR) && site.c_out.is_multiple_of(2 * VECTOR);
+            let beside = side == Side::Host && fills && !site.norm.conv_bias;
+            let passing = if beside { 0 } else { 2 * cost.output };
+            return Footprint { beside, ..Footprint::normed(side, cost.saved, cost.output, passing) };
         }
         match fit_cost(site).output {
             0 => Footprint { input: false, kept: 0, output: Output::Input, passing: 0, beside: false },

@@ -26,6 +26,7 @@ pub mod recycling;
 pub mod roofline;
 pub mod separable;
 pub mod shuffle;
+pub mod strided;
 pub mod sum;
 pub mod update;
 

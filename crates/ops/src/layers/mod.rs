@@ -24,7 +24,7 @@ pub use batch_norm::{BatchNorm, NormSaved};
 pub use compose::{Identity, Sum};
 pub use conv::{Conv, Depthwise};
 pub use conv_norm::{ConvNorm, ConvNormSaved};
-pub use factorized_reduce::{Concat, factorized_reduce};
+pub use factorized_reduce::{Concat, FactorizedReduce, ReduceSaved};
 pub(crate) use head::AUXILIARY;
 pub use head::{AuxiliaryHead, Classifier, Dropout, auxiliary_head, classifier};
 pub use linear::Linear;

@@ -1,0 +1,212 @@
+//! 1×1 convolutions with a stride, beside each other, and the batch norm over all their outputs: each reads every so many
+//! pixels of rows and columns, another one other pixels. Only these are read, and only there a gradient is written.
+
+mod cpu;
+#[cfg(test)]
+mod tests;
+
+use candle_core::{Result, Tensor, bail};
+
+use super::{
+    Isa, Prelude, Window,
+    batch_norm::{self, Arrived, Moments},
+    conv_norm::{Waiting, Wanted},
+    gpu::on_gpu,
+    later::Later,
+    simd::lanes,
+    values::{self, Map, Real, Values, expect_dims, for_real, tensor},
+};
+use cpu::{Path, Strided};
+
+/// One of the convolutions.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution<'a> {
+    /// Its weights, `(1, 1, c_in, c_out)`.
+    pub w: &'a Tensor,
+    /// Its window: one tap, as far apart as the others'.
+    pub window: &'a Window,
+}
+
+/// What a backward computes: the gradients that were asked for.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// At the maps that make the input.
+    pub xs: Option<Vec<Tensor>>,
+    /// Of each convolution's weights.
+    pub ws: Option<Vec<Tensor>>,
+    /// Of scale and shift, where there are any.
+    pub scale_shift: Option<(Tensor, Tensor)>,
+    /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
+    pub product: Option<Later>,
+}
+
+/// The maps at the input and at the output, and what lies between.
+struct Layout {
+    /// One of the maps that make the input.
+    input: Map,
+    maps: usize,
+    output: Map,
+    stride: (usize, usize),
+    paths: Vec<Path>,
+}
+
+impl Layout {
+    /// Nothing where the convolutions are not of this kind, or channels do not fill whole vectors of `lanes`.
+    fn of(xs: &[Tensor], convolutions: &[Convolution<'_>], lanes: usize) -> Result<Option<Self>> {
+        let Some(first) = xs.first() else { bail!("found nothing to convolve, expected one map or more") };
+        xs.iter().try_for_each(|x| expect_dims("maps side by side", x, first.dims()))?;
+        let input = Map::of(first.dims())?;
+        let Some(Convolution { window, .. }) = convolutions.first() else { return Ok(None) };
+        let (stride, mut channels, mut paths) = (window.stride, 0, Vec::with_capacity(convolutions.len()));
+        for Convolution { w, window } in convolutions {
+            let Ok((1, 1, c_in, c_out)) = w.dims4() else { return Ok(None) };
+            if c_in != xs.len() * input.c {
+                bail!("found weights for {c_in} channels, expected {}", xs.len() * input.c);
+            }
+            let shift = (usize::try_from(-window.pad.0), usize::try_from(-window.pad.1));
+            let (Ok(down), Ok(right)) = shift else { return Ok(None) };
+            let path = Path { shift: (down, right), first: channels, channels: c_out };
+            let alike = window.kernel == (1, 1) && window.stride == stride;
+            let apart =
+                down < stride.0 && right < stride.1 && paths.iter().all(|p: &Path| p.shift != path.shift);
+            if !alike || !apart || !c_out.is_multiple_of(lanes) {
+                return Ok(None);
+            }
+            channels += c_out;
+            paths.push(path);
+        }
+        let output = input.through(window, channels);
+        let fits = input.c.is_multiple_of(lanes) && output.image() > 0;
+        Ok(fits.then_some(Self { input, maps: xs.len(), output, stride, paths }))
+    }
+
+    /// [`Layout::of`] what [`fits`].
+    fn fitting<T: Real>(xs: &[Tensor], convolutions: &[Convolution<'_>], isa: Isa) -> Result<Self> {
+        match Self::of(xs, convolutions, lanes::<T>(isa))? {
+            Some(layout) => Ok(layout),
+            None => {
+                bail!("found convolutions that do not stride side by side, or channels that fill no vectors")
+            }
+        }
+    }
+}
+
+/// Whether the other functions take these maps of one shape, `(N, H, W, c)` or `(N, L, c)`, whose channels lie side by side,
+/// and these convolutions: on the CPU, where channels fill its vectors and no two convolutions read the same pixels.
+///
+/// # Errors
+/// There is no map, or shapes or types do not fit.
+pub fn fits(xs: &[Tensor], convolutions: &[Convolution<'_>]) -> Result<bool> {
+    let Some(Convolution { w, .. }) = convolutions.first() else { return Ok(false) };
+    on_gpu!(w, _gpu => Ok(false));
+    for_real!(w, T => Ok(Layout::of(xs, convolutions, lanes::<T>(Isa::detect()))?.is_some()))
+}
+
+/// The convolutions' outputs, channels side by side, `(N, ⌈H/s⌉, ⌈W/s⌉, C)`, for whoever normalizes while reading: by the
+/// batch's own moments, scale and shift `(C,)`, and `eps` added to the variance.
+///
+/// # Errors
+/// It is not what [`fits`], or types do not.
+pub fn forward_waiting(
+    xs: &[Tensor],
+    convolutions: &[Convolution<'_>],
+    prelude: Prelude,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Waiting> {
+    let (isa, dense) = (Isa::detect(), Dense::of(xs, convolutions)?);
+    for_real!(convolutions[0].w, T => {
+        let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
+        let (xs, ws) = dense.values::<T>()?;
+        let (y, statistics) = Strided::new(isa, &layout, prelude, &xs, &ws).forward();
+        let moments = batch_norm::moments_of::<T>(statistics, y.len() / layout.output.c, eps)?;
+        let by = moments.channelwise(scale_shift)?;
+        Ok(Waiting { y: tensor(y, &layout.output.dims())?, moments, by })
+    })
+}
+
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: as [`forward_waiting`], a norm and a dot product, but the output never reaches
+/// memory.
+///
+/// # Errors
+/// As of [`forward_waiting`].
+pub fn probe(
+    gz: &Tensor,
+    x: &Tensor,
+    convolutions: &[Convolution<'_>],
+    prelude: Prelude,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    eps: f64,
+) -> Result<Later> {
+    let (isa, xs) = (Isa::detect(), std::slice::from_ref(x));
+    let dense = Dense::of(xs, convolutions)?;
+    let gz = values::dense(gz)?;
+    for_real!(convolutions[0].w, T => {
+        let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
+        expect_dims("gradient of a batch norm", &gz, &layout.output.dims())?;
+        let (xs, ws) = dense.values::<T>()?;
+        let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?);
+        Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, layout.output.c, eps)?))
+    })
+}
+
+/// The gradients of [`forward_waiting`] from `∂L/∂z`; `y` and `moments` are what it returned.
+///
+/// # Errors
+/// As of [`forward_waiting`].
+#[expect(clippy::too_many_arguments, reason = "what the layers kept, and what is asked for")]
+pub fn backward(
+    gz: &Tensor,
+    xs: &[Tensor],
+    convolutions: &[Convolution<'_>],
+    prelude: Prelude,
+    (y, moments): (&Tensor, &Moments),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let (isa, dense) = (Isa::detect(), Dense::of(xs, convolutions)?);
+    let (y, gz) = (values::dense(y)?, values::dense(gz)?);
+    for_real!(convolutions[0].w, T => {
+        let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
+        let dims = layout.output.dims();
+        expect_dims("output of convolutions", &y, &dims)?;
+        expect_dims("gradient of a batch norm", &gz, &dims)?;
+        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let (of_xs, ws) = dense.values::<T>()?;
+        let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward((&y, &gz), &through, wanted);
+        let x = |gx: Vec<T>| tensor(gx, xs[0].dims());
+        let w = |(gw, of): (Vec<T>, &Convolution<'_>)| tensor(gw, of.w.dims());
+        Ok(Gradients {
+            xs: gxs.map(|gxs| gxs.into_iter().map(x).collect::<Result<Vec<_>>>()).transpose()?,
+            ws: gws.map(|gws| gws.into_iter().zip(convolutions).map(w).collect::<Result<Vec<_>>>()).transpose()?,
+            scale_shift,
+            product: Some(Later::Known(product)),
+        })
+    })
+}
+
+/// Maps and weights in row-major order.
+struct Dense {
+    xs: Vec<Tensor>,
+    ws: Vec<Tensor>,
+}
+
+impl Dense {
+    fn of(xs: &[Tensor], convolutions: &[Convolution<'_>]) -> Result<Self> {
+        if convolutions.is_empty() {
+            bail!("found no convolution, expected one or more");
+        }
+        let ws =
+            convolutions.iter().map(|convolution| values::dense(convolution.w)).collect::<Result<_>>()?;
+        Ok(Self { xs: xs.iter().map(values::dense).collect::<Result<_>>()?, ws })
+    }
+
+    #[expect(clippy::type_complexity, reason = "maps and weights")]
+    fn values<T: Real>(&self) -> Result<(Vec<Values<'_, T>>, Vec<Values<'_, T>>)> {
+        Ok((
+            self.xs.iter().map(Values::of).collect::<Result<_>>()?,
+            self.ws.iter().map(Values::of).collect::<Result<_>>()?,
+        ))
+    }
+}

@@ -1,0 +1,137 @@
+use candle_core::{DType, WithDType};
+
+use super::*;
+use crate::kernels::{conv, sum, testing::*};
+
+const EPS: f64 = 1e-3;
+
+fn windows(stride: (usize, usize)) -> [Window; 2] {
+    let window = Window::same((1, 1), stride, (1, 1));
+    [window, Window { pad: (1 - stride.0 as isize, 1 - stride.1 as isize), ..window }]
+}
+
+/// One convolution after the other, joined and normalized, is the specification: even and odd sides, one image and several,
+/// one map and several, images and series, strides of 2 and 3.
+#[test]
+fn convolutions_beside_each_other_are_those_one_by_one() -> Result<()> {
+    let sizes: [(&[usize], (usize, usize)); 7] = [
+        (&[3, 8, 8], (2, 2)),
+        (&[1, 7, 5], (2, 2)),
+        (&[9, 2, 34], (2, 2)),
+        (&[2, 1, 1], (2, 2)),
+        (&[2, 9, 7], (3, 3)),
+        (&[5, 12], (1, 2)),
+        (&[2, 7], (1, 2)),
+    ];
+    for ((pixels, stride), maps) in sizes.into_iter().flat_map(|size| [(size, 1), (size, 3)]) {
+        let xs = (0..maps).map(|i| random(&[pixels, &[16]].concat(), i)).collect::<Result<Vec<_>>>()?;
+        let (x, windows) = (sum::join(&xs)?, windows(stride));
+        let ws = [random(&[1, 1, 16 * maps as usize, 32], 5)?, random(&[1, 1, 16 * maps as usize, 16], 6)?];
+        let convolutions: Vec<_> =
+            ws.iter().zip(&windows).map(|(w, window)| Convolution { w, window }).collect();
+        let (scale, shift) = (random(&[48], 7)?, random(&[48], 8)?);
+        let affine = Some((&scale, &shift));
+        assert!(fits(&xs, &convolutions)?);
+        for prelude in [Prelude::Identity, Prelude::Relu] {
+            let one_by_one = ws.iter().zip(&windows).map(|(w, window)| conv::forward(&x, w, window, prelude));
+            let y = sum::join(&one_by_one.collect::<Result<Vec<_>>>()?)?;
+            let (moments, _) = batch_norm::forward_waiting(&y, affine, EPS)?;
+            let found = forward_waiting(&xs, &convolutions, prelude, affine, EPS)?;
+            assert_tensors_close(&found.y, &y, 1e-12)?;
+            assert_tensors_close(&found.moments.var_unbiased, &moments.var_unbiased, 1e-12)?;
+            let gz = random(y.dims(), 9)?;
+            if let [x] = &xs[..] {
+                let probed = probe(&gz, x, &convolutions, prelude, affine, EPS)?.get()?;
+                let z = batch_norm::apply(&y, &found.by)?;
+                assert_close(&[probed], &[sum::dot(&gz, &z)?], 1e-10);
+            }
+            let through = batch_norm::backward(&y, &gz, affine, &moments)?;
+            let gys = sum::split_channels(&through.x, &[32, 16])?;
+            let (mut gx, mut gws) = (x.zeros_like()?, Vec::new());
+            for ((gy, w), window) in gys.iter().zip(&ws).zip(&windows) {
+                gx = sum::add(&gx, &conv::input_gradient(gy, w, &x, window, prelude)?)?;
+                gws.push(conv::weight_gradient(&x, gy, window, prelude)?);
+            }
+            for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
+                let found =
+                    backward(&gz, &xs, &convolutions, prelude, (&found.y, &found.moments), affine, wanted)?;
+                assert_eq!(found.xs.is_some(), wanted != Wanted::Weights);
+                assert_eq!(found.ws.is_some(), wanted != Wanted::Input);
+                if let Some(gxs) = found.xs {
+                    assert_tensors_close(&sum::join(&gxs)?, &gx, 1e-10)?;
+                }
+                for (found, expected) in found.ws.iter().flatten().zip(&gws) {
+                    assert_tensors_close(found, expected, 1e-10)?;
+                }
+                let (of_scale, of_shift) = found.scale_shift.expect("a scale was given");
+                let (scale, shift) = through.scale_shift.as_ref().expect("a scale was given");
+                assert_tensors_close(&of_scale, scale, 1e-10)?;
+                assert_tensors_close(&of_shift, shift, 1e-10)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every set in `f32` against the portable one in `f64`.
+#[test]
+fn every_instruction_set_agrees() -> Result<()> {
+    let windows = windows((2, 2));
+    let (x, gz) = (random(&[5, 9, 12, 16], 1)?, random(&[5, 5, 6, 32], 2)?);
+    let ws = [random(&[1, 1, 16, 16], 3)?, random(&[1, 1, 16, 16], 4)?];
+    let run = |isa: Isa, dtype: DType| -> Result<Vec<Vec<f64>>> {
+        let (x, gz) = (x.to_dtype(dtype)?, gz.to_dtype(dtype)?);
+        let ws = ws.iter().map(|w| w.to_dtype(dtype)).collect::<Result<Vec<_>>>()?;
+        let convolutions: Vec<_> =
+            ws.iter().zip(&windows).map(|(w, window)| Convolution { w, window }).collect();
+        let xs = [x];
+        for_real!(gz, T => {
+            let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
+            let dense = Dense::of(&xs, &convolutions)?;
+            let (xs, ws) = dense.values::<T>()?;
+            let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
+            let (y, _) = strided.forward();
+            let through = batch_norm::Through::of_constants(32, 0.5);
+            let (gxs, gws) = strided.backward((&y, &Values::of(&gz)?), &through, Wanted::Both);
+            let all = [vec![y], gxs.unwrap_or_default(), gws.unwrap_or_default()].concat();
+            Ok(all.into_iter().map(|values| values.into_iter().map(|x| x.to_f64()).collect()).collect())
+        })
+    };
+    let expected = run(Isa::Portable, DType::F64)?;
+    for isa in sets() {
+        let found = run(isa, DType::F32)?;
+        assert_eq!(found.len(), 4);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(found, expected, 2e-5);
+        }
+    }
+    Ok(())
+}
+
+/// A wider kernel, a window that reaches out, unlike strides, one pixel read twice, channels that fill no vector.
+#[test]
+fn other_convolutions_do_not_fit() -> Result<()> {
+    let x = random(&[2, 6, 6, 16], 1)?.to_dtype(DType::F32)?;
+    let w = random(&[1, 1, 16, 16], 2)?.to_dtype(DType::F32)?;
+    let [window, shifted] = windows((2, 2));
+    let fits = |x: &Tensor, w: &Tensor, windows: [&Window; 2]| {
+        fits(std::slice::from_ref(x), &windows.map(|window| Convolution { w, window }))
+    };
+    assert!(fits(&x, &w, [&window, &shifted])?);
+    assert!(!fits(&x, &w, [&window, &window])?);
+    assert!(!fits(&x, &w, [&window, &Window { pad: (1, 1), ..window }])?);
+    assert!(!fits(&x, &w, [&window, &Window { stride: (2, 1), ..shifted }])?);
+    let wide = random(&[3, 3, 16, 16], 3)?.to_dtype(DType::F32)?;
+    assert!(!fits(&x, &wide, [&window, &shifted])?);
+    let few = random(&[1, 1, 16, 5], 3)?.to_dtype(DType::F32)?;
+    assert!(!fits(&x, &few, [&window, &shifted])?);
+    let narrow = random(&[2, 6, 6, 3], 1)?.to_dtype(DType::F32)?;
+    assert!(!fits(&narrow, &random(&[1, 1, 3, 16], 4)?.to_dtype(DType::F32)?, [&window, &shifted])?);
+    let other = fits(&narrow, &w, [&window, &shifted]).expect_err("weights of other channels");
+    assert!(other.to_string().contains("found weights for 16 channels, expected 3"), "{other}");
+    let xs = std::slice::from_ref(&narrow);
+    let convolution = [Convolution { w: &random(&[1, 1, 3, 16], 4)?.to_dtype(DType::F32)?, window: &window }];
+    assert!(forward_waiting(xs, &convolution, Prelude::Relu, None, EPS).is_err());
+    assert!(forward_waiting(xs, &[], Prelude::Relu, None, EPS).is_err());
+    Ok(())
+}
