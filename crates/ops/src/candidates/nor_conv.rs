@@ -41,7 +41,7 @@ impl Candidate for ReluConvBn {
     }
 
     fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
-        let beside = side == Side::Host && self.kernel == 1 && site.stride == 1;
+        let beside = side == Side::Host && self.kernel == 1;
         Footprint { beside, ..Footprint::normed(side, cost.saved, cost.output, 0) }
     }
 }

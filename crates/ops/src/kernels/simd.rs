@@ -143,6 +143,9 @@ pub(crate) trait Vector: Copy {
 
     fn sub(self, b: Self) -> Self;
 
+    /// Lane by lane the larger of 0 and `self`, of NaN NaN.
+    fn relu(self) -> Self;
+
     /// Lane by lane `self` where `x > 0`, otherwise 0.
     fn where_positive(self, x: Self) -> Self;
 
@@ -247,6 +250,11 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    fn relu(self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].relu()))
+    }
+
+    #[inline(always)]
     fn where_positive(self, x: Self) -> Self {
         Self(std::array::from_fn(|i| if x.0[i] > T::ZERO { self.0[i] } else { T::ZERO }))
     }
@@ -278,7 +286,7 @@ mod x86 {
     use super::{PAIRED, Panels, Run, Vector};
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -305,6 +313,12 @@ mod x86 {
                 fn sub(self, b: Self) -> Self {
                     // SAFETY: as in `splat`.
                     unsafe { $sub(self, b) }
+                }
+
+                #[inline(always)]
+                fn relu(self) -> Self {
+                    // SAFETY: as in `splat`. Of two values of which one is NaN, the instruction returns the second.
+                    unsafe { $max(Self::splat(0.0), self) }
                 }
 
                 #[inline(always)]
@@ -502,6 +516,7 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
+        _mm256_max_ps,
         positive_ps,
         larger_ps,
         _mm256_loadu_ps,
@@ -516,6 +531,7 @@ mod x86 {
         _mm256_fmadd_pd,
         _mm256_add_pd,
         _mm256_sub_pd,
+        _mm256_max_pd,
         positive_pd,
         larger_pd,
         _mm256_loadu_pd,
@@ -529,6 +545,7 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
+        _mm512_max_ps,
         positive_wide_ps,
         larger_wide_ps,
         _mm512_loadu_ps,
@@ -542,6 +559,7 @@ mod x86 {
         _mm512_fmadd_pd,
         _mm512_add_pd,
         _mm512_sub_pd,
+        _mm512_max_pd,
         positive_wide_pd,
         larger_wide_pd,
         _mm512_loadu_pd,

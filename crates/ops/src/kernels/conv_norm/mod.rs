@@ -7,7 +7,6 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
-mod pointwise;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +18,9 @@ use super::{
     conv,
     gpu::on_gpu,
     later::Later,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    simd::lanes,
+    strided::{Convolution, Layout, Strided},
+    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
 };
 
 /// What a forward computes.
@@ -99,11 +100,8 @@ pub fn forward_train(
 /// There is none, or shapes or types do not fit.
 pub fn reads_beside(xs: &[Tensor], w: &Tensor, window: &Window) -> Result<bool> {
     on_gpu!(w, _gpu => Ok(xs.len() == 1));
-    let input = beside(xs)?;
-    let output = input.through(window, conv::channels(w, window, input.c)?);
-    let shape = conv::Shape { input: &input, output: &output, window, prelude: Prelude::Identity };
-    let apart = for_real!(w, T => pointwise::Convolution::of::<T>(Isa::detect(), shape, xs.len()).is_some());
-    Ok(xs.len() == 1 || apart)
+    conv::channels(w, window, beside(xs)?.c)?;
+    Ok(xs.len() == 1 || for_real!(w, T => pixelwise::<T>(xs, w, window)?.is_some()))
 }
 
 /// [`forward_train`] for whoever normalizes while reading, of maps of one shape whose channels lie side by side: each
@@ -127,19 +125,24 @@ pub fn forward_beside(
     let (w, bias, isa) = (dense(w)?, bias.map(dense).transpose()?, Isa::detect());
     let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
     for_real!(w, T => {
-        let w = Values::<T>::of(&w)?;
+        let ws = [Values::<T>::of(&w)?];
         let bias = bias.as_ref().map(Values::of).transpose()?;
-        let (y, statistics) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
-            Some(convolution) => {
+        let (y, statistics) = match pixelwise::<T>(&xs, &w, window)? {
+            Some(layout) => {
                 let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
-                convolution.forward(&xs.iter().map(|x| &**x).collect::<Vec<_>>(), &w, bias.as_deref())
+                Strided::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref())
             }
-            None => cpu::forward::<T>(isa, shape, &Values::of(alone(&xs)?)?, &w, bias.as_deref()),
+            None => cpu::forward::<T>(isa, shape, &Values::of(alone(&xs)?)?, &ws[0], bias.as_deref()),
         };
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
         Ok(Waiting { y: tensor(y, &output.dims())?, moments, by })
     })
+}
+
+/// How a convolution of single pixels runs, whose channels fill whole vectors.
+fn pixelwise<T: Real>(xs: &[Tensor], w: &Tensor, window: &Window) -> Result<Option<Layout>> {
+    Layout::of(xs, &[Convolution { w, window }], lanes::<T>(Isa::detect()))
 }
 
 /// The map of a convolution that does not read several.
@@ -245,16 +248,17 @@ pub fn backward_beside(
     for_real!(w, T => {
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
-        let w_values = Values::of(&dense_w)?;
-        let (gxs, gw) = match pointwise::Convolution::of::<T>(isa, shape, xs.len()) {
-            Some(convolution) => {
+        let ws = [Values::of(&dense_w)?];
+        let (gxs, gw) = match pixelwise::<T>(xs, w, window)? {
+            Some(layout) => {
                 let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
-                let xs: Vec<_> = xs.iter().map(|x| &**x).collect();
-                convolution.backward(&xs, &w_values, (&y, &gz), &through, wanted)
+                let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
+                let (gxs, gws) = strided.backward((&y, &gz), &through, wanted);
+                (gxs, gws.and_then(|mut gws| gws.pop()))
             }
             None => {
                 let x = Values::of(alone(&dense_xs)?)?;
-                let (gx, gw) = cpu::backward::<T>(isa, shape, &x, &w_values, (&y, &gz), &through, wanted);
+                let (gx, gw) = cpu::backward::<T>(isa, shape, &x, &ws[0], (&y, &gz), &through, wanted);
                 (gx.map(|gx| vec![gx]), gw)
             }
         };

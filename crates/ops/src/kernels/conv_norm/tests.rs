@@ -94,41 +94,6 @@ fn maps_side_by_side_are_one_map() -> Result<()> {
     Ok(())
 }
 
-/// Each set's `f32` path against the portable one in `f64`, over as many pixels as fill blocks and pieces, or not.
-#[test]
-fn every_instruction_set_reads_maps_side_by_side() -> Result<()> {
-    let window = Window::same((1, 1), (1, 1), (1, 1));
-    for (n, side) in [(1, 1), (5, 3), (2, 33)] {
-        let (maps, each, to) = (3, 16, 32);
-        let map = |c| Map { n, h: side, w: side, c, rank: 4 };
-        let (input, output) = (map(maps * each), map(to));
-        let shape = conv::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
-        let xs: Vec<Vec<f64>> = (0..maps).map(|i| noise(map(each).len(), i as u64)).collect();
-        let (w, gz) = (noise(maps * each * to, 7), noise(output.len(), 8));
-        let convolution = pointwise::Convolution::of::<f64>(Isa::Portable, shape, maps).expect("it is 1×1");
-        let wide: Vec<&[f64]> = xs.iter().map(|x| &x[..]).collect();
-        let (y, _) = convolution.forward(&wide, &w, None);
-        let through = |mean: f64| batch_norm::Through::of_constants(to, mean);
-        let (gxs, gw) = convolution.backward(&wide, &w, (&y, &gz), &through(0.5), Wanted::Both);
-        for isa in sets() {
-            let xs: Vec<Vec<f32>> = xs.iter().map(|x| cast(x)).collect();
-            let narrow: Vec<&[f32]> = xs.iter().map(|x| &x[..]).collect();
-            let convolution = pointwise::Convolution::of::<f32>(isa, shape, maps).expect("it is 1×1");
-            let w: Vec<f32> = cast(&w);
-            let (found, _) = convolution.forward(&narrow, &w, None);
-            assert_close(&found, &y, 1e-5);
-            let (y, gz): (Vec<f32>, Vec<f32>) = (cast(&y), cast(&gz));
-            let through = batch_norm::Through::of_constants(to, 0.5);
-            let (found, found_w) = convolution.backward(&narrow, &w, (&y, &gz), &through, Wanted::Both);
-            for (found, gx) in found.iter().flatten().zip(gxs.iter().flatten()) {
-                assert_close(found, gx, 1e-5);
-            }
-            assert_close(&found_w.expect("it was wanted"), gw.as_ref().expect("it was wanted"), 1e-4);
-        }
-    }
-    Ok(())
-}
-
 #[test]
 fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
     for window in windows() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Layout;
 use crate::kernels::{
     Isa, Prelude,
+    activation::relu_mask,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::pointwise::PIXELS,
     conv_norm::Wanted,
@@ -17,6 +18,9 @@ use crate::kernels::{
     transpose::transpose,
     values::{Map, Real, Values},
 };
+
+/// Elements that are picked at once: with their gradient they fit a first-level cache.
+const BLOCK: usize = 4_096;
 
 /// What one of the convolutions reads and writes.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +34,7 @@ pub(super) struct Path {
 }
 
 /// The convolutions, ready to run.
-pub(super) struct Strided<'a, T: Real> {
+pub(in crate::kernels) struct Strided<'a, T: Real> {
     isa: Isa,
     layout: &'a Layout,
     prelude: Prelude,
@@ -42,7 +46,7 @@ pub(super) struct Strided<'a, T: Real> {
 }
 
 impl<'a, T: Real> Strided<'a, T> {
-    pub(super) fn new(
+    pub(in crate::kernels) fn new(
         isa: Isa,
         layout: &'a Layout,
         prelude: Prelude,
@@ -50,49 +54,42 @@ impl<'a, T: Real> Strided<'a, T> {
         ws: &'a [Values<'_, T>],
     ) -> Self {
         let (xs, ws) = (xs.iter().map(|x| &**x).collect(), ws.iter().map(|w| &**w).collect());
-        let images = images_per_piece(layout.input.n, layout.input.image().max(layout.output.image()));
+        let Layout { input, output, maps, .. } = layout;
+        let images = images_per_piece(input.n, (maps * input.image()).max(output.image()));
         Self { isa, layout, prelude, xs, ws, images, scratch: Scratch::new() }
     }
 
     fn work(&self) -> usize {
-        self.layout.output.len() * self.layout.input.c * self.layout.maps
+        self.layout.output.len() * self.layout.channels()
     }
 
     fn pieces(&self) -> usize {
         self.layout.input.n.div_ceil(self.images)
     }
 
-    /// Rows of outputs that are computed at once.
-    fn band(&self) -> usize {
-        (PIXELS / self.layout.output.w).clamp(1, self.layout.output.h)
+    /// Pixels of a row of outputs times channels at the input.
+    fn row(&self) -> usize {
+        self.layout.output.w * self.layout.channels()
     }
 
-    fn bands(&self) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let (rows, band) = (self.layout.output.h, self.band());
+    /// Rows of outputs that are computed at once: with what they read they fit a first-level cache.
+    fn band(&self) -> usize {
+        let pixels = (BLOCK / self.layout.channels()).clamp(1, PIXELS);
+        (pixels / self.layout.output.w).clamp(1, self.images * self.layout.output.h)
+    }
+
+    /// The rows of outputs of a piece with so many elements, a band at a time.
+    fn bands(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let (rows, band) = (len / (self.layout.output.w * self.layout.output.c), self.band());
         (0..rows).step_by(band).map(move |first| first..rows.min(first + band))
     }
 
-    /// Elements of a band's picked pixels of one map.
-    fn picked(&self) -> usize {
-        self.band() * self.layout.output.w * self.layout.input.c
-    }
-
-    /// The weights of each convolution for the channels of each map, `(c, channels)`.
-    fn weights(&self) -> impl Iterator<Item = (Path, Vec<&'a [T]>)> {
-        let c = self.layout.input.c;
-        self.layout
-            .paths
-            .iter()
-            .zip(&self.ws)
-            .map(move |(&path, w)| (path, w.chunks_exact(c * path.channels).collect()))
-    }
-
-    /// The output and its moments.
-    pub(super) fn forward(&self) -> (Vec<T>, Statistics) {
-        let (output, weights) = (&self.layout.output, self.weights().collect::<Vec<_>>());
+    /// The output and its moments; `bias` has an element for each channel.
+    pub(in crate::kernels) fn forward(&self, bias: Option<&[T]>) -> (Vec<T>, Statistics) {
+        let output = &self.layout.output;
         let len = self.images * output.image();
         let (y, parts) = fill_and_collect(output.len(), len, self.work(), |i, y: &mut [T]| {
-            self.write(i, &weights, y);
+            self.write(i, bias, y);
             PieceMoments::of(self.isa, y, output.c)
         });
         (y, PieceMoments::merge(parts, output.c))
@@ -100,38 +97,27 @@ impl<'a, T: Real> Strided<'a, T> {
 
     /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
     pub(super) fn probe(&self, gz: &[T]) -> Vec<PieceProducts> {
-        let (output, weights) = (&self.layout.output, self.weights().collect::<Vec<_>>());
-        let outputs = Scratch::new();
+        let (output, outputs) = (&self.layout.output, Scratch::new());
         collect(self.pieces(), self.work(), |i| {
             let gz = piece(gz, i, self.images * output.image());
             outputs.lend(gz.len(), |y| {
-                self.write(i, &weights, y);
+                self.write(i, None, y);
                 PieceProducts::of(self.isa, y, gz, output.c)
             })
         })
     }
 
     /// The outputs of a piece.
-    fn write(&self, i: usize, weights: &[(Path, Vec<&[T]>)], y: &mut [T]) {
-        let Layout { input, output, .. } = self.layout;
-        self.scratch.lend(self.picked(), |picked| {
-            for (image, y) in y.chunks_exact_mut(output.image()).enumerate() {
-                for rows in self.bands() {
-                    let pixels = rows.len() * output.w;
-                    let y = &mut y[rows.start * output.w * output.c..][..pixels * output.c];
-                    for (path, weights) in weights {
-                        let mut start = Start::Zero;
-                        for (x, w) in self.xs.iter().zip(weights) {
-                            let x = piece(x, i * self.images + image, input.image());
-                            let picked = self.pick(*path, x, &rows, picked);
-                            let a =
-                                Matrix { values: picked, rows: pixels, cols: input.c, row: input.c, col: 1 };
-                            let b = Panels { values: w, row: path.channels, vector: lanes::<T>(self.isa) };
-                            let y = &mut y[path.first..];
-                            matrix_product(self.isa, a, b, y, output.c, path.channels, start);
-                            start = Start::Old;
-                        }
-                    }
+    fn write(&self, i: usize, bias: Option<&[T]>, y: &mut [T]) {
+        let Layout { output, paths, .. } = self.layout;
+        self.scratch.lend(self.band() * self.row(), |picked| {
+            for rows in self.bands(y.len()) {
+                let y = &mut y[rows.start * output.w * output.c..rows.end * output.w * output.c];
+                for (path, w) in paths.iter().zip(&self.ws) {
+                    let start = bias.map_or(Start::Zero, |bias| Start::Columns(&bias[path.first..]));
+                    let a = self.pixels(self.pick(*path, i, &rows, picked));
+                    let b = Panels { values: w, row: path.channels, vector: lanes::<T>(self.isa) };
+                    matrix_product(self.isa, a, b, &mut y[path.first..], output.c, path.channels, start);
                 }
             }
         });
@@ -139,50 +125,46 @@ impl<'a, T: Real> Strided<'a, T> {
 
     /// The gradients at the maps and of the weights, as wanted; `(y, gz)` are the norm's input and what arrives behind it.
     #[expect(clippy::type_complexity, reason = "gradients of maps, and of weights")]
-    pub(super) fn backward(
+    pub(in crate::kernels) fn backward(
         &self,
         (y, gz): (&[T], &[T]),
         through: &Through<T>,
         wanted: Wanted,
     ) -> (Option<Vec<Vec<T>>>, Option<Vec<Vec<T>>>) {
-        let Layout { input, output, maps, .. } = self.layout;
-        let turned: Vec<(Path, Vec<Vec<T>>)> = match wanted {
-            Wanted::Weights => self.layout.paths.iter().map(|&path| (path, Vec::new())).collect(),
-            _ => self
-                .weights()
-                .map(|(path, ws)| (path, ws.into_iter().map(|w| transpose(w, path.channels)).collect()))
-                .collect(),
+        let Layout { input, output, maps, paths, .. } = self.layout;
+        let turned: Vec<Vec<T>> = match wanted {
+            Wanted::Weights => Vec::new(),
+            _ => paths.iter().zip(&self.ws).map(|(path, w)| transpose(w, path.channels)).collect(),
         };
         let weights = self.ws.iter().map(|w| w.len()).sum();
         let run = |i: usize, gxs: &mut [&mut [T]]| {
             let mut sum = (wanted != Wanted::Input).then(|| Reused::zeros(weights));
             let len = self.images * output.image();
             let (y, gz) = (piece(y, i, len), piece(gz, i, len));
-            let band = self.band() * output.w * output.c;
-            self.scratch.lend(band + 2 * self.picked(), |memory| {
-                let (gy, memory) = memory.split_at_mut(band);
-                let (picked, gpicked) = memory.split_at_mut(self.picked());
-                for image in 0..y.len() / output.image() {
-                    for rows in self.bands() {
-                        let first = image * output.image() + rows.start * output.w * output.c;
-                        let at = first..first + rows.len() * output.w * output.c;
-                        let gy = &mut gy[..at.len()];
-                        through.write(self.isa, &y[at.clone()], &gz[at], gy);
-                        let mut rest = sum.as_mut().map(|sum| &mut sum[..]);
-                        for (path, turned) in &turned {
-                            for (m, x) in self.xs.iter().enumerate() {
-                                let x = piece(x, i * self.images + image, input.image());
-                                let picked = self.pick(*path, x, &rows, picked);
-                                if let Some(sum) = rest.take() {
-                                    let (sum, behind) = sum.split_at_mut(input.c * path.channels);
-                                    self.add_weights(*path, picked, gy, sum);
-                                    rest = Some(behind);
-                                }
-                                if let (Some(gx), Some(w)) = (gxs.get_mut(m), turned.get(m)) {
-                                    let gx = &mut gx[image * input.image()..][..input.image()];
-                                    self.spread(*path, (picked, gy), w, &rows, gpicked, gx);
-                                }
+            let (of_y, of_x) = (self.band() * output.w * output.c, self.band() * self.row());
+            self.scratch.lend(of_y + 2 * of_x, |memory| {
+                let (gy, memory) = memory.split_at_mut(of_y);
+                let (picked, gpicked) = memory.split_at_mut(of_x);
+                for rows in self.bands(y.len()) {
+                    let at = rows.start * output.w * output.c..rows.end * output.w * output.c;
+                    let gy = &mut gy[..at.len()];
+                    through.write(self.isa, &y[at.clone()], &gz[at], gy);
+                    let mut rest = sum.as_mut().map(|sum| &mut sum[..]);
+                    for (p, (path, w)) in paths.iter().zip(&self.ws).enumerate() {
+                        if let (Some(w), true) = (turned.get(p), self.is_direct(*path)) {
+                            self.write_direct(*path, gy, w, (i, &rows), gxs);
+                            if wanted == Wanted::Input {
+                                continue;
                             }
+                        }
+                        let picked = self.pick(*path, i, &rows, picked);
+                        if let Some(sum) = rest.take() {
+                            let (sum, behind) = sum.split_at_mut(w.len());
+                            self.add_weights(*path, picked, gy, sum);
+                            rest = Some(behind);
+                        }
+                        if let (Some(w), false) = (turned.get(p), self.is_direct(*path)) {
+                            self.spread(*path, (picked, gy), w, &rows, gpicked, gxs);
                         }
                     }
                 }
@@ -204,48 +186,82 @@ impl<'a, T: Real> Strided<'a, T> {
         (gxs, gws)
     }
 
-    /// The pixels of an image that a convolution reads for some rows of outputs, behind the prelude; zeros beyond the image.
-    fn pick<'m>(&self, path: Path, x: &[T], rows: &Range<usize>, picked: &'m mut [T]) -> &'m [T] {
-        let Layout { input, output, stride, .. } = self.layout;
-        let picked = &mut picked[..rows.len() * output.w * input.c];
-        for (row, picked) in rows.clone().zip(picked.chunks_exact_mut(output.w * input.c)) {
-            let inside = match self.reads(path, row) {
-                Some(at) => {
-                    let inside = &mut picked[..at.len().div_ceil(stride.1 * input.c) * input.c];
-                    pick(
-                        self.isa,
-                        &x[at],
-                        stride.1 * input.c,
-                        input.c,
-                        self.prelude == Prelude::Relu,
-                        inside,
-                    );
-                    inside.len()
-                }
-                None => 0,
+    /// Picked pixels as a matrix.
+    fn pixels<'m>(&self, picked: &'m [T]) -> Matrix<'m, T> {
+        let cols = self.layout.channels();
+        Matrix { values: picked, rows: picked.len() / cols, cols, row: cols, col: 1 }
+    }
+
+    /// The pixels that a convolution reads for some rows of a piece's outputs, the channels of all maps side by side, behind
+    /// the prelude; zeros beyond the image.
+    fn pick<'m>(&self, path: Path, i: usize, rows: &Range<usize>, picked: &'m mut [T]) -> &'m [T] {
+        let Layout { input, stride, .. } = self.layout;
+        let (c, width, relu) = (input.c, self.layout.channels(), self.prelude == Prelude::Relu);
+        let picked = &mut picked[..rows.len() * self.row()];
+        for (row, picked) in rows.clone().zip(picked.chunks_exact_mut(self.row())) {
+            let Some(at) = self.reads(path, row) else {
+                picked.fill(T::ZERO);
+                continue;
             };
+            let inside = at.len().div_ceil(stride.1 * c) * width;
             picked[inside..].fill(T::ZERO);
+            for (m, x) in self.xs.iter().enumerate() {
+                let x = &piece(x, i, self.images * input.image())[at.clone()];
+                pick(self.isa, x, (stride.1 * c, c), relu, &mut picked[m * c..inside], width);
+            }
         }
         picked
     }
 
-    /// From which element to the end of which row of an image a convolution reads for a row of outputs.
+    /// From which element to the end of which row of a piece of a map a convolution reads for a row of outputs.
     fn reads(&self, path: Path, row: usize) -> Option<Range<usize>> {
-        let Layout { input: Map { h, w, c, .. }, stride, .. } = *self.layout;
+        let Layout { input: Map { h, w, c, .. }, output, stride, .. } = *self.layout;
+        let (image, row) = (row / output.h, row % output.h);
         let (down, right) = (row * stride.0 + path.shift.0, path.shift.1);
-        (down < h && right < w).then(|| (down * w + right) * c..(down + 1) * w * c)
+        let first = image * h + down;
+        (down < h && right < w).then(|| (first * w + right) * c..(first + 1) * w * c)
     }
 
-    /// Adds what picked pixels and their gradient say of a convolution's weights for one map.
+    /// Adds what picked pixels and their gradient say of a convolution's weights.
     fn add_weights(&self, path: Path, picked: &[T], gy: &[T], sum: &mut [T]) {
-        let Layout { input, output, .. } = self.layout;
-        let pixels = picked.len() / input.c;
-        let a = Matrix { values: picked, rows: input.c, cols: pixels, row: 1, col: input.c };
-        let b = Panels { values: &gy[path.first..], row: output.c, vector: lanes::<T>(self.isa) };
+        let Matrix { rows, cols, .. } = self.pixels(picked);
+        let a = Matrix { values: picked, rows: cols, cols: rows, row: 1, col: cols };
+        let b = Panels { values: &gy[path.first..], row: self.layout.output.c, vector: lanes::<T>(self.isa) };
         matrix_product(self.isa, a, b, sum, path.channels, path.channels, Start::Old);
     }
 
-    /// Writes the gradient at the pixels that a convolution read; `w` are its turned weights for this map.
+    /// Whether a convolution reads every pixel, and its gradients are best written map by map: that saves a copy, and is as
+    /// fast by pairs of vectors, or where few channels are summed.
+    fn is_direct(&self, path: Path) -> bool {
+        let lanes = lanes::<T>(self.isa);
+        self.layout.stride == (1, 1) && (self.layout.input.c > lanes || path.channels <= lanes)
+    }
+
+    /// Writes the gradients at all pixels of some rows of piece `i`; `w` are the turned weights.
+    fn write_direct(
+        &self,
+        path: Path,
+        gy: &[T],
+        w: &[T],
+        (i, rows): (usize, &Range<usize>),
+        gxs: &mut [&mut [T]],
+    ) {
+        let Layout { input, output, .. } = self.layout;
+        let (c, width) = (input.c, self.layout.channels());
+        let pixels = rows.start * output.w..rows.end * output.w;
+        let (rows, row) = (pixels.len(), output.c);
+        let a = Matrix { values: &gy[path.first..], rows, cols: path.channels, row, col: 1 };
+        for (m, (gx, x)) in gxs.iter_mut().zip(&self.xs).enumerate() {
+            let at = pixels.start * c..pixels.end * c;
+            let b = Panels { values: &w[m * c..], row: width, vector: lanes::<T>(self.isa) };
+            matrix_product(self.isa, a, b, &mut gx[at.clone()], c, c, Start::Zero);
+            if self.prelude == Prelude::Relu {
+                relu_mask(self.isa, &piece(x, i, self.images * input.image())[at.clone()], &mut gx[at]);
+            }
+        }
+    }
+
+    /// Writes the gradients at the pixels that a convolution read; `w` are its turned weights.
     fn spread(
         &self,
         path: Path,
@@ -253,32 +269,42 @@ impl<'a, T: Real> Strided<'a, T> {
         w: &[T],
         rows: &Range<usize>,
         gpicked: &mut [T],
-        gx: &mut [T],
+        gxs: &mut [&mut [T]],
     ) {
         let Layout { input, output, stride, .. } = self.layout;
-        let (pixels, gpicked) = (picked.len() / input.c, &mut gpicked[..picked.len()]);
+        let (Matrix { rows: pixels, cols: width, .. }, c) = (self.pixels(picked), input.c);
         let a =
             Matrix { values: &gy[path.first..], rows: pixels, cols: path.channels, row: output.c, col: 1 };
-        let b = Panels { values: w, row: input.c, vector: lanes::<T>(self.isa) };
-        matrix_product(self.isa, a, b, gpicked, input.c, input.c, Start::Zero);
-        let row = output.w * input.c;
-        let each = picked.chunks_exact(row).zip(gpicked.chunks_exact(row));
-        for (y, (picked, gpicked)) in rows.clone().zip(each) {
-            if let Some(at) = self.reads(path, y) {
-                let masked = self.prelude == Prelude::Relu;
-                spread(self.isa, gpicked, picked, stride.1 * input.c, input.c, masked, &mut gx[at]);
+        let gpicked = &mut gpicked[..picked.len()];
+        let b = Panels { values: w, row: width, vector: lanes::<T>(self.isa) };
+        matrix_product(self.isa, a, b, gpicked, width, width, Start::Zero);
+        let masked = self.prelude == Prelude::Relu;
+        let each = picked.chunks_exact(self.row()).zip(gpicked.chunks_exact(self.row()));
+        for (row, (picked, gpicked)) in rows.clone().zip(each) {
+            let Some(at) = self.reads(path, row) else { continue };
+            for (m, gx) in gxs.iter_mut().enumerate() {
+                let (picked, gpicked) = (&picked[m * c..], &gpicked[m * c..]);
+                spread(self.isa, gpicked, picked, width, masked, (stride.1 * c, c), &mut gx[at.clone()]);
             }
         }
     }
 }
 
 vectorized! {
-    /// The first `c` of every `step` elements, perhaps behind a ReLU.
-    fn pick<T, V, WIDE>(x: &[T], step: usize, c: usize, relu: bool, picked: &mut [T]) -> () {
-        for (picked, x) in picked.chunks_exact_mut(c).zip(x.chunks(step)) {
-            match relu {
-                true => picked.iter_mut().zip(x).for_each(|(picked, x)| *picked = x.relu()),
-                false => picked.iter_mut().zip(x).for_each(|(picked, &x)| *picked = x),
+    /// Of every `by.0` elements the first `by.1`, whole vectors, perhaps behind a ReLU, to places `width` apart.
+    fn pick<T, V, WIDE>(x: &[T], by: (usize, usize), relu: bool, picked: &mut [T], width: usize) -> () {
+        let (step, c) = by;
+        let pixels = x.len().div_ceil(step);
+        assert!(c.is_multiple_of(V::LANES) && c <= width && pixels > 0);
+        assert!((pixels - 1) * step + c <= x.len() && (pixels - 1) * width + c <= picked.len());
+        for pixel in 0..pixels {
+            for lane in (0..c).step_by(V::LANES) {
+                // SAFETY: just checked: `c` elements from every pixel on lie in `x` and in `picked`.
+                unsafe {
+                    let x = V::load(x.as_ptr().add(pixel * step + lane));
+                    let x = if relu { x.relu() } else { x };
+                    x.store(picked.as_mut_ptr().add(pixel * width + lane));
+                }
             }
         }
     }
@@ -286,10 +312,22 @@ vectorized! {
 
 vectorized! {
     /// Writes to where [`pick`] read from; 0 where what it `picked` was not positive, if that is a mask.
-    fn spread<T, V, WIDE>(gy: &[T], picked: &[T], step: usize, c: usize, masked: bool, gx: &mut [T]) -> () {
-        for ((gx, gy), picked) in gx.chunks_mut(step).zip(gy.chunks_exact(c)).zip(picked.chunks_exact(c)) {
-            for ((gx, &gy), &picked) in gx.iter_mut().zip(gy).zip(picked) {
-                *gx = if masked && !(picked > T::ZERO) { T::ZERO } else { gy };
+    fn spread<T, V, WIDE>(
+        gy: &[T], picked: &[T], width: usize, masked: bool, by: (usize, usize), gx: &mut [T]
+    ) -> () {
+        let (step, c) = by;
+        let pixels = gx.len().div_ceil(step);
+        assert!(c.is_multiple_of(V::LANES) && c <= width && pixels > 0 && gy.len() == picked.len());
+        assert!((pixels - 1) * step + c <= gx.len() && (pixels - 1) * width + c <= gy.len());
+        for pixel in 0..pixels {
+            for lane in (0..c).step_by(V::LANES) {
+                // SAFETY: just checked: `c` elements from every pixel on lie in all three.
+                unsafe {
+                    let gy = V::load(gy.as_ptr().add(pixel * width + lane));
+                    let seen = picked.as_ptr().add(pixel * width + lane);
+                    let gy = if masked { gy.where_positive(V::load(seen)) } else { gy };
+                    gy.store(gx.as_mut_ptr().add(pixel * step + lane));
+                }
             }
         }
     }

@@ -1,5 +1,8 @@
-//! 1×1 convolutions with a stride, beside each other, and the batch norm over all their outputs: each reads every so many
-//! pixels of rows and columns, another one other pixels. Only these are read, and only there a gradient is written.
+//! 1×1 convolutions beside each other, perhaps with a stride, and the batch norm over all their outputs: each reads every so
+//! many pixels of rows and columns, another one other pixels. Only these are read, and only there a gradient is written.
+//!
+//! Maps side by side are never joined: what a block of pixels reads of all of them is gathered in the cache, where one product
+//! over all channels is faster than one a map. `conv_norm` computes its 1×1 convolutions here.
 
 mod cpu;
 #[cfg(test)]
@@ -16,7 +19,8 @@ use super::{
     simd::lanes,
     values::{self, Map, Real, Values, expect_dims, for_real, tensor},
 };
-use cpu::{Path, Strided};
+use cpu::Path;
+pub(in crate::kernels) use cpu::Strided;
 
 /// One of the convolutions.
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +44,26 @@ pub struct Gradients {
     pub product: Option<Later>,
 }
 
-/// The maps at the input and at the output, and what lies between.
-struct Layout {
+/// The maps at the input and at the output, and what lies between. Where there is no stride, each row is an image: no loop
+/// needs to know where images end.
+pub(in crate::kernels) struct Layout {
     /// One of the maps that make the input.
     input: Map,
     maps: usize,
     output: Map,
     stride: (usize, usize),
     paths: Vec<Path>,
+    /// The output's dimensions.
+    dims: Vec<usize>,
 }
 
 impl Layout {
     /// Nothing where the convolutions are not of this kind, or channels do not fill whole vectors of `lanes`.
-    fn of(xs: &[Tensor], convolutions: &[Convolution<'_>], lanes: usize) -> Result<Option<Self>> {
+    pub(in crate::kernels) fn of(
+        xs: &[Tensor],
+        convolutions: &[Convolution<'_>],
+        lanes: usize,
+    ) -> Result<Option<Self>> {
         let Some(first) = xs.first() else { bail!("found nothing to convolve, expected one map or more") };
         xs.iter().try_for_each(|x| expect_dims("maps side by side", x, first.dims()))?;
         let input = Map::of(first.dims())?;
@@ -76,8 +87,17 @@ impl Layout {
             paths.push(path);
         }
         let output = input.through(window, channels);
-        let fits = input.c.is_multiple_of(lanes) && output.image() > 0;
-        Ok(fits.then_some(Self { input, maps: xs.len(), output, stride, paths }))
+        let (fits, dims) = (input.c.is_multiple_of(lanes) && output.image() > 0, output.dims());
+        let [input, output] = match stride {
+            (1, 1) => [input, output].map(|map| Map { n: map.n * map.h, h: 1, ..map }),
+            _ => [input, output],
+        };
+        Ok(fits.then_some(Self { input, maps: xs.len(), output, stride, paths, dims }))
+    }
+
+    /// Channels at the input, all maps'.
+    fn channels(&self) -> usize {
+        self.maps * self.input.c
     }
 
     /// [`Layout::of`] what [`fits`].
@@ -118,10 +138,10 @@ pub fn forward_waiting(
     for_real!(convolutions[0].w, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         let (xs, ws) = dense.values::<T>()?;
-        let (y, statistics) = Strided::new(isa, &layout, prelude, &xs, &ws).forward();
+        let (y, statistics) = Strided::new(isa, &layout, prelude, &xs, &ws).forward(None);
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / layout.output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
-        Ok(Waiting { y: tensor(y, &layout.output.dims())?, moments, by })
+        Ok(Waiting { y: tensor(y, &layout.dims)?, moments, by })
     })
 }
 
@@ -143,7 +163,7 @@ pub fn probe(
     let gz = values::dense(gz)?;
     for_real!(convolutions[0].w, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
-        expect_dims("gradient of a batch norm", &gz, &layout.output.dims())?;
+        expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
         let (xs, ws) = dense.values::<T>()?;
         let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?);
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, layout.output.c, eps)?))
@@ -168,9 +188,8 @@ pub fn backward(
     let (y, gz) = (values::dense(y)?, values::dense(gz)?);
     for_real!(convolutions[0].w, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
-        let dims = layout.output.dims();
-        expect_dims("output of convolutions", &y, &dims)?;
-        expect_dims("gradient of a batch norm", &gz, &dims)?;
+        expect_dims("output of convolutions", &y, &layout.dims)?;
+        expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
         let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let (of_xs, ws) = dense.values::<T>()?;

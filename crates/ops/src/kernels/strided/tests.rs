@@ -73,39 +73,66 @@ fn convolutions_beside_each_other_are_those_one_by_one() -> Result<()> {
     Ok(())
 }
 
-/// Every set in `f32` against the portable one in `f64`.
+/// Every set in `f32` against the portable one in `f64`: as many pixels as fill blocks and pieces, or not; one map and
+/// several, of one vector of channels and of two, which become few and many; with strides and without.
 #[test]
 fn every_instruction_set_agrees() -> Result<()> {
-    let windows = windows((2, 2));
-    let (x, gz) = (random(&[5, 9, 12, 16], 1)?, random(&[5, 5, 6, 32], 2)?);
-    let ws = [random(&[1, 1, 16, 16], 3)?, random(&[1, 1, 16, 16], 4)?];
-    let run = |isa: Isa, dtype: DType| -> Result<Vec<Vec<f64>>> {
-        let (x, gz) = (x.to_dtype(dtype)?, gz.to_dtype(dtype)?);
-        let ws = ws.iter().map(|w| w.to_dtype(dtype)).collect::<Result<Vec<_>>>()?;
-        let convolutions: Vec<_> =
-            ws.iter().zip(&windows).map(|(w, window)| Convolution { w, window }).collect();
-        let xs = [x];
-        for_real!(gz, T => {
-            let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
-            let dense = Dense::of(&xs, &convolutions)?;
-            let (xs, ws) = dense.values::<T>()?;
-            let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
-            let (y, _) = strided.forward();
-            let through = batch_norm::Through::of_constants(32, 0.5);
-            let (gxs, gws) = strided.backward((&y, &Values::of(&gz)?), &through, Wanted::Both);
-            let all = [vec![y], gxs.unwrap_or_default(), gws.unwrap_or_default()].concat();
-            Ok(all.into_iter().map(|values| values.into_iter().map(|x| x.to_f64()).collect()).collect())
-        })
-    };
-    let expected = run(Isa::Portable, DType::F64)?;
-    for isa in sets() {
-        let found = run(isa, DType::F32)?;
-        assert_eq!(found.len(), 4);
-        for (found, expected) in found.iter().zip(&expected) {
-            assert_close(found, expected, 2e-5);
+    let sizes = [(1, 1, 1), (5, 3, 5), (2, 33, 31), (5, 9, 12)];
+    let channels = [(1, 16, 16), (3, 16, 32), (2, 32, 16), (9, 32, 48)];
+    for (size, channels) in sizes.into_iter().flat_map(|size| channels.map(|channels| (size, channels))) {
+        for stride in [(1, 1), (2, 2)] {
+            let expected = run_all(Isa::Portable, DType::F64, size, channels, stride)?;
+            for isa in sets() {
+                let found = run_all(isa, DType::F32, size, channels, stride)?;
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert_close(found, expected, 5e-5);
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Outputs and gradients of all that is computed, and the gradients at the maps where these alone are wanted.
+fn run_all(
+    isa: Isa,
+    dtype: DType,
+    (n, h, w): (usize, usize, usize),
+    (maps, c, to): (usize, usize, usize),
+    stride: (usize, usize),
+) -> Result<Vec<Vec<f64>>> {
+    let cast = |dims: &[usize], seed| random(dims, seed)?.to_dtype(dtype);
+    let xs = (0..maps).map(|i| cast(&[n, h, w, c], i as u64)).collect::<Result<Vec<_>>>()?;
+    let paths = if stride == (1, 1) { 1 } else { 2 };
+    let windows = &windows(stride)[..paths];
+    let ws = (0..paths).map(|p| cast(&[1, 1, maps * c, to], 20 + p as u64)).collect::<Result<Vec<_>>>()?;
+    let convolutions: Vec<_> = ws.iter().zip(windows).map(|(w, window)| Convolution { w, window }).collect();
+    let gz = cast(&[n, h.div_ceil(stride.0), w.div_ceil(stride.1), paths * to], 30)?;
+    let bias = cast(&[paths * to], 31)?;
+    for_real!(gz, T => {
+        let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
+        let dense = Dense::of(&xs, &convolutions)?;
+        let (xs, ws) = dense.values::<T>()?;
+        let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
+        let (y, _) = strided.forward(Some(&Values::<T>::of(&bias)?));
+        let (gz, through) = (Values::<T>::of(&gz)?, batch_norm::Through::of_constants(paths * to, 0.5));
+        let mut all = vec![y];
+        for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
+            let (gxs, gws) = strided.backward((&all[0], &gz), &through, wanted);
+            all.extend(gxs.into_iter().chain(gws).flatten());
+        }
+        Ok(all.into_iter().map(|values| values.into_iter().map(|x| x.to_f64()).collect()).collect())
+    })
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    for stride in [(1, 1), (2, 2)] {
+        assert_same_on_any_threads(|| {
+            run_all(Isa::detect(), DType::F32, (21, 8, 8), (2, 16, 32), stride).expect("the shapes fit")
+        });
+    }
 }
 
 /// A wider kernel, a window that reaches out, unlike strides, one pixel read twice, channels that fill no vector.
