@@ -65,6 +65,11 @@ fn sites(rank: Rank) -> Vec<Site> {
             sites.push(Site { extent, c_in: 3, c_out, stride, norm });
         }
     }
+    if rank == Rank::Image {
+        // Channels that fill vectors.
+        let extent = Extent::Image { height: 5, width: 7 };
+        sites.push(Site { extent, c_in: 16, c_out: 32, stride: 2, norm: Norm::default() });
+    }
     sites
 }
 

@@ -40,7 +40,7 @@ impl Candidate for ReluConvBn {
         Ok(Box::new(conv_norm(params, (site.c_in, site.c_out), window, Prelude::Relu, &site.norm)?))
     }
 
-    fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
+    fn footprint(&self, _: &Site, cost: &Cost, side: Side) -> Footprint {
         let beside = side == Side::Host && self.kernel == 1;
         Footprint { beside, ..Footprint::normed(side, cost.saved, cost.output, 0) }
     }

@@ -57,7 +57,7 @@ impl Candidate for SkipConnect {
 
     fn footprint(&self, site: &Site, cost: &Cost, side: Side) -> Footprint {
         if strides(site) {
-            // Computed together where channels fill vectors; else joined, and in halves.
+            // Computed together where channels fill vectors, taken for those of one map; else joined, and in halves.
             let fills = site.c_in.is_multiple_of(VECTOR) && site.c_out.is_multiple_of(2 * VECTOR);
             let beside = side == Side::Host && fills && !site.norm.conv_bias;
             let passing = if beside { 0 } else { 2 * cost.output };

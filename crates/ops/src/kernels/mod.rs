@@ -40,7 +40,7 @@ mod transpose;
 mod values;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use later::Later;
 pub use simd::Isa;

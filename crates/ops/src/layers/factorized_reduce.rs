@@ -241,3 +241,96 @@ impl Layer for FactorizedReduce {
         Some(self.convolutions.sketch(params)?.then(self.norm.sketch(params)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use search_space::{Extent, Norm};
+
+    use super::*;
+    use crate::{
+        Draw, Gradients, Statistics,
+        kernels::testing::{assert_close, assert_tensors_close, random},
+    };
+
+    fn layer(c_in: usize, norm: Norm) -> Result<(FactorizedReduce, ParamStore)> {
+        let (mut store, mut rng) = (ParamStore::new(DType::F64, &Device::Cpu), ChaCha8Rng::seed_from_u64(1));
+        let site = Site { extent: Extent::Image { height: 5, width: 6 }, c_in, c_out: 32, stride: 2, norm };
+        let layer = FactorizedReduce::new(&mut ParamBuilder::new(&mut store, &mut rng), &site)?;
+        Ok((layer, store))
+    }
+
+    fn forward<'a>(params: &'a ParamStore, mode: Mode, statistics: &'a mut Statistics) -> Forward<'a> {
+        Forward { params, mode, statistics, draw: Draw::default() }
+    }
+
+    /// Convolutions and norm, one after the other, are the specification; three maps are one map, joined.
+    #[test]
+    fn together_is_one_after_the_other() -> Result<()> {
+        let (layer, params) = layer(48, Norm::default())?;
+        let xs = (0..3).map(|i| random(&[4, 5, 6, 16], i)).collect::<Result<Vec<_>>>()?;
+        let (x, gz) = (sum::join(&xs)?, random(&[4, 3, 3, 32], 9)?);
+        let mut reported = [Statistics::default(), Statistics::default(), Statistics::default()];
+        let [of_apart, of_one, of_three] = &mut reported;
+        let apart = (layer.convolutions.clone(), layer.norm.clone());
+        let (z, saved) = Layer::forward(&apart, &x, &mut forward(&params, Mode::Train, of_apart))?;
+        let (one, saved_one) = Layer::forward(&layer, &x, &mut forward(&params, Mode::Train, of_one))?;
+        let three = layer.forward_beside(&xs, &mut forward(&params, Mode::Train, of_three))?;
+        let (three, saved_three) = three.expect("channels fill vectors");
+        assert!(matches!(saved_one, ReduceSaved::Train { .. }));
+        assert_tensors_close(&one, &z, 1e-12)?;
+        assert_tensors_close(&three, &z, 1e-12)?;
+        let moments = reported.each_ref().map(|statistics| statistics.iter().collect::<Vec<_>>());
+        for other in &moments[1..] {
+            for ((id, found), (expected_id, expected)) in other.iter().zip(&moments[0]) {
+                assert_eq!(id, expected_id);
+                assert_tensors_close(&found.mean, &expected.mean, 1e-12)?;
+                assert_tensors_close(&found.var, &expected.var, 1e-12)?;
+            }
+        }
+        let probed =
+            layer.probe(&x, &gz, &mut forward(&params, Mode::Train, &mut Statistics::default()))?.get()?;
+        assert_close(&[probed], &[sum::dot(&gz, &z)?], 1e-10);
+
+        let mut gradients = [(); 4].map(|()| Gradients::new(&params));
+        let [of_apart, of_one, of_three, of_weights] = &mut gradients;
+        let back = |gradients| Backward { params: &params, gradients: Some(gradients) };
+        let gx = Layer::backward(&apart, saved, &gz, &mut back(of_apart))?;
+        let (found, product) = layer.backward_weighed(saved_one, &gz, &mut back(of_one))?;
+        assert_tensors_close(&found, &gx, 1e-10)?;
+        assert_close(&[product.expect("of a norm").get()?], &[probed], 1e-10);
+        let beside = layer.backward_beside(saved_three, &gz, 3, &mut back(of_three))?;
+        assert_eq!(beside.len(), 3);
+        assert_tensors_close(&sum::join(&beside)?, &gx, 1e-10)?;
+        let (_, saved) =
+            Layer::forward(&layer, &x, &mut forward(&params, Mode::Train, &mut Statistics::default()))?;
+        layer.backward_weights(saved, &gz, &mut back(of_weights))?;
+        let [expected, found @ ..] = &gradients;
+        assert_eq!(expected.iter().count(), 4);
+        for found in found {
+            for ((id, expected), (found_id, found)) in expected.iter().zip(found.iter()) {
+                assert_eq!(id, found_id);
+                assert_tensors_close(found, expected, 1e-10)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn biases_running_statistics_and_few_channels_go_one_after_the_other() -> Result<()> {
+        for (c_in, norm, mode) in [
+            (16, Norm { conv_bias: true, ..Norm::default() }, Mode::Train),
+            (16, Norm::default(), Mode::Eval),
+            (3, Norm::default(), Mode::Train),
+        ] {
+            let (layer, params) = layer(c_in, norm)?;
+            let x = random(&[2, 5, 6, c_in], 1)?;
+            let (_, saved) =
+                Layer::forward(&layer, &x, &mut forward(&params, mode, &mut Statistics::default()))?;
+            assert!(matches!(saved, ReduceSaved::Apart(..)), "{c_in} channels, {norm:?}, {mode:?}");
+        }
+        Ok(())
+    }
+}

@@ -15,12 +15,12 @@ use crate::kernels::{
 pub(in crate::kernels) const PIXELS: usize = 64;
 
 /// Whether a convolution to `to` channels is of this kind and fills whole vectors.
-pub(in crate::kernels) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
+pub(super) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
     *window == Window::same((1, 1), (1, 1), (1, 1)) && to.is_multiple_of(lanes::<T>(isa))
 }
 
 /// `y = prelude(x) · w (+ bias)` of every pixel.
-pub(in crate::kernels) struct Points<T: Real> {
+pub(super) struct Points<T: Real> {
     isa: Isa,
     from: usize,
     to: usize,
@@ -40,17 +40,13 @@ impl<T: Real> Points<T> {
     }
 
     /// By a matrix `(from, to)`; `to` fills whole vectors.
-    pub(in crate::kernels) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
+    pub(super) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
 
     pub(super) fn write(&self, x: &[T], prelude: Prelude, y: &mut [T], bias: Option<&[T]>) {
-        self.write_from(x, prelude, y, bias.map_or(Start::Zero, Start::Columns));
-    }
-
-    /// As [`Points::write`], the sums beginning with `start`.
-    pub(in crate::kernels) fn write_from(&self, x: &[T], prelude: Prelude, y: &mut [T], start: Start<'_, T>) {
         let Self { isa, from, to, .. } = *self;
+        let start = bias.map_or(Start::Zero, Start::Columns);
         let b = Panels { values: &self.w, row: to, vector: lanes::<T>(isa) };
         for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: pixels, cols: from, row: from, col: 1 };
@@ -60,13 +56,13 @@ impl<T: Real> Points<T> {
 }
 
 /// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
-pub(in crate::kernels) struct PointWeights<T: Real> {
+pub(super) struct PointWeights<T: Real> {
     pub(super) isa: Isa,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> PointWeights<T> {
-    pub(in crate::kernels) fn new(isa: Isa) -> Self {
+    pub(super) fn new(isa: Isa) -> Self {
         Self { isa, scratch: Scratch::new() }
     }
 
@@ -89,14 +85,7 @@ impl<T: Real> PointWeights<T> {
     }
 
     /// Adds what some rows say to the gradient `(from, to)`.
-    pub(in crate::kernels) fn add(
-        &self,
-        (from, to): (usize, usize),
-        prelude: Prelude,
-        x: &[T],
-        gy: &[T],
-        sum: &mut [T],
-    ) {
+    pub(super) fn add(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T], sum: &mut [T]) {
         let isa = self.isa;
         for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };

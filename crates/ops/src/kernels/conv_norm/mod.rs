@@ -188,9 +188,13 @@ pub fn probe(
     });
     let (gz, x, w, bias) = (dense(gz)?, dense(x)?, dense(w)?, bias.map(dense).transpose()?);
     for_real!(x, T => {
-        let (gz, x, w) = (Values::of(&gz)?, Values::of(&x)?, Values::of(&w)?);
-        let bias = bias.as_ref().map(Values::of).transpose()?;
-        let pieces = cpu::probe::<T>(Isa::detect(), shape, &gz, &x, &w, bias.as_deref());
+        let layout = pixelwise::<T>(std::slice::from_ref(&x), &w, window)?;
+        let (gz, xs, ws) = (Values::of(&gz)?, [Values::of(&x)?], [Values::of(&w)?]);
+        let (isa, bias) = (Isa::detect(), bias.as_ref().map(Values::of).transpose()?);
+        let pieces = match layout {
+            Some(layout) => Strided::<T>::new(isa, &layout, prelude, &xs, &ws).probe(&gz, bias.as_deref()),
+            None => cpu::probe::<T>(isa, shape, &gz, &xs[0], &ws[0], bias.as_deref()),
+        };
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, output.c, eps)?))
     })
 }

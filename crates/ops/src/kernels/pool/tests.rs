@@ -50,6 +50,48 @@ fn minus_infinity_and_nan_can_win() -> Result<()> {
     Ok(())
 }
 
+/// One tap after the other is the specification, on few different values: equal ones, infinities and NaNs meet.
+#[test]
+fn the_winner_is_the_first_of_the_largest_or_the_last_nan() -> Result<()> {
+    let far = Window { pad: (3, 3), ..Window::same((3, 3), (1, 1), (3, 3)) };
+    let sparse = Window { pad: (0, 0), ..Window::same((2, 2), (3, 3), (1, 1)) };
+    for (map, window) in testing::maps()
+        .into_iter()
+        .flat_map(|map| testing::windows().into_iter().chain([far, sparse]).map(move |window| (map, window)))
+    {
+        let few = |x: f64| [-1.0, 0.0, 1.0, 1.0, f64::NAN, f64::NEG_INFINITY][(x.abs() * 6.0) as usize % 6];
+        let x: Vec<f64> = noise(map.len(), 5).into_iter().map(few).collect();
+        let tensor = Tensor::from_slice(&x, map.dims(), &Device::Cpu)?;
+        let Ok((y, winners)) = max(&tensor, &window) else { continue }; // a window outside of the map
+        let (mut best, mut who) = (Vec::new(), Vec::new());
+        let (oh, ow) = window.out(map.h, map.w);
+        for place in 0..map.n * oh * ow * map.c {
+            let (rest, c) = (place / map.c, place % map.c);
+            let (n, oy, ox) = (rest / (oh * ow), rest / ow % oh, rest % ow);
+            let mut found: Option<(f64, u8)> = None;
+            for tap in 0..window.taps() {
+                let (ky, kx) = (tap / window.kernel.1, tap % window.kernel.1);
+                let at = |o: usize, s: usize, k: usize, d: usize, pad: isize| (o * s + k * d) as isize - pad;
+                let iy = at(oy, window.stride.0, ky, window.dilation.0, window.pad.0);
+                let ix = at(ox, window.stride.1, kx, window.dilation.1, window.pad.1);
+                if (0..map.h as isize).contains(&iy) && (0..map.w as isize).contains(&ix) {
+                    let x = x[((n * map.h + iy as usize) * map.w + ix as usize) * map.c + c];
+                    if found.is_none_or(|(best, _)| x > best || x.is_nan()) {
+                        found = Some((x, tap as u8));
+                    }
+                }
+            }
+            let (x, tap) = found.expect("the window is not outside of the map");
+            best.push(x);
+            who.push(tap);
+        }
+        assert_eq!(winners.flatten_all()?.to_vec1::<u8>()?, who, "{map:?} {window:?}");
+        let same = values(&y)?.iter().zip(&best).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+        assert!(same, "{map:?} {window:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_average_counts_the_pixels_inside() -> Result<()> {
     let x = image(&[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])?;

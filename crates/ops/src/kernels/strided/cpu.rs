@@ -1,5 +1,4 @@
-//! Strided 1×1 convolutions on slices: the pixels that one of them reads are picked, a block at a time, and multiplied as a
-//! matrix.
+//! 1×1 convolutions on slices: the pixels that one of them reads are picked, a block at a time, and multiplied as a matrix.
 
 use std::ops::Range;
 
@@ -19,7 +18,7 @@ use crate::kernels::{
     values::{Map, Real, Values},
 };
 
-/// Elements that are picked at once: with their gradient they fit a first-level cache.
+/// Elements that are picked at once, if that is a row of outputs or more: with their gradient they fit a first-level cache.
 const BLOCK: usize = 4_096;
 
 /// What one of the convolutions reads and writes.
@@ -72,7 +71,7 @@ impl<'a, T: Real> Strided<'a, T> {
         self.layout.output.w * self.layout.channels()
     }
 
-    /// Rows of outputs that are computed at once: with what they read they fit a first-level cache.
+    /// Rows of outputs that are computed at once.
     fn band(&self) -> usize {
         let pixels = (BLOCK / self.layout.channels()).clamp(1, PIXELS);
         (pixels / self.layout.output.w).clamp(1, self.images * self.layout.output.h)
@@ -95,13 +94,13 @@ impl<'a, T: Real> Strided<'a, T> {
         (y, PieceMoments::merge(parts, output.c))
     }
 
-    /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
-    pub(super) fn probe(&self, gz: &[T]) -> Vec<PieceProducts> {
+    /// What the pieces of an output that nobody keeps say together with the gradient behind its norm; `bias` as forward.
+    pub(in crate::kernels) fn probe(&self, gz: &[T], bias: Option<&[T]>) -> Vec<PieceProducts> {
         let (output, outputs) = (&self.layout.output, Scratch::new());
         collect(self.pieces(), self.work(), |i| {
             let gz = piece(gz, i, self.images * output.image());
             outputs.lend(gz.len(), |y| {
-                self.write(i, None, y);
+                self.write(i, bias, y);
                 PieceProducts::of(self.isa, y, gz, output.c)
             })
         })
@@ -194,23 +193,44 @@ impl<'a, T: Real> Strided<'a, T> {
 
     /// The pixels that a convolution reads for some rows of a piece's outputs, the channels of all maps side by side, behind
     /// the prelude; zeros beyond the image.
-    fn pick<'m>(&self, path: Path, i: usize, rows: &Range<usize>, picked: &'m mut [T]) -> &'m [T] {
+    fn pick<'m>(&'m self, path: Path, i: usize, rows: &Range<usize>, picked: &'m mut [T]) -> &'m [T] {
         let Layout { input, stride, .. } = self.layout;
         let (c, width, relu) = (input.c, self.layout.channels(), self.prelude == Prelude::Relu);
+        let read = |m: usize, at: Range<usize>| &piece(self.xs[m], i, self.images * input.image())[at];
+        if *stride == (1, 1) && self.xs.len() == 1 && !relu {
+            return read(0, rows.start * c..rows.end * c); // is that matrix
+        }
         let picked = &mut picked[..rows.len() * self.row()];
-        for (row, picked) in rows.clone().zip(picked.chunks_exact_mut(self.row())) {
-            let Some(at) = self.reads(path, row) else {
+        for (at, place) in self.runs(path, rows) {
+            let picked = &mut picked[place];
+            let Some(at) = at else {
                 picked.fill(T::ZERO);
                 continue;
             };
             let inside = at.len().div_ceil(stride.1 * c) * width;
             picked[inside..].fill(T::ZERO);
-            for (m, x) in self.xs.iter().enumerate() {
-                let x = &piece(x, i, self.images * input.image())[at.clone()];
+            for m in 0..self.xs.len() {
+                let x = read(m, at.clone());
                 pick(self.isa, x, (stride.1 * c, c), relu, &mut picked[m * c..inside], width);
             }
         }
         picked
+    }
+
+    /// For some rows of a piece's outputs what a convolution reads, as elements of each map, and where that lies among picked
+    /// pixels: row by row, or all rows at once where it reads every pixel.
+    fn runs(
+        &self,
+        path: Path,
+        rows: &Range<usize>,
+    ) -> impl Iterator<Item = (Option<Range<usize>>, Range<usize>)> {
+        let (c, row, first, whole) =
+            (self.layout.input.c, self.row(), rows.start, self.layout.stride == (1, 1));
+        let len = if whole { rows.len() } else { 1 };
+        rows.clone().step_by(len).map(move |at| {
+            let read = if whole { Some(at * c..(at + len) * c) } else { self.reads(path, at) };
+            (read, (at - first) * row..(at - first + len) * row)
+        })
     }
 
     /// From which element to the end of which row of a piece of a map a convolution reads for a row of outputs.
@@ -279,9 +299,9 @@ impl<'a, T: Real> Strided<'a, T> {
         let b = Panels { values: w, row: width, vector: lanes::<T>(self.isa) };
         matrix_product(self.isa, a, b, gpicked, width, width, Start::Zero);
         let masked = self.prelude == Prelude::Relu;
-        let each = picked.chunks_exact(self.row()).zip(gpicked.chunks_exact(self.row()));
-        for (row, (picked, gpicked)) in rows.clone().zip(each) {
-            let Some(at) = self.reads(path, row) else { continue };
+        for (at, place) in self.runs(path, rows) {
+            let Some(at) = at else { continue };
+            let (picked, gpicked) = (&picked[place.clone()], &gpicked[place]);
             for (m, gx) in gxs.iter_mut().enumerate() {
                 let (picked, gpicked) = (&picked[m * c..], &gpicked[m * c..]);
                 spread(self.isa, gpicked, picked, width, masked, (stride.1 * c, c), &mut gx[at.clone()]);

@@ -27,7 +27,7 @@ pub(in crate::kernels) use cpu::Strided;
 pub struct Convolution<'a> {
     /// Its weights, `(1, 1, c_in, c_out)`.
     pub w: &'a Tensor,
-    /// Its window: one tap, as far apart as the others'.
+    /// Its window: one tap; all windows have one stride.
     pub window: &'a Window,
 }
 
@@ -44,8 +44,8 @@ pub struct Gradients {
     pub product: Option<Later>,
 }
 
-/// The maps at the input and at the output, and what lies between. Where there is no stride, each row is an image: no loop
-/// needs to know where images end.
+/// The maps at the input and at the output, and what lies between. Where there is no stride, each pixel is an image: no loop
+/// needs to know where rows and images end.
 pub(in crate::kernels) struct Layout {
     /// One of the maps that make the input.
     input: Map,
@@ -68,19 +68,27 @@ impl Layout {
         xs.iter().try_for_each(|x| expect_dims("maps side by side", x, first.dims()))?;
         let input = Map::of(first.dims())?;
         let Some(Convolution { window, .. }) = convolutions.first() else { return Ok(None) };
+        window.check()?;
+        // A stride beyond the map reads what one as large as the map does, but might not be multiplied.
+        if window.stride.0 > input.h.max(2) || window.stride.1 > input.w.max(2) {
+            return Ok(None);
+        }
         let (stride, mut channels, mut paths) = (window.stride, 0, Vec::with_capacity(convolutions.len()));
         for Convolution { w, window } in convolutions {
             let Ok((1, 1, c_in, c_out)) = w.dims4() else { return Ok(None) };
             if c_in != xs.len() * input.c {
                 bail!("found weights for {c_in} channels, expected {}", xs.len() * input.c);
             }
-            let shift = (usize::try_from(-window.pad.0), usize::try_from(-window.pad.1));
-            let (Ok(down), Ok(right)) = shift else { return Ok(None) };
+            let shift = |pad: isize| pad.checked_neg().and_then(|shift| usize::try_from(shift).ok());
+            let (Some(down), Some(right)) = (shift(window.pad.0), shift(window.pad.1)) else {
+                return Ok(None);
+            };
             let path = Path { shift: (down, right), first: channels, channels: c_out };
             let alike = window.kernel == (1, 1) && window.stride == stride;
             let apart =
                 down < stride.0 && right < stride.1 && paths.iter().all(|p: &Path| p.shift != path.shift);
-            if !alike || !apart || !c_out.is_multiple_of(lanes) {
+            let fills = c_out > 0 && c_out.is_multiple_of(lanes);
+            if !alike || !apart || !fills {
                 return Ok(None);
             }
             channels += c_out;
@@ -89,7 +97,7 @@ impl Layout {
         let output = input.through(window, channels);
         let (fits, dims) = (input.c.is_multiple_of(lanes) && output.image() > 0, output.dims());
         let [input, output] = match stride {
-            (1, 1) => [input, output].map(|map| Map { n: map.n * map.h, h: 1, ..map }),
+            (1, 1) => [input, output].map(|map| Map { n: map.n * map.h * map.w, h: 1, w: 1, ..map }),
             _ => [input, output],
         };
         Ok(fits.then_some(Self { input, maps: xs.len(), output, stride, paths, dims }))
@@ -105,7 +113,7 @@ impl Layout {
         match Self::of(xs, convolutions, lanes::<T>(isa))? {
             Some(layout) => Ok(layout),
             None => {
-                bail!("found convolutions that do not stride side by side, or channels that fill no vectors")
+                bail!("found convolutions of other windows than one tap, or channels that fill no vectors")
             }
         }
     }
@@ -145,7 +153,7 @@ pub fn forward_waiting(
     })
 }
 
-/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps: as [`forward_waiting`], a norm and a dot product, but the output never reaches
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps, `x` `(N, …, c_in)` and `gz` as `z`: as [`forward_waiting`], a norm and a dot product, but the output never reaches
 /// memory.
 ///
 /// # Errors
@@ -165,16 +173,15 @@ pub fn probe(
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
         let (xs, ws) = dense.values::<T>()?;
-        let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?);
+        let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?, None);
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, layout.output.c, eps)?))
     })
 }
 
-/// The gradients of [`forward_waiting`] from `∂L/∂z`; `y` and `moments` are what it returned.
+/// The gradients of [`forward_waiting`] from `∂L/∂z`, as its output; `y` and `moments` are what it returned.
 ///
 /// # Errors
 /// As of [`forward_waiting`].
-#[expect(clippy::too_many_arguments, reason = "what the layers kept, and what is asked for")]
 pub fn backward(
     gz: &Tensor,
     xs: &[Tensor],

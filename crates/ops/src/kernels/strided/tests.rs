@@ -126,6 +126,36 @@ fn run_all(
     })
 }
 
+/// As everywhere: a NaN goes on, and gets no gradient.
+#[test]
+fn nan_passes_a_relu_and_not_its_mask() -> Result<()> {
+    for isa in sets() {
+        for (dtype, to) in [(DType::F32, 16), (DType::F32, 32), (DType::F64, 32)] {
+            let mut x = noise(32, 1);
+            (x[3], x[4], x[20]) = (f64::NAN, -1.0, f64::NAN);
+            let xs = [Tensor::new(&x[..], &candle_core::Device::Cpu)?.reshape((2, 16))?.to_dtype(dtype)?];
+            let w = Tensor::ones((1, 1, 16, to), dtype, xs[0].device())?;
+            let window = Window::same((1, 1), (1, 1), (1, 1));
+            for_real!(w, T => {
+                let convolutions = [Convolution { w: &w, window: &window }];
+                let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
+                let dense = Dense::of(&xs, &convolutions)?;
+                let (xs, ws) = dense.values::<T>()?;
+                let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
+                let (y, _) = strided.forward(None);
+                assert!(y.iter().all(|y| y.is_nan()));
+                let (y, gz) = (vec![T::ONE; 2 * to], vec![T::ONE; 2 * to]);
+                let through = batch_norm::Through::of_constants(to, 0.5);
+                let (gxs, _) = strided.backward((&y, &gz), &through, Wanted::Input);
+                let gx = &gxs.expect("it was wanted")[0];
+                assert!(gx[3] == T::ZERO && gx[4] == T::ZERO && gx[20] == T::ZERO);
+                assert!(gx.iter().zip(&x).all(|(&gx, &x)| (gx != T::ZERO) == (x > 0.0)));
+            });
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn bytes_do_not_depend_on_threads() {
     for stride in [(1, 1), (2, 2)] {
@@ -150,6 +180,8 @@ fn other_convolutions_do_not_fit() -> Result<()> {
     assert!(!fits(&x, &w, [&window, &Window { stride: (2, 1), ..shifted }])?);
     let wide = random(&[3, 3, 16, 16], 3)?.to_dtype(DType::F32)?;
     assert!(!fits(&x, &wide, [&window, &shifted])?);
+    assert!(!fits(&x, &Tensor::zeros((1, 1, 16, 0), DType::F32, x.device())?, [&window, &shifted])?);
+    assert!(!fits(&x, &w, [&window, &Window { pad: (isize::MIN, 0), ..window }])?);
     let few = random(&[1, 1, 16, 5], 3)?.to_dtype(DType::F32)?;
     assert!(!fits(&x, &few, [&window, &shifted])?);
     let narrow = random(&[2, 6, 6, 3], 1)?.to_dtype(DType::F32)?;
