@@ -51,7 +51,8 @@ impl<A: Layer, B: Layer> Layer for Concat<A, B> {
 }
 
 /// DARTS's `FactorizedReduce`: two strided 1×1 convolutions, the second on the map shifted by one pixel, so that
-/// together they read the diagonal neighbors a single one would skip; then one batch norm.
+/// together they read the diagonal neighbors a single one would skip; then one batch norm: `(N, H, W, c_in)` to
+/// `(N, ⌈H/s⌉, ⌈W/s⌉, c_out)`.
 ///
 /// ```text
 /// y = bn([a(relu(x)), b(relu(x shifted by (1, 1)))])      named a, b, bn

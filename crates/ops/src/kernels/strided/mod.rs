@@ -34,11 +34,11 @@ pub struct Convolution<'a> {
 /// What a backward computes: the gradients that were asked for.
 #[derive(Clone, Debug)]
 pub struct Gradients {
-    /// At the maps that make the input.
+    /// At the maps that make the input, each of its shape.
     pub xs: Option<Vec<Tensor>>,
-    /// Of each convolution's weights.
+    /// Of each convolution's weights, `(1, 1, c_in, c_out)`.
     pub ws: Option<Vec<Tensor>>,
-    /// Of scale and shift, where there are any.
+    /// Of scale and shift, where there are any, `(C,)`.
     pub scale_shift: Option<(Tensor, Tensor)>,
     /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
     pub product: Option<Later>,
@@ -69,7 +69,7 @@ impl Layout {
         let input = Map::of(first.dims())?;
         let Some(Convolution { window, .. }) = convolutions.first() else { return Ok(None) };
         window.check()?;
-        // A stride beyond the map reads what one as large as the map does, but might not be multiplied.
+        // Strides far beyond the map go elsewhere: times channels they might overflow.
         if window.stride.0 > input.h.max(2) || window.stride.1 > input.w.max(2) {
             return Ok(None);
         }
@@ -153,8 +153,8 @@ pub fn forward_waiting(
     })
 }
 
-/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps, `x` `(N, …, c_in)` and `gz` as `z`: as [`forward_waiting`], a norm and a dot product, but the output never reaches
-/// memory.
+/// `⟨∂L/∂z, z⟩` of a `z` that nobody keeps, from `x` `(N, …, c_in)` and `gz` of the shape of `z`: as [`forward_waiting`], a norm
+/// and a dot product, but the output never reaches memory.
 ///
 /// # Errors
 /// As of [`forward_waiting`].
