@@ -164,10 +164,7 @@ impl Layer for ConvNorm {
         n: usize,
         pass: &mut Backward<'_>,
     ) -> Result<Vec<Tensor>> {
-        match &self.back(saved, grad, pass)?.0[..] {
-            [joined] => sum::separate(joined, n),
-            gxs => Ok(gxs.to_vec()),
-        }
+        sum::apart(self.back(saved, grad, pass)?.0, n)
     }
 
     fn backward_weights(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {

@@ -169,6 +169,18 @@ pub fn separate(x: &Tensor, n: usize) -> Result<Vec<Tensor>> {
     split_channels(x, &vec![Map::of(x.dims())?.c / n; n])
 }
 
+/// `maps` where they are several, the only one [separated](separate) into `n`: what walks back to maps side by side, whether it
+/// found them so or joined.
+///
+/// # Errors
+/// As of [`separate`].
+pub fn apart(maps: Vec<Tensor>, n: usize) -> Result<Vec<Tensor>> {
+    match &maps[..] {
+        [joined] => separate(joined, n),
+        _ => Ok(maps),
+    }
+}
+
 /// Cuts the last axis of `x` into parts of `widths` channels, which add up to all.
 ///
 /// # Errors
