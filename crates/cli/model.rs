@@ -9,6 +9,7 @@ use strait::data::{Normalize, TrainData, fingerprint};
 use strait::export::safetensors::Model;
 use strait::export::{Build, ModelCard, Trained, rows, shapes};
 use strait::network::{self, Network, Purpose};
+use strait::ops::kernels::gpu::Arithmetic;
 use strait::ops::{Catalog, Draw, Forward, Mode, ParamStore, Statistics};
 use strait::space::{Genotype, Space};
 use strait::trainer::{Retraining, RunDir, TrainConfig};
@@ -61,7 +62,8 @@ impl Loaded {
             }
         }
         card.build = Build { inherited: true, channels: None, cells: None };
-        let Finished { search, split, .. } = Finished::open(path, None, catalog, &Computer::cpu())?;
+        let Finished { search, split, .. } =
+            Finished::open(path, None, catalog, &Computer::cpu(Arithmetic::F32))?;
         let settings = search.config();
         if settings.partial_channels > 1 || settings.edge_normalization {
             let message = format!(

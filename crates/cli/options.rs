@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use strait::space::{Genotype, Notation, Shape, Space, nearest};
 use strait::trainer::{DataConfig, Layer, Overwrite, RunDir, Search, SearchConfig};
 use strait::{Device, cuda_is_available};
 
+use crate::console::Console;
 use crate::events;
 use crate::failure::Failure;
 
@@ -35,13 +37,25 @@ pub(crate) struct Machine {
     /// do [default: on where the GPU can]
     #[arg(long, value_enum, value_name = "on|off")]
     tf32: Option<Switch>,
-    /// What a GPU stores maps and multiplies convolutions in: f32, or bf16 beside weights, sums and statistics in f32
+    /// What maps are stored in: f32, or bf16, half as long, beside weights, sums and statistics in f32; a GPU's convolutions
+    /// multiply bf16, too
     #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Whether a GPU is sent the kernels of a cell together, as a CUDA graph, or one by one; the bytes are the same
     /// [default: on]
     #[arg(long, value_enum, value_name = "on|off")]
     graphs: Option<Switch>,
+}
+
+/// Says so where a run was computed in other numbers until now: then it will not end as one that was never interrupted.
+pub(crate) fn compare_numbers(run: &RunDir, on: &Computer, console: &Console) {
+    let now = on.arithmetic.name();
+    if let Some(before) = run.arithmetic().filter(|before| before != now) {
+        console.note(&format!(
+            "computed in {before} until now, in {now} from here on: not the end of a run that nobody interrupted \
+             (--precision and --tf32 choose)"
+        ));
+    }
 }
 
 /// Where numbers are computed, and of what kind.
@@ -53,8 +67,8 @@ pub(crate) struct Computer {
 
 impl Computer {
     /// The CPU.
-    pub(crate) fn cpu() -> Self {
-        Self { device: Device::Cpu, arithmetic: Arithmetic::F32 }
+    pub(crate) fn cpu(arithmetic: Arithmetic) -> Self {
+        Self { device: Device::Cpu, arithmetic }
     }
 }
 
@@ -71,10 +85,13 @@ pub(crate) enum Precision {
 }
 
 impl Precision {
+    fn arithmetic(self) -> Arithmetic {
+        if self == Self::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 }
+    }
+
     /// Bytes of a number in a map.
     pub(crate) fn map_bytes(self) -> u64 {
-        let arithmetic = if self == Self::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 };
-        arithmetic.maps().size_in_bytes() as u64
+        self.arithmetic().maps().size_in_bytes() as u64
     }
 }
 
@@ -82,6 +99,23 @@ impl Machine {
     /// Whether a GPU is sent the kernels of a cell together; nothing of the CPU.
     pub(crate) fn graphs(&self) -> Option<bool> {
         (self.device != DeviceName::Cpu).then_some(self.graphs != Some(Switch::Off))
+    }
+
+    /// What `--resume` needs besides, to go on in the same numbers.
+    pub(crate) fn to_go_on(&self) -> String {
+        let mut flags = match &self.device {
+            DeviceName::Cpu => String::new(),
+            device => format!(" --device {device}"),
+        };
+        if self.precision == Precision::Bf16 {
+            flags.push_str(" --precision bf16");
+        }
+        flags.push_str(match self.tf32 {
+            None => "",
+            Some(Switch::On) => " --tf32 on",
+            Some(Switch::Off) => " --tf32 off",
+        });
+        flags
     }
 
     /// Sets the size of the thread pool and opens the device, which is one.
@@ -112,11 +146,7 @@ impl Machine {
                 Err(Failure::misuse("--graphs: only a GPU is sent its work in graphs")
                     .hint("leave out --graphs, or name a GPU with --device cuda"))
             }
-            DeviceName::Cpu if self.precision == Precision::Bf16 => Err(Failure::misuse(
-                "--precision bf16: needs a GPU; the CPU computes in f32, since it would only emulate bf16",
-            )
-            .hint("name a GPU with --device cuda, or leave out --precision")),
-            DeviceName::Cpu => Ok(Devices::One(Computer::cpu())),
+            DeviceName::Cpu => Ok(Devices::One(Computer::cpu(self.precision.arithmetic()))),
             _ if self.tf32.is_some() && self.precision == Precision::Bf16 => {
                 Err(Failure::misuse("--tf32: with --precision bf16 convolutions multiply bf16")
                     .hint("leave out one of the two"))
@@ -219,6 +249,21 @@ impl FromStr for DeviceName {
             None => (text == "cpu").then_some(Self::Cpu),
         };
         device.ok_or_else(|| "expected cpu, cuda, cuda:INDEX or different ones as in cuda:0,1".to_owned())
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Ranks(indices) => {
+                let [all @ .., last] = &indices[..] else { return f.write_str("cuda") };
+                f.write_str("cuda:")?;
+                all.iter().try_for_each(|index| write!(f, "{index},"))?;
+                write!(f, "{last}{}", if all.is_empty() { "," } else { "" })
+            }
+        }
     }
 }
 

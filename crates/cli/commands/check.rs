@@ -33,7 +33,7 @@ pub(crate) struct Check {
     /// Estimate the memory of a GPU, too: cuda, cuda:INDEX, or several as in cuda:0,1; it need not be there
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     device: DeviceName,
-    /// What that GPU is to store maps in, f32 or bf16
+    /// What maps are to be stored in, f32 or bf16
     #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Print one JSON object
@@ -74,7 +74,7 @@ impl Check {
         let estimator = self.estimator.as_ref().unwrap_or(&config.estimator).clone();
         let demand = estimators::by_name(&estimator)?.demand();
         let peak = |batch, at| room::peak(&layout, catalog, batch, demand, at);
-        let peak_bytes = peak(batch, (Side::Host, Precision::F32.map_bytes()))?;
+        let peak_bytes = peak(batch, (Side::Host, self.precision.map_bytes()))?;
         let examples = data.map(|data| data.len(Part::Train) * input.elements());
         let on_device = self.on_device(batch, peak, examples)?;
         Ok(Report {

@@ -139,6 +139,7 @@ impl Search {
         let mut search = plan.search(&catalog, &split, &devices)?;
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
+        options::compare_numbers(&run, devices.first(), console);
         let machine = Machine::new(host(self.machine.threads(), devices.first().arithmetic, run.path()));
         run.write_machine(&machine)?;
         if let Some(port) = self.live {
@@ -147,7 +148,8 @@ impl Search {
         if self.resume.is_some() {
             search.resume(&run)?;
         }
-        let again = format!("go on with: strait search --resume {}", run.path().display());
+        let again =
+            format!("go on with: strait search --resume {}{}", run.path().display(), self.machine.to_go_on());
         let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
         let drive = Drive { run: &run, console, minutes: self.save_every, again, events };
         let last = drive.to_the_end(Searching(&mut search, &split)).map_err(|failure| {

@@ -14,7 +14,9 @@ use strait::trainer::{Exam, Layer, Machine, Retraining, RunDir, Score, SearchCon
 use super::check::grouped;
 use crate::events::Events;
 use crate::host::{host, peak_bytes};
-use crate::options::{self, Computer, Finished, Settings, Subject, create_run, data_flag, dataset, quoted};
+use crate::options::{
+    self, Computer, Finished, Settings, Subject, compare_numbers, create_run, data_flag, dataset, quoted,
+};
 use crate::progress::{Drive, Training};
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
@@ -177,9 +179,11 @@ impl Train {
         let training = child.begin(config.clone(), reopened.as_ref(), on, console)?; // before a directory is made
         let run = reopened.map_or_else(|| self.create(space, genotype, &config), Ok)?;
         log.begin(run.path())?;
+        compare_numbers(&run, on, console);
         let machine = Machine::new(host(self.machine.threads(), on.arithmetic, run.path()));
         run.write_machine(&machine)?;
-        let again = format!("go on with: strait train --resume {}", run.path().display());
+        let again =
+            format!("go on with: strait train --resume {}{}", run.path().display(), self.machine.to_go_on());
         let events = self.tensorboard.then(|| Events::begin(run.path())).transpose()?;
         let exam = training.finish(&Drive { run: &run, console, minutes: self.save_every, again, events })?;
         let Score { accuracy, loss } = exam.score;

@@ -68,7 +68,7 @@ impl ParamStore {
         Self { weights: Vec::new(), stats: Vec::new(), dtype, maps: dtype, device: device.clone() }
     }
 
-    /// The same, with maps and their gradients stored as `maps` (`BF16` on a device, beside weights in `F32`).
+    /// The same, with maps and their gradients stored as `maps` (`BF16` beside weights in `F32`).
     #[must_use]
     pub fn with_maps(self, maps: DType) -> Self {
         Self { maps, ..self }

@@ -317,33 +317,44 @@ fn a_device_computes_nearly_that_in_tf32_and_in_bf16() -> Result<()> {
         return Ok(());
     }
     for (arithmetic, phase) in [(Arithmetic::Tf32, 0), (Arithmetic::Bf16, 3)] {
-        let (mut sites, mut nearest) = (0, Nearest::default());
-        everywhere(|catalog, label, site| {
-            sites += 1;
-            if sites % 7 != phase {
-                return Ok(());
-            }
-            let (running, x, gy) = prepare(catalog, label, site)?;
-            let there = running.on(&Device::Cpu, catalog, label, site)?;
-            let [[x, wide_x], [gy, wide_gy]] =
-                [stored(&x, arithmetic, &Device::Cpu)?, stored(&gy, arithmetic, &Device::Cpu)?];
-            for mode in [Mode::Train, Mode::Eval] {
-                let found = emulate_in(arithmetic, || there.pass(&x, &gy, mode))?;
-                let expected = running.pass(&wide_x, &wide_gy, mode)?;
-                let (what, off) =
-                    (format!("{label} at {site:?} in {mode:?}"), distance(&found.y, &expected.y)?);
-                assert!(off <= allowed(arithmetic), "y of {what}, {arithmetic}: {off:e} off");
-                assert_eq!(
-                    (found.y.dtype(), found.gx.dtype()),
-                    (arithmetic.maps(), arithmetic.maps()),
-                    "{what}"
-                );
-                nearest.note(label, &running.params, &found, &expected)?;
-            }
-            Ok(())
-        })?;
-        nearest.judge(allowed(arithmetic));
+        computes_nearly(arithmetic, (7, phase), &|pass| emulate_in(arithmetic, pass))?;
     }
+    Ok(())
+}
+
+/// Of the CPU's arithmetic only maps are ever narrow.
+#[test]
+fn maps_in_bf16_change_no_more_than_their_rounding_does() -> Result<()> {
+    computes_nearly(Arithmetic::Bf16, (1, 0), &|pass| pass())
+}
+
+/// Compares passes that `run` runs, at one of so many sites, with the CPU's in `f64`.
+fn computes_nearly(
+    arithmetic: Arithmetic,
+    (every, phase): (usize, usize),
+    run: &dyn Fn(&dyn Fn() -> Result<Pass>) -> Result<Pass>,
+) -> Result<()> {
+    let (mut sites, mut nearest) = (0, Nearest::default());
+    everywhere(|catalog, label, site| {
+        sites += 1;
+        if sites % every != phase {
+            return Ok(());
+        }
+        let (running, x, gy) = prepare(catalog, label, site)?;
+        let there = running.on(&Device::Cpu, catalog, label, site)?;
+        let [[x, wide_x], [gy, wide_gy]] =
+            [stored(&x, arithmetic, &Device::Cpu)?, stored(&gy, arithmetic, &Device::Cpu)?];
+        for mode in [Mode::Train, Mode::Eval] {
+            let found = run(&|| there.pass(&x, &gy, mode))?;
+            let expected = running.pass(&wide_x, &wide_gy, mode)?;
+            let (what, off) = (format!("{label} at {site:?} in {mode:?}"), distance(&found.y, &expected.y)?);
+            assert!(off <= allowed(arithmetic), "y of {what}, {arithmetic}: {off:e} off");
+            assert_eq!((found.y.dtype(), found.gx.dtype()), (arithmetic.maps(), arithmetic.maps()), "{what}");
+            nearest.note(label, &running.params, &found, &expected)?;
+        }
+        Ok(())
+    })?;
+    nearest.judge(allowed(arithmetic));
     Ok(())
 }
 
@@ -407,20 +418,34 @@ fn runs_on_a_gpu(every: usize) -> Result<()> {
 fn what_is_summed_and_weighed_on_the_way_is_the_output() -> Result<()> {
     everywhere(|catalog, label, site| {
         let (running, x, gy) = prepare(catalog, label, site)?;
+        let narrow = running.on(&Device::Cpu, catalog, label, site)?;
+        let maps = Arithmetic::Bf16.maps();
+        let (x16, gy16) = (x.to_dtype(maps)?, gy.to_dtype(maps)?);
         for mode in [Mode::Train, Mode::Eval] {
-            let pass = running.pass(&x, &gy, mode)?;
-            let (y, probed, gx, product) = running.weighed(&x, &gy, mode)?;
             let what = format!("{label} at {site:?} in {mode:?}");
-            assert_agrees(&what, &y, &pass.y, 1e-12)?;
-            assert_agrees(&what, &gx, &pass.gx, 0.0)?;
-            let expected = value(&pass.y, &gy)?;
-            for product in product.into_iter().chain([probed]) {
-                assert!(
-                    (product - expected).abs() <= 1e-10 * expected.abs().max(1.0),
-                    "{what}: {product}, {expected}"
-                );
-            }
+            weighs_what_it_sums(&what, &running, (&x, &gy), mode, (1e-12, 1e-10))?;
+            // What is summed before it is rounded differs from what is rounded first.
+            weighs_what_it_sums(&what, &narrow, (&x16, &gy16), mode, (1.0 / 64.0, 1.0 / 64.0))?;
         }
         Ok(())
     })
+}
+
+fn weighs_what_it_sums(
+    what: &str,
+    running: &Running,
+    (x, gy): (&Tensor, &Tensor),
+    mode: Mode,
+    (of_maps, of_products): (f64, f64),
+) -> Result<()> {
+    let pass = running.pass(x, gy, mode)?;
+    let (y, probed, gx, product) = running.weighed(x, gy, mode)?;
+    assert_agrees(what, &host(&y)?, &host(&pass.y)?, of_maps)?;
+    assert_agrees(what, &host(&gx)?, &host(&pass.gx)?, 0.0)?;
+    let (y, gy) = (host(&pass.y)?, host(gy)?);
+    let (expected, terms) = (value(&y, &gy)?, value(&y.abs()?, &gy.abs()?)?);
+    for product in product.into_iter().chain([probed]) {
+        assert!((product - expected).abs() <= of_products * terms.max(1.0), "{what}: {product}, {expected}");
+    }
+    Ok(())
 }

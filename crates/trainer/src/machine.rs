@@ -35,7 +35,7 @@ pub struct Machine {
 pub struct Host {
     /// Threads that compute.
     pub threads: usize,
-    /// What convolutions multiply: `f32`, or a GPU's `tf32` or `bf16`.
+    /// `f32`, a GPU's `tf32`, or `bf16`, which maps are stored in.
     pub arithmetic: String,
     /// The processor's name, where the system says.
     pub processor: Option<String>,

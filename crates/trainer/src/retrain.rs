@@ -134,8 +134,8 @@ impl Retraining {
         })
     }
 
-    /// The same training with maps stored as `maps`: `DType::BF16` on a device, where
-    /// [`ops::kernels::gpu::Arithmetic::maps`] says so. Weights and checkpoints stay as they are.
+    /// The same training with maps stored as `maps`: `DType::BF16` halves them; a device takes what
+    /// [`ops::kernels::gpu::Arithmetic::maps`] says. Weights and checkpoints stay as they are.
     #[must_use]
     pub fn with_maps(self, maps: DType) -> Self {
         let average = self.average.map(|average| average.with_maps(maps));

@@ -221,6 +221,13 @@ impl RunDir {
         self.write(MACHINE, format!("{text}\n").as_bytes())
     }
 
+    /// The numbers that whoever last worked on the run computed in: `f32`, `tf32` or `bf16`; nothing where that was not noted.
+    #[must_use]
+    pub fn arithmetic(&self) -> Option<String> {
+        let machine: serde_json::Value = serde_json::from_str(&self.text(MACHINE).ok()?).ok()?;
+        Some(machine.get("arithmetic")?.as_str()?.to_owned())
+    }
+
     /// Replaces a file of the directory as a whole.
     ///
     /// # Errors

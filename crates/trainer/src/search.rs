@@ -182,8 +182,8 @@ impl<'c> Search<'c> {
         Ok(search)
     }
 
-    /// The same search with maps stored as `maps`: `DType::BF16` on a device, where [`ops::kernels::gpu::Arithmetic::maps`]
-    /// says so. Weights, logits and checkpoints stay as they are.
+    /// The same search with maps stored as `maps`: `DType::BF16` halves them; a device takes what
+    /// [`ops::kernels::gpu::Arithmetic::maps`] says. Weights, logits and checkpoints stay as they are.
     #[must_use]
     pub fn with_maps(mut self, maps: DType) -> Self {
         self.take_maps(maps);

@@ -79,7 +79,7 @@ struct Report {
     channels: usize,
     cells: usize,
     threads: usize,
-    /// What convolutions multiply: `f32`, or a GPU's `tf32` or `bf16`.
+    /// `f32`, a GPU's `tf32`, or `bf16`, which maps are stored in.
     arithmetic: &'static str,
     /// Whether a GPU was sent the kernels of a cell together.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ use super::{
     batch_norm::normalize,
     product::{Run, Sum},
     simd::{MAX_LANES, vectorized},
+    stored::{Stored, computed, convert},
     values::{Map, Real},
 };
 
@@ -72,13 +73,13 @@ impl Frame {
     }
 
     /// Copies what the frame's `rows` show of an image; the margins are left as they are.
-    pub(crate) fn fill<T: Real>(
+    pub(crate) fn fill<M: Stored, N: Stored<Real = M::Real>>(
         &self,
         map: &Map,
         rows: Range<usize>,
-        image: &[T],
-        frame: &mut [T],
-        lens: &Lens<'_, T>,
+        image: &[M],
+        frame: &mut [N],
+        lens: &Lens<'_, M::Real>,
     ) {
         let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
         let left = self.left.max(0) as usize;
@@ -118,15 +119,15 @@ impl<T: Real> Lens<'_, T> {
     }
 
     /// Whole pixels.
-    fn write(&self, x: &[T], seen: &mut [T]) {
+    pub(crate) fn write<M: Stored<Real = T>, N: Stored<Real = T>>(&self, x: &[M], seen: &mut [N]) {
         match (self.norm, self.prelude) {
-            (None, Prelude::Identity) => seen.copy_from_slice(x),
+            (None, Prelude::Identity) => convert(self.isa, x, seen),
             (None, Prelude::Relu) => relu_piece(self.isa, x, seen),
             (Some([mean, factor, shift]), Prelude::Identity) => {
-                normalize(self.isa, x, mean, factor, shift, seen)
+                computed(seen, |seen| normalize(self.isa, x, mean, factor, shift, seen));
             }
             (Some([mean, factor, shift]), Prelude::Relu) => {
-                normalize_relu(self.isa, x, mean, factor, shift, seen)
+                computed(seen, |seen| normalize_relu(self.isa, x, mean, factor, shift, seen));
             }
         }
     }
@@ -134,10 +135,12 @@ impl<T: Real> Lens<'_, T> {
 
 vectorized! {
     /// [`normalize`] and a ReLU.
-    fn normalize_relu<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+    fn normalize_relu<M: Stored, V, WIDE>(
+        x: &[M], mean: &[M::Real], factor: &[M::Real], shift: &[M::Real], y: &mut [M::Real]
+    ) -> () {
         for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
             for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
-                *y = ((x - mean) * factor + shift).relu();
+                *y = ((x.real() - mean) * factor + shift).relu();
             }
         }
     }

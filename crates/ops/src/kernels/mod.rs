@@ -1,4 +1,5 @@
-//! What a choice computes, down to the loops: functions on candle tensors, channels last, `f32` or `f64`.
+//! What a choice computes, down to the loops: functions on candle tensors, channels last, `f32` or `f64`; maps also `bf16`
+//! (`stored`).
 //!
 //! Each folder holds one operation: `mod.rs` says what it computes of tensors, `cpu.rs` how, on slices. candle's autograd
 //! plays no part: a backward is a function of its own. Spatial tensors are `(N, H, W, C)`, `(N, L, C)` or `(N, C)`; a
@@ -35,8 +36,10 @@ mod later;
 mod product;
 mod rows;
 mod simd;
+mod stored;
 mod threads;
 mod transpose;
+mod units;
 mod values;
 
 #[cfg(test)]

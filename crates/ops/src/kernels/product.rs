@@ -2,6 +2,7 @@
 
 use super::{
     simd::{PAIRED, Vector, vectorized},
+    stored::Stored,
     values::Real,
 };
 
@@ -112,8 +113,13 @@ vectorized! {
 vectorized! {
     /// `out[i·stride + j] = Σ_k a[i, k] · b[k, j]` for `j < n`, a multiple of the vector's length; added to what is there
     /// where `start` is [`Start::Old`].
-    pub(crate) fn matrix_product<T, V, WIDE>(
-        a: Matrix<'_, T>, b: Panels<'_, T>, out: &mut [T], stride: usize, n: usize, start: Start<'_, T>
+    pub(crate) fn matrix_product<M: Stored, V, WIDE>(
+        a: Matrix<'_, M::Real>,
+        b: Panels<'_, M::Real>,
+        out: &mut [M],
+        stride: usize,
+        n: usize,
+        start: Start<'_, M::Real>,
     ) -> () {
         let vectors = n / V::LANES;
         assert!(n.is_multiple_of(V::LANES) && a.rows * a.cols * vectors > 0);
@@ -129,12 +135,12 @@ vectorized! {
             // the columns' start in theirs, and `n` elements of every row in `out`.
             unsafe {
                 match (WIDE, pair) {
-                    (false, true) if V::PAIRS => matrix_tiles::<V, PAIRED, 2>(a, b, out, stride, n, start, vector),
-                    (false, true) => matrix_tiles::<V, 4, 2>(a, b, out, stride, n, start, vector),
-                    (false, false) => matrix_tiles::<V, 6, 1>(a, b, out, stride, n, start, vector),
-                    (true, true) => matrix_tiles::<V, 8, 2>(a, b, out, stride, n, start, vector),
-                    (true, false) if few => matrix_tiles::<V, 8, 1>(a, b, out, stride, n, start, vector),
-                    (true, false) => matrix_tiles::<V, 14, 1>(a, b, out, stride, n, start, vector),
+                    (false, true) if V::PAIRS => matrix_tiles::<M, V, PAIRED, 2>(a, b, out, stride, n, start, vector),
+                    (false, true) => matrix_tiles::<M, V, 4, 2>(a, b, out, stride, n, start, vector),
+                    (false, false) => matrix_tiles::<M, V, 6, 1>(a, b, out, stride, n, start, vector),
+                    (true, true) => matrix_tiles::<M, V, 8, 2>(a, b, out, stride, n, start, vector),
+                    (true, false) if few => matrix_tiles::<M, V, 8, 1>(a, b, out, stride, n, start, vector),
+                    (true, false) => matrix_tiles::<M, V, 14, 1>(a, b, out, stride, n, start, vector),
                 }
             }
             vector += 1 + usize::from(pair);
@@ -178,7 +184,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
         // SAFETY: there is a row, and as many outputs as rows; the rest is the caller's promise.
         unsafe {
             let (from, to) = places::<_, P>(&sum, first, out.as_mut_ptr());
-            tile::<V, P, Q>(from, to, sum.cols, b, n, start, vector);
+            tile::<_, V, P, Q>(from, to, sum.cols, b, n, start, vector);
         }
         first += P;
     }
@@ -189,10 +195,10 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
 /// # Safety
 /// As checked in [`matrix_product`].
 #[inline(always)]
-unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
+unsafe fn matrix_tiles<M: Stored, V: Vector<Elem = M::Real>, const P: usize, const Q: usize>(
     a: Matrix<'_, V::Elem>,
     b: Panels<'_, V::Elem>,
-    out: &mut [V::Elem],
+    out: &mut [M],
     stride: usize,
     n: usize,
     start: Start<'_, V::Elem>,
@@ -209,14 +215,14 @@ unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
                 (from[p], to[p]) = (begin.0.wrapping_add(p * a.row), begin.1.wrapping_add(p * stride));
             }
             // SAFETY: the caller's promise.
-            unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
+            unsafe { tile::<M, V, P, Q>(from, to, &cols, b, n, start, vector) };
         } else {
             for p in 0..P {
                 let row = (first + p).min(a.rows - 1);
                 (from[p], to[p]) = (from[p].wrapping_add(row * a.row), to[p].wrapping_add(row * stride));
             }
             // SAFETY: as above.
-            unsafe { tile::<V, P, Q>(from, to, &cols, b, n, start, vector) };
+            unsafe { tile::<M, V, P, Q>(from, to, &cols, b, n, start, vector) };
         }
         first += P;
     }
@@ -229,9 +235,9 @@ unsafe fn matrix_tiles<V: Vector, const P: usize, const Q: usize>(
 /// `b` and of the columns' start lie in their values.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
-unsafe fn tile<V: Vector, const P: usize, const Q: usize>(
+unsafe fn tile<M: Stored, V: Vector<Elem = M::Real>, const P: usize, const Q: usize>(
     from: [*const V::Elem; P],
-    to: [*mut V::Elem; P],
+    to: [*mut M; P],
     cols: &[Run],
     b: Panels<'_, V::Elem>,
     n: usize,
@@ -249,8 +255,8 @@ unsafe fn tile<V: Vector, const P: usize, const Q: usize>(
                 acc[p][q] = unsafe {
                     match start {
                         Start::Columns(values) => V::load(values.as_ptr().add(first)),
-                        _ if full => V::load(to[p].add(first)),
-                        _ => V::load_first(to[p].add(first), n.saturating_sub(first)),
+                        _ if full => M::load(to[p].add(first)),
+                        _ => M::load_first(to[p].add(first), n.saturating_sub(first)),
                     }
                 };
             }
@@ -272,13 +278,14 @@ unsafe fn tile<V: Vector, const P: usize, const Q: usize>(
         if full {
             for p in 0..P {
                 // SAFETY: `n` elements from every `to` on are writable, by the caller's promise.
-                unsafe { acc[p][q].store(to[p].add((vector + q) * V::LANES)) };
+                unsafe { M::store(acc[p][q], to[p].add((vector + q) * V::LANES)) };
             }
         } else {
             for p in 0..P {
                 // SAFETY: as above.
                 unsafe {
-                    acc[p][q].store_first(
+                    M::store_first(
+                        acc[p][q],
                         to[p].add((vector + q) * V::LANES),
                         n.saturating_sub((vector + q) * V::LANES),
                     )

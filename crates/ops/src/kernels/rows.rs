@@ -15,15 +15,17 @@ const ROWS: usize = 16;
 
 vectorized! {
     /// `Σ (x − about)` and `Σ (x − about)²`, column by column of rows as long as `about`; the last may be shorter.
-    pub(crate) fn moments<T, V, WIDE>(x: &[T], about: &[T], sums: &mut [f64], squares: &mut [f64]) -> () {
+    pub(crate) fn moments<M: Stored, V, WIDE>(
+        x: &[M], about: &[M::Real], sums: &mut [f64], squares: &mut [f64]
+    ) -> () {
         assert!(sums.len() == about.len() && squares.len() == about.len());
         let vector = |at: usize, column: usize, [sum, square]: [V; 2]| {
             // SAFETY: `add_rows` asks for whole vectors of the rows and of what is as long as they are.
-            let x = unsafe { V::load(x.as_ptr().add(at)).sub(V::load(about.as_ptr().add(column))) };
+            let x = unsafe { M::load::<V>(x.as_ptr().add(at)).sub(V::load(about.as_ptr().add(column))) };
             [sum.add(x), x.mul_add(x, square)]
         };
         let single = |at: usize, column: usize| {
-            let x = (x[at] - about[column]).to_f64();
+            let x = (x[at].real() - about[column]).to_f64();
             [x, x * x]
         };
         add_rows::<V, WIDE, 2>(x.len(), about.len(), vector, single, [sums, squares]);
@@ -32,21 +34,21 @@ vectorized! {
 
 vectorized! {
     /// `Σ (x − mean)·gy` and `Σ gy`, column by column of rows as long as `mean`; the last may be shorter.
-    pub(crate) fn correlate<T, V, WIDE>(
-        x: &[T], gy: &[T], mean: &[T], products: &mut [f64], sums: &mut [f64]
+    pub(crate) fn correlate<M: Stored, V, WIDE>(
+        x: &[M], gy: &[M], mean: &[M::Real], products: &mut [f64], sums: &mut [f64]
     ) -> () {
         assert!(x.len() == gy.len() && sums.len() == mean.len() && products.len() == mean.len());
         let vector = |at: usize, column: usize, [product, sum]: [V; 2]| {
             // SAFETY: `add_rows` asks for whole vectors of the rows and of what is as long as they are.
             let (x, gy) = unsafe {
-                let x = V::load(x.as_ptr().add(at)).sub(V::load(mean.as_ptr().add(column)));
-                (x, V::load(gy.as_ptr().add(at)))
+                let x: V = M::load(x.as_ptr().add(at));
+                (x.sub(V::load(mean.as_ptr().add(column))), M::load(gy.as_ptr().add(at)))
             };
             [x.mul_add(gy, product), sum.add(gy)]
         };
         let single = |at: usize, column: usize| {
             let gy = gy[at].to_f64();
-            [(x[at] - mean[column]).to_f64() * gy, gy]
+            [(x[at].real() - mean[column]).to_f64() * gy, gy]
         };
         add_rows::<V, WIDE, 2>(x.len(), mean.len(), vector, single, [products, sums]);
     }

@@ -1,7 +1,13 @@
 //! Vectors of a few numbers, and which instructions compute with them.
 
+use candle_core::WithDType as _;
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::units;
 use super::{
     product::{Panels, Run},
+    stored::Stored as _,
     values::Real,
 };
 
@@ -14,6 +20,8 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, VL, BW and DQ.
     Avx512,
+    /// The same with AMX: matrix units for tiles of `bf16`. Differs where maps are stored as that.
+    Amx,
 }
 
 impl Isa {
@@ -25,8 +33,8 @@ impl Isa {
 
     /// All sets, narrow to wide.
     #[must_use]
-    pub fn all() -> [Self; 3] {
-        [Self::Portable, Self::Avx2, Self::Avx512]
+    pub fn all() -> [Self; 4] {
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx]
     }
 
     /// Whether this processor has the set.
@@ -44,6 +52,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512.available() && units::are_there(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -52,45 +62,64 @@ impl Isa {
 
 /// Writes a loop once and compiles it for every instruction set: `fn name<T, V, WIDE>(…)` becomes a function generic
 /// over `T: Real` whose first argument is the [`Isa`]. Inside, `V` is the set's vector of `T`, and `WIDE` says that
-/// there are 32 registers rather than 16.
+/// there are 32 registers rather than 16. `fn name<M: Stored, V, WIDE>(…)` is generic over the elements of maps instead, and
+/// `V` a vector of `M::Real`; `fn name<M: Stored, N: Stored, V, WIDE>(…)` over two kinds of elements with the same numbers.
 macro_rules! vectorized {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident, $V:ident, $WIDE:ident>(
-        $($arg:ident: $ty:ty),* $(,)?
-    ) $(-> $R:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident, $V:ident, $WIDE:ident> $($rest:tt)*) => {
+        $crate::kernels::simd::vectorized! {
+            @ [$T: $crate::kernels::values::Real] [$T] [$V, $WIDE] $(#[$meta])* $vis fn $name $($rest)*
+        }
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$M:ident: Stored, $V:ident, $WIDE:ident> $($rest:tt)*) => {
+        $crate::kernels::simd::vectorized! {
+            @ [$M: $crate::kernels::stored::Stored] [$M::Real] [$V, $WIDE] $(#[$meta])* $vis fn $name $($rest)*
+        }
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<
+        $M:ident: Stored, $N:ident: Stored, $V:ident, $WIDE:ident
+    > $($rest:tt)*) => {
+        $crate::kernels::simd::vectorized! {
+            @ [$M: $crate::kernels::stored::Stored, $N: $crate::kernels::stored::Stored<Real = $M::Real>]
+            [$M::Real] [$V, $WIDE] $(#[$meta])* $vis fn $name $($rest)*
+        }
+    };
+    (@ [$($G:ident: $bound:path),+] [$Real:ty] [$V:ident, $WIDE:ident]
+        $(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $R:ty)? $body:block
+    ) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name<$T: $crate::kernels::values::Real>(isa: $crate::kernels::Isa, $($arg: $ty),*) $(-> $R)? {
+        $vis fn $name<$($G: $bound),+>(isa: $crate::kernels::Isa, $($arg: $ty),*) $(-> $R)? {
             // Inlined always, for only then is it compiled with the instructions of its caller.
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<$T, $V, const $WIDE: bool>($($arg: $ty),*) $(-> $R)?
+            fn body<$($G,)+ $V, const $WIDE: bool>($($arg: $ty),*) $(-> $R)?
             where
-                $T: $crate::kernels::values::Real,
-                $V: $crate::kernels::simd::Vector<Elem = $T>,
+                $($G: $bound,)+
+                $V: $crate::kernels::simd::Vector<Elem = $Real>,
             $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx2<$T: $crate::kernels::values::Real>($($arg: $ty),*) $(-> $R)? {
-                body::<$T, $T::Avx2, false>($($arg),*)
+            fn avx2<$($G: $bound),+>($($arg: $ty),*) $(-> $R)? {
+                body::<$($G,)+ <$Real as $crate::kernels::values::Real>::Avx2, false>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
             #[allow(clippy::too_many_arguments)]
-            fn avx512<$T: $crate::kernels::values::Real>($($arg: $ty),*) $(-> $R)? {
-                body::<$T, $T::Avx512, true>($($arg),*)
+            fn avx512<$($G: $bound),+>($($arg: $ty),*) $(-> $R)? {
+                body::<$($G,)+ <$Real as $crate::kernels::values::Real>::Avx512, true>($($arg),*)
             }
 
             match isa {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the guard has just seen that the processor has these instructions.
-                $crate::kernels::Isa::Avx2 if isa.available() => unsafe { avx2::<$T>($($arg),*) },
+                $crate::kernels::Isa::Avx2 if isa.available() => unsafe { avx2::<$($G),+>($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                $crate::kernels::Isa::Avx512 if isa.available() => unsafe { avx512::<$T>($($arg),*) },
-                _ => body::<$T, $T::Portable, false>($($arg),*),
+                $crate::kernels::Isa::Avx512 | $crate::kernels::Isa::Amx if isa.available() => unsafe { avx512::<$($G),+>($($arg),*) },
+                _ => body::<$($G,)+ <$Real as $crate::kernels::values::Real>::Portable, false>($($arg),*),
             }
         }
     };
@@ -198,6 +227,38 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// Loads as many `bf16`.
+    ///
+    /// # Safety
+    /// `LANES` elements from `from` on are readable.
+    #[inline(always)]
+    unsafe fn widen(from: *const bf16) -> Self {
+        let mut some = [Self::Elem::ZERO; MAX_LANES];
+        // SAFETY: the caller's promise; no vector is longer than the longest.
+        unsafe {
+            for (i, to) in some.iter_mut().enumerate().take(Self::LANES) {
+                *to = Self::Elem::from_f64((*from.add(i)).to_f64());
+            }
+            Self::load(some.as_ptr())
+        }
+    }
+
+    /// Stores as many `bf16`, the nearest, of two equally near the even one; for what is below their normal ones, perhaps 0.
+    ///
+    /// # Safety
+    /// `LANES` elements from `to` on are writable.
+    #[inline(always)]
+    unsafe fn narrow(self, to: *mut bf16) {
+        let mut some = [Self::Elem::ZERO; MAX_LANES];
+        // SAFETY: as of `widen`.
+        unsafe {
+            self.store(some.as_mut_ptr());
+            for (i, x) in some.iter().enumerate().take(Self::LANES) {
+                *to.add(i) = bf16::nearest(x.to_f64() as f32);
+            }
+        }
+    }
+
     /// Whether [`Vector::paired`] does something for [`PAIRED`] rows of two vectors.
     const PAIRS: bool = false;
 
@@ -283,10 +344,12 @@ impl<T: Real> Vector for Lanes<T> {
 mod x86 {
     use std::arch::{asm, x86_64::*};
 
+    use half::bf16;
+
     use super::{PAIRED, Panels, Run, Vector};
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; $paired:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -344,6 +407,20 @@ mod x86 {
                     // SAFETY: as in `load`.
                     unsafe { $store(to, self) }
                 }
+
+                $(
+                    #[inline(always)]
+                    unsafe fn widen(from: *const bf16) -> Self {
+                        // SAFETY: as in `load`.
+                        unsafe { $widen(from) }
+                    }
+
+                    #[inline(always)]
+                    unsafe fn narrow(self, to: *mut bf16) {
+                        // SAFETY: as in `load`.
+                        unsafe { $narrow(self, to) }
+                    }
+                )?
 
                 $(
                     const PAIRS: bool = true;
@@ -414,6 +491,71 @@ mod x86 {
     larger!(larger_wide_pd, __m512d, "avx512f", _mm512_cmp_pd_mask, |a, b| a | b, |wins, a, b| {
         _mm512_mask_blend_pd(wins, b, a)
     });
+
+    /// # Safety
+    /// As of [`Vector::widen`].
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn widen_ps(from: *const bf16) -> __m256 {
+        // SAFETY: the caller's promise.
+        let narrow = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(from.cast()) });
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(narrow))
+    }
+
+    /// # Safety
+    /// As of [`Vector::widen`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn widen_wide_ps(from: *const bf16) -> __m512 {
+        // SAFETY: the caller's promise.
+        let narrow = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(from.cast()) });
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(narrow))
+    }
+
+    /// # Safety
+    /// As of [`Vector::narrow`].
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn narrow_ps(x: __m256, to: *mut bf16) {
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+        // Rounding might carry a NaN's digits out of it: it is cut, and stays a quiet one.
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+        let high = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, is_nan));
+        let packed = _mm256_permute4x64_epi64::<0b00_00_10_00>(_mm256_packus_epi32(high, high));
+        // SAFETY: the caller's promise.
+        unsafe { _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(packed)) };
+    }
+
+    /// # Safety
+    /// As of [`Vector::narrow`].
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn narrow_wide_ps(x: __m512, to: *mut bf16) {
+        if is_x86_feature_detected!("avx512bf16") {
+            let narrow: __m256i;
+            // SAFETY: just checked; computes in registers. (A function of that set would not be inlined here.)
+            unsafe {
+                asm!(
+                    "vcvtneps2bf16 {narrow}, {x}",
+                    x = in(zmm_reg) x,
+                    narrow = lateout(ymm_reg) narrow,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            // SAFETY: the caller's promise.
+            return unsafe { _mm256_storeu_si256(to.cast(), narrow) };
+        }
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+        let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        let kept = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x40_0000)); // as in `narrow_ps`
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept))) };
+    }
 
     /// The loop of [`Vector::paired`] for 16 registers: 12 sums, 2 vectors of `b`, 2 values. LLVM loads all six values
     /// before it multiplies, finds no room for them, and reaches two thirds of the speed.
@@ -521,6 +663,8 @@ mod x86 {
         larger_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
+        widen_ps,
+        narrow_ps;
         six_rows
     );
     vector!(
@@ -549,7 +693,9 @@ mod x86 {
         positive_wide_ps,
         larger_wide_ps,
         _mm512_loadu_ps,
-        _mm512_storeu_ps
+        _mm512_storeu_ps,
+        widen_wide_ps,
+        narrow_wide_ps
     );
     vector!(
         __m512d,

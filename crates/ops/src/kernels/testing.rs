@@ -1,6 +1,7 @@
 //! What the kernels' tests share: deterministic values, finite differences, comparisons.
 
 use candle_core::{Device, Result, Tensor};
+use half::bf16;
 
 use super::{
     Isa, Window,
@@ -120,4 +121,40 @@ pub(crate) fn assert_same_on_any_threads<R: PartialEq + std::fmt::Debug + Send>(
     let one = on(1);
     assert_eq!(on(2), one);
     assert_eq!(on(3), one);
+}
+
+/// A narrow map of such values, and its numbers.
+pub(crate) fn narrow(values: &[f64]) -> (Vec<bf16>, Vec<f32>) {
+    let map: Vec<_> = values.iter().map(|&x| bf16::from_f64(x)).collect();
+    let numbers = map.iter().map(|x| x.to_f32()).collect();
+    (map, numbers)
+}
+
+/// A narrow map is computed as its numbers are, and rounded once.
+#[track_caller]
+pub(crate) fn assert_rounded(found: &[bf16], numbers: &[f32]) {
+    assert_eq!(found.len(), numbers.len());
+    for (i, (found, x)) in found.iter().zip(numbers).enumerate() {
+        assert_eq!(found.to_bits(), bf16::from_f32(*x).to_bits(), "element {i}: {found}, computed as {x}");
+    }
+}
+
+/// As [`assert_rounded`]; where matrix units multiply, factors are rounded on their way and sums added in another order.
+#[track_caller]
+pub(crate) fn assert_multiplied(isa: Isa, found: &[bf16], numbers: &[f32]) {
+    if isa != Isa::Amx {
+        return assert_rounded(found, numbers);
+    }
+    let found: Vec<_> = found.iter().map(|x| x.to_f32()).collect();
+    assert_weighed(isa, &found, numbers);
+}
+
+/// Sums of products are the same; where matrix units multiplied on the way, nearly.
+#[track_caller]
+pub(crate) fn assert_weighed(isa: Isa, found: &[f32], expected: &[f32]) {
+    if isa == Isa::Amx {
+        let expected: Vec<_> = expected.iter().map(|&x| f64::from(x)).collect();
+        return assert_close(found, &expected, 1.0 / 64.0);
+    }
+    assert_eq!(found, expected);
 }

@@ -4,7 +4,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{Device, Result, Storage, StorageRef, Tensor, WithDType, bail};
 
-use super::simd::Vector;
+use super::{simd::Vector, stored::Stored};
 
 /// The element types of the kernels: `f32` to train, `f64` to check the mathematics.
 pub(crate) trait Real: WithDType {
@@ -16,6 +16,8 @@ pub(crate) trait Real: WithDType {
     type Avx2: Vector<Elem = Self>;
     #[cfg(target_arch = "x86_64")]
     type Avx512: Vector<Elem = Self>;
+    /// The shortest elements that are computed with as these numbers.
+    type Narrow: Stored<Real = Self>;
 
     fn sqrt(self) -> Self;
 
@@ -39,6 +41,7 @@ impl Real for f32 {
     type Avx2 = std::arch::x86_64::__m256;
     #[cfg(target_arch = "x86_64")]
     type Avx512 = std::arch::x86_64::__m512;
+    type Narrow = half::bf16;
 
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -64,6 +67,7 @@ impl Real for f64 {
     type Avx2 = std::arch::x86_64::__m256d;
     #[cfg(target_arch = "x86_64")]
     type Avx512 = std::arch::x86_64::__m512d;
+    type Narrow = Self;
 
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -98,6 +102,34 @@ macro_rules! for_real {
     };
 }
 pub(crate) use for_real;
+
+/// Evaluates an expression with `$M` standing for the element type of a map, and `$T` for what that is computed with as.
+macro_rules! for_stored {
+    ($tensor:expr, $M:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::F32 => {
+                type $M = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $M = f64;
+                $body
+            }
+            candle_core::DType::BF16 => {
+                type $M = half::bf16;
+                $body
+            }
+            other => candle_core::bail!("found elements of type {other:?}; kernels take f32, f64 or bf16"),
+        }
+    };
+    ($tensor:expr, $M:ident, $T:ident => $body:expr) => {
+        $crate::kernels::values::for_stored!($tensor, $M => {
+            type $T = <$M as $crate::kernels::stored::Stored>::Real;
+            $body
+        })
+    };
+}
+pub(crate) use for_stored;
 
 /// The elements of a contiguous tensor on the host, in row-major order, without a copy.
 pub(crate) struct Values<'a, T> {

@@ -13,8 +13,9 @@ pub(in crate::kernels) use cpu::{relu as relu_piece, relu_mask};
 use super::{
     Isa,
     gpu::on_gpu,
+    stored::computed,
     threads::{fill, piece, piece_of},
-    values::{Values, dense, for_real, same_shape, tensor},
+    values::{Values, dense, for_stored, same_shape, tensor},
 };
 
 /// `max(x, 0)`, of any shape.
@@ -25,10 +26,10 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::rectify(&gpu, x, f64::INFINITY));
     let (isa, dims) = (Isa::detect(), x.dims());
     let x = dense(x)?;
-    for_real!(x, T => {
-        let x = Values::<T>::of(&x)?;
+    for_stored!(x, M => {
+        let x = Values::<M>::of(&x)?;
         let len = piece_of(x.len());
-        tensor(fill(x.len(), len, x.len(), |i, y: &mut [T]| cpu::relu(isa, piece(&x, i, len), y)), dims)
+        tensor(fill(x.len(), len, x.len(), |i, y: &mut [M]| computed(y, |y| cpu::relu(isa, piece(&x, i, len), y))), dims)
     })
 }
 
@@ -48,10 +49,10 @@ pub fn relu6(x: &Tensor) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::rectify(&gpu, x, 6.0));
     let (isa, dims) = (Isa::detect(), x.dims());
     let x = dense(x)?;
-    for_real!(x, T => {
-        let x = Values::<T>::of(&x)?;
+    for_stored!(x, M => {
+        let x = Values::<M>::of(&x)?;
         let len = piece_of(x.len());
-        tensor(fill(x.len(), len, x.len(), |i, y: &mut [T]| cpu::relu6(isa, piece(&x, i, len), y)), dims)
+        tensor(fill(x.len(), len, x.len(), |i, y: &mut [M]| computed(y, |y| cpu::relu6(isa, piece(&x, i, len), y))), dims)
     })
 }
 
@@ -68,10 +69,12 @@ fn masked(x: &Tensor, gy: &Tensor, below: f64) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::masked(&gpu, x, gy, below));
     let dims = x.dims();
     let (x, gy, isa) = (dense(x)?, dense(gy)?, Isa::detect());
-    for_real!(x, T => {
-        let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
+    for_stored!(x, M => {
+        let (x, gy) = (Values::<M>::of(&x)?, Values::<M>::of(&gy)?);
         let len = piece_of(x.len());
-        let write = |i, gx: &mut [T]| cpu::mask(isa, piece(&x, i, len), piece(&gy, i, len), below, gx);
+        let write = |i, gx: &mut [M]| {
+            computed(gx, |gx| cpu::mask(isa, piece(&x, i, len), piece(&gy, i, len), below, gx));
+        };
         tensor(fill(x.len(), len, x.len(), write), dims)
     })
 }

@@ -1,10 +1,13 @@
 //! Batch normalization on slices: one pass for sums, in `f64`, and one to apply them.
 
+use candle_core::WithDType as _;
+
 use crate::kernels::{
     Isa,
     bias::{fold, repeat},
     rows::{correlate, moments},
     simd::vectorized,
+    stored::{Stored, computed, wide},
     threads::{add_in_order, collect, fill, piece, rows_per_piece},
     values::Real,
 };
@@ -52,12 +55,12 @@ pub(in crate::kernels) struct PieceProducts {
 
 impl PieceProducts {
     /// Of whole rows of `c` channels, at least one.
-    pub(in crate::kernels) fn of<T: Real>(isa: Isa, x: &[T], gy: &[T], c: usize) -> Self {
+    pub(in crate::kernels) fn of<M: Stored>(isa: Isa, x: &[M::Real], gy: &[M], c: usize) -> Self {
         let moments = PieceMoments::of(isa, x, c);
-        let about = round::<T>(&moments.mean);
+        let about = round::<M::Real>(&moments.mean);
         let repeated = repeat(&about);
         let (mut products, mut sums) = (vec![0.0; repeated.len()], vec![0.0; repeated.len()]);
-        correlate(isa, x, gy, &repeated, &mut products, &mut sums);
+        wide(gy, |gy| correlate(isa, x, gy, &repeated, &mut products, &mut sums));
         let about = about.iter().map(|x| x.to_f64()).collect();
         Self { moments, about, products: fold(&products, c), sums: fold(&sums, c) }
     }
@@ -94,7 +97,7 @@ impl GradientSums {
     }
 }
 
-pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
+pub(super) fn statistics<M: Stored>(isa: Isa, x: &[M], c: usize) -> Statistics {
     let len = rows_per_piece(x.len(), c) * c;
     let parts = collect(x.len().div_ceil(len), x.len(), |i| PieceMoments::of(isa, piece(x, i, len), c));
     PieceMoments::merge(parts, c)
@@ -102,10 +105,10 @@ pub(super) fn statistics<T: Real>(isa: Isa, x: &[T], c: usize) -> Statistics {
 
 impl PieceMoments {
     /// Of whole rows of `c` channels, at least one.
-    pub(in crate::kernels) fn of<T: Real>(isa: Isa, x: &[T], c: usize) -> Self {
+    pub(in crate::kernels) fn of<M: Stored>(isa: Isa, x: &[M], c: usize) -> Self {
         // Sums about the first row's values lose no digits to a large mean.
-        let (pivot, rows) = (&x[..c], (x.len() / c) as f64);
-        let about = repeat(pivot);
+        let pivot: Vec<_> = x[..c].iter().map(|x| x.real()).collect();
+        let (about, rows) = (repeat(&pivot), (x.len() / c) as f64);
         let (mut sums, mut squares) = (vec![0.0; about.len()], vec![0.0; about.len()]);
         moments(isa, x, &about, &mut sums, &mut squares);
         let (sums, squares) = (fold(&sums, c), fold(&squares, c));
@@ -133,30 +136,32 @@ impl PieceMoments {
 }
 
 /// `(x − mean) · inv_std · scale + shift`.
-pub(super) fn apply<T: Real>(
+pub(super) fn apply<M: Stored>(
     isa: Isa,
-    x: &[T],
+    x: &[M],
     mean: &[f64],
     inv_std: &[f64],
     affine: Option<(Vec<f64>, Vec<f64>)>,
-) -> Vec<T> {
+) -> Vec<M> {
     let c = mean.len();
     let (scale, shift) = affine.unwrap_or_else(|| (vec![1.0; c], vec![0.0; c]));
     let factor: Vec<f64> = scale.iter().zip(inv_std).map(|(scale, inv_std)| scale * inv_std).collect();
-    let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<T>(values)));
+    let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<M::Real>(values)));
     let len = rows_per_piece(x.len(), c) * c;
-    fill(x.len(), len, x.len(), |i, y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y))
+    fill(x.len(), len, x.len(), |i, y| {
+        computed(y, |y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y));
+    })
 }
 
-pub(super) fn gradient_sums<T: Real>(
+pub(super) fn gradient_sums<M: Stored>(
     isa: Isa,
-    x: &[T],
-    gy: &[T],
+    x: &[M],
+    gy: &[M],
     mean: &[f64],
     inv_std: &[f64],
 ) -> GradientSums {
     let c = mean.len();
-    let (len, mean) = (rows_per_piece(x.len(), c) * c, repeat(&round::<T>(mean)));
+    let (len, mean) = (rows_per_piece(x.len(), c) * c, repeat(&round::<M::Real>(mean)));
     let parts = collect(x.len().div_ceil(len), x.len(), |i| {
         let (mut products, mut sums) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
         correlate(isa, piece(x, i, len), piece(gy, i, len), &mean, &mut products, &mut sums);
@@ -169,9 +174,17 @@ pub(super) fn gradient_sums<T: Real>(
 }
 
 /// `∂L/∂x` of a whole map.
-pub(super) fn backward<T: Real>(isa: Isa, x: &[T], gy: &[T], c: usize, through: &Through<T>) -> Vec<T> {
+pub(super) fn backward<M: Stored>(
+    isa: Isa,
+    x: &[M],
+    gy: &[M],
+    c: usize,
+    through: &Through<M::Real>,
+) -> Vec<M> {
     let len = rows_per_piece(x.len(), c) * c;
-    fill(x.len(), len, x.len(), |i, gx| through.write(isa, piece(x, i, len), piece(gy, i, len), gx))
+    fill(x.len(), len, x.len(), |i, gx| {
+        computed(gx, |gx| through.write(isa, piece(x, i, len), piece(gy, i, len), gx));
+    })
 }
 
 impl<T: Real> Through<T> {
@@ -199,7 +212,7 @@ impl<T: Real> Through<T> {
     }
 
     /// `∂L/∂x` of whole rows.
-    pub(in crate::kernels) fn write(&self, isa: Isa, x: &[T], gy: &[T], gx: &mut [T]) {
+    pub(in crate::kernels) fn write<M: Stored<Real = T>>(&self, isa: Isa, x: &[M], gy: &[M], gx: &mut [T]) {
         combine(isa, x, gy, &self.mean, &self.a, &self.b, &self.d, gx);
     }
 }
@@ -210,22 +223,26 @@ pub(super) fn round<T: Real>(values: &[f64]) -> Vec<T> {
 
 vectorized! {
     /// `(x − mean)·factor + shift`, channels repeated.
-    pub(in crate::kernels) fn normalize<T, V, WIDE>(x: &[T], mean: &[T], factor: &[T], shift: &[T], y: &mut [T]) -> () {
+    pub(in crate::kernels) fn normalize<M: Stored, V, WIDE>(
+        x: &[M], mean: &[M::Real], factor: &[M::Real], shift: &[M::Real], y: &mut [M::Real]
+    ) -> () {
         for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
             for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
-                *y = (x - mean) * factor + shift;
+                *y = (x.real() - mean) * factor + shift;
             }
         }
     }
 }
 
 vectorized! {
-    fn combine<T, V, WIDE>(x: &[T], gy: &[T], mean: &[T], a: &[T], b: &[T], d: &[T], gx: &mut [T]) -> () {
+    fn combine<M: Stored, V, WIDE>(
+        x: &[M], gy: &[M], mean: &[M::Real], a: &[M::Real], b: &[M::Real], d: &[M::Real], gx: &mut [M::Real]
+    ) -> () {
         let period = mean.len();
         for ((x, gy), gx) in x.chunks(period).zip(gy.chunks(period)).zip(gx.chunks_mut(period)) {
             let values = x.iter().zip(gy).zip(mean).zip(a).zip(b).zip(d);
             for (gx, (((((&x, &gy), &mean), &a), &b), &d)) in gx.iter_mut().zip(values) {
-                *gx = a * gy + (b * (x - mean) + d);
+                *gx = a * gy.real() + (b * (x.real() - mean) + d);
             }
         }
     }

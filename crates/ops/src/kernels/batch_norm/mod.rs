@@ -14,7 +14,8 @@ use super::{
     Isa,
     gpu::on_gpu,
     later::Later,
-    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
+    stored::Stored,
+    values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 
 /// The moments of one batch, each `(C,)`.
@@ -48,9 +49,9 @@ pub fn dot(gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<Later> {
     expect_dims("gradient of a batch norm", gy, x.dims())?;
     on_gpu!(x, gpu => Ok(Later::OnDevice(cuda::dot(&gpu, gy, x, by)?)));
     let (gy, x) = (dense(gy)?, dense(x)?);
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let [mean, factor, shift] = by.wide::<T>(c)?;
-        let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
+        let (x, gy) = (Values::<M>::of(&x)?, Values::<M>::of(&gy)?);
         let sums = cpu::gradient_sums(Isa::detect(), &x, &gy, &mean, &vec![1.0; c]);
         Ok(Later::Known(sums.product(&factor, &shift)))
     })
@@ -108,8 +109,8 @@ pub fn forward_waiting(
 fn moments(x: &Tensor, eps: f64) -> Result<Moments> {
     let (map, isa) = (Map::of(x.dims())?, Isa::detect());
     let x = dense(x)?;
-    for_real!(x, T => {
-        let x = Values::<T>::of(&x)?;
+    for_stored!(x, M, T => {
+        let x = Values::<M>::of(&x)?;
         moments_of::<T>(cpu::statistics(isa, &x, map.c), x.len() / map.c, eps)
     })
 }
@@ -122,9 +123,9 @@ pub fn apply(x: &Tensor, by: &Channelwise) -> Result<Tensor> {
     on_gpu!(x, gpu => super::sum::cuda::weighted(&gpu, &[super::sum::Term { factor: 1.0, x, norm: Some(by) }]));
     let map = Map::of(x.dims())?;
     let x = dense(x)?;
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let [mean, factor, shift] = [&by.mean, &by.factor, &by.shift].map(|x| channels::<T>(x, map.c));
-        tensor(cpu::apply::<T>(Isa::detect(), &Values::of(&x)?, &mean?, &factor?, Some((vec![1.0; map.c], shift?))), &map.dims())
+        tensor(cpu::apply::<M>(Isa::detect(), &Values::of(&x)?, &mean?, &factor?, Some((vec![1.0; map.c], shift?))), &map.dims())
     })
 }
 
@@ -171,11 +172,11 @@ pub fn forward_eval(
     on_gpu!(x, gpu => cuda::by_running(&gpu, x, scale_shift.unzip(), Some(mean), var, eps));
     let map = Map::of(x.dims())?;
     let x = dense(x)?;
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let mean = channels::<T>(mean, map.c)?;
         let inv_std = inverse_root(&channels::<T>(var, map.c)?, eps);
         let affine = affine::<T>(scale_shift, map.c)?;
-        tensor(cpu::apply::<T>(Isa::detect(), &Values::of(&x)?, &mean, &inv_std, affine), &map.dims())
+        tensor(cpu::apply::<M>(Isa::detect(), &Values::of(&x)?, &mean, &inv_std, affine), &map.dims())
     })
 }
 
@@ -210,8 +211,8 @@ pub fn backward(
     expect_dims("gradient of a batch norm", gy, x.dims())?;
     on_gpu!(x, gpu => cuda::backward(&gpu, x, gy, scale_shift, moments));
     let (x, gy) = (dense(x)?, dense(gy)?);
-    for_real!(x, T => {
-        let (x, gy) = (Values::<T>::of(&x)?, Values::<T>::of(&gy)?);
+    for_stored!(x, M => {
+        let (x, gy) = (Values::<M>::of(&x)?, Values::<M>::of(&gy)?);
         let Arrived { through, scale_shift, product } = arrive(&x, &gy, scale_shift, moments)?;
         let x = tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?;
         Ok(Gradients { x, scale_shift, product: Some(Later::Known(product)) })
@@ -229,22 +230,22 @@ pub(in crate::kernels) struct Arrived<T> {
 }
 
 /// Takes the sums over all of `x` and `∂L/∂y`.
-pub(in crate::kernels) fn arrive<T: Real>(
-    x: &[T],
-    gy: &[T],
+pub(in crate::kernels) fn arrive<M: Stored>(
+    x: &[M],
+    gy: &[M],
     scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
-) -> Result<Arrived<T>> {
+) -> Result<Arrived<M::Real>> {
     let c = moments.mean.elem_count();
-    let (mean, inv_std) = (channels::<T>(&moments.mean, c)?, channels::<T>(&moments.inv_std, c)?);
-    let affine = affine::<T>(scale_shift, c)?;
+    let (mean, inv_std) = (channels::<M::Real>(&moments.mean, c)?, channels::<M::Real>(&moments.inv_std, c)?);
+    let affine = affine::<M::Real>(scale_shift, c)?;
     let scale = affine.as_ref().map(|(scale, _)| &scale[..]);
     let sums = cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std);
     let through = Through::new(&mean, &inv_std, scale, &sums, (x.len() / c) as f64);
     // As `dot`, to the bit: whoever weighs an output gets one answer, whichever way it comes.
-    let [_, factor, shift] = moments.channelwise(scale_shift)?.wide::<T>(c)?;
+    let [_, factor, shift] = moments.channelwise(scale_shift)?.wide::<M::Real>(c)?;
     let product = sums.product(&factor, &shift);
-    let vector = |values: &[f64]| tensor(cpu::round::<T>(values), &[c]);
+    let vector = |values: &[f64]| tensor(cpu::round::<M::Real>(values), &[c]);
     let gradients = affine.map(|_| Ok::<_, candle_core::Error>((vector(&sums.scale)?, vector(&sums.shift)?)));
     Ok(Arrived { through, scale_shift: gradients.transpose()?, product })
 }
@@ -268,10 +269,10 @@ pub fn backward_eval(gy: &Tensor, scale: Option<&Tensor>, var: &Tensor, eps: f64
     on_gpu!(gy, gpu => cuda::by_running(&gpu, gy, (scale, None), None, var, eps));
     let map = Map::of(gy.dims())?;
     let gy = dense(gy)?;
-    for_real!(gy, T => {
+    for_stored!(gy, M, T => {
         let inv_std = inverse_root(&channels::<T>(var, map.c)?, eps);
         let affine = scale.map(|scale| Ok::<_, candle_core::Error>((channels::<T>(scale, map.c)?, vec![0.0; map.c])));
-        let gx = cpu::apply::<T>(Isa::detect(), &Values::of(&gy)?, &vec![0.0; map.c], &inv_std, affine.transpose()?);
+        let gx = cpu::apply::<M>(Isa::detect(), &Values::of(&gy)?, &vec![0.0; map.c], &inv_std, affine.transpose()?);
         tensor(gx, &map.dims())
     })
 }

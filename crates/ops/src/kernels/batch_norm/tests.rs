@@ -93,3 +93,21 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     });
     Ok(())
 }
+
+#[test]
+fn a_narrow_map_is_normalized_as_its_numbers_are() {
+    for (isa, c, rows) in sets().flat_map(|isa| [(isa, 3, 1), (isa, 16, 2000), (isa, 17, 3001)]) {
+        let ((x, x32), (gy, gy32)) = (narrow(&noise(rows * c, 1)), narrow(&noise(rows * c, 2)));
+        let (found, expected) = (cpu::statistics(isa, &x, c), cpu::statistics(isa, &x32, c));
+        assert_eq!((&found.mean, &found.var), (&expected.mean, &expected.var));
+        let inv_std: Vec<f64> = found.var.iter().map(|var| 1.0 / (var + 0.1).sqrt()).collect();
+        let y = cpu::apply(isa, &x32, &found.mean, &inv_std, None);
+        assert_rounded(&cpu::apply(isa, &x, &found.mean, &inv_std, None), &y);
+        let sums = cpu::gradient_sums(isa, &x32, &gy32, &found.mean, &inv_std);
+        let narrow_sums = cpu::gradient_sums(isa, &x, &gy, &found.mean, &inv_std);
+        assert_eq!((narrow_sums.scale, narrow_sums.shift), (sums.scale.clone(), sums.shift.clone()));
+        let through = Through::new(&found.mean, &inv_std, None, &sums, rows as f64);
+        let gx = cpu::backward(isa, &x32, &gy32, c, &through);
+        assert_rounded(&cpu::backward(isa, &x, &gy, c, &through), &gx);
+    }
+}

@@ -1,8 +1,11 @@
 //! Per-channel addition on slices. A channel's constants are repeated until the loop over them is long, whatever C.
 
+use candle_core::WithDType as _;
+
 use crate::kernels::{
     Isa,
     rows::add_up,
+    stored::{Stored, wide},
     threads::{add_in_order, collect, piece, rows_per_piece},
     values::Real,
 };
@@ -20,10 +23,11 @@ pub(in crate::kernels) fn fold(repeated: &[f64], c: usize) -> Vec<f64> {
     add_in_order(repeated.chunks_exact(c).map(<[f64]>::to_vec), c)
 }
 
-pub(super) fn gradient<T: Real>(isa: Isa, gy: &[T], c: usize) -> Vec<T> {
+pub(super) fn gradient<M: Stored>(isa: Isa, gy: &[M], c: usize) -> Vec<M::Real> {
     let len = rows_per_piece(gy.len(), c) * c;
-    let parts = collect(gy.len().div_ceil(len), gy.len(), |i| channel_sums(isa, piece(gy, i, len), c));
-    add_in_order(parts, c).into_iter().map(T::from_f64).collect()
+    let parts =
+        collect(gy.len().div_ceil(len), gy.len(), |i| wide(piece(gy, i, len), |gy| channel_sums(isa, gy, c)));
+    add_in_order(parts, c).into_iter().map(M::Real::from_f64).collect()
 }
 
 /// `Σ x` of each of `c` channels, in `f64`.

@@ -11,7 +11,7 @@ pub(in crate::kernels) use cpu::{channel_sums, fold, repeat};
 use super::{
     Isa,
     gpu::on_gpu,
-    values::{Map, Values, dense, for_real, tensor},
+    values::{Map, Values, dense, for_stored, tensor},
 };
 
 /// `∂L/∂b` `(C,)`: the sum of `∂L/∂y` over the batch and space.
@@ -22,5 +22,5 @@ pub fn gradient(gy: &Tensor) -> Result<Tensor> {
     let map = Map::of(gy.dims())?;
     on_gpu!(gy, gpu => super::batch_norm::cuda::channel_sums(&gpu, gy, &map));
     let gy = dense(gy)?;
-    for_real!(gy, T => tensor(cpu::gradient::<T>(Isa::detect(), &Values::of(&gy)?, map.c), &[map.c]))
+    for_stored!(gy, M => tensor(cpu::gradient::<M>(Isa::detect(), &Values::of(&gy)?, map.c), &[map.c]))
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use candle_core::WithDType as _;
+
 use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_mask,
@@ -9,8 +11,10 @@ use crate::kernels::{
     gather::{Gather, Lens, padded},
     product::{Panels, Run, Start, Sum, product, runs},
     simd::lanes,
+    stored::{Stored, computed, wide},
     threads::{Reused, add_in_order, collect, fill, images_per_piece, piece},
     transpose::transpose,
+    units::Units,
     values::{Map, Real},
 };
 
@@ -62,50 +66,68 @@ impl Shape<'_> {
     }
 }
 
-pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
+pub(super) fn forward<M: Stored>(
+    isa: Isa,
+    shape: Shape<'_>,
+    x: &[M],
+    w: &[M::Real],
+    bias: Option<&[M::Real]>,
+) -> Vec<M> {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let outputs = Outputs::new(isa, shape, w, bias, images);
+    let outputs = Outputs::new::<M>(isa, shape, w, bias, images);
     fill(shape.output.len(), images * shape.output.image(), shape.work(), |i, y| {
-        outputs.write(shape.input(x, i, images), y);
+        wide(shape.input(x, i, images), |x| outputs.write(x, y));
     })
 }
 
-pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &[T], x: &[T]) -> Vec<T> {
+pub(super) fn input_gradient<M: Stored>(
+    isa: Isa,
+    shape: Shape<'_>,
+    gy: &[M],
+    w: &[M::Real],
+    x: &[M],
+) -> Vec<M> {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let inputs = Inputs::new(isa, shape, w, images);
+    let inputs = Inputs::new::<M>(isa, shape, w, images);
     fill(shape.input.len(), images * shape.input.image(), shape.work(), |i, gx| {
-        inputs.write(shape.output(gy, i, images), shape.input(x, i, images), gx);
+        wide(shape.output(gy, i, images), |gy| inputs.write(gy, shape.input(x, i, images), gx));
     })
 }
 
 /// The gradients of the weights and, where wanted, of the bias.
-pub(super) fn weight_gradient<T: Real>(
+#[expect(clippy::type_complexity, reason = "two vectors of numbers")]
+pub(super) fn weight_gradient<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,
     wanted: Wanted,
-    x: &[T],
-    gy: &[T],
-) -> (Vec<T>, Vec<T>) {
+    x: &[M],
+    gy: &[M],
+) -> (Vec<M::Real>, Vec<M::Real>) {
     let images = images_per_piece(shape.input.n, shape.input.image());
     let weights = Weights::new(isa, shape, images);
-    let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
-        let gy = shape.output(gy, i, images);
+    let part = |x: &[M::Real], gy: &[M::Real]| {
         let bias = match wanted {
             Wanted::Weights => Vec::new(),
             Wanted::WeightsAndBias => channel_sums(isa, gy, shape.output.c),
         };
-        (weights.part(shape.input(x, i, images), gy), bias)
+        (weights.part(x, gy), bias)
+    };
+    let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
+        wide(shape.input(x, i, images), |x| wide(shape.output(gy, i, images), |gy| part(x, gy)))
     });
     let (parts, bias): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let bias = match wanted {
-        Wanted::Weights => vec![T::ZERO; shape.output.c],
-        Wanted::WeightsAndBias => add_in_order(bias, shape.output.c).into_iter().map(T::from_f64).collect(),
+        Wanted::Weights => vec![M::Real::ZERO; shape.output.c],
+        Wanted::WeightsAndBias => {
+            add_in_order(bias, shape.output.c).into_iter().map(M::Real::from_f64).collect()
+        }
     };
     (add_in_order(parts, weights.len()), bias)
 }
 
 /// A forward, ready to run on pieces.
 pub(in crate::kernels) struct Outputs<'a, T: Real> {
+    isa: Isa,
     shape: Shape<'a>,
     way: Way<T>,
     bias: Option<Cow<'a, [T]>>,
@@ -121,10 +143,43 @@ enum Way<T: Real> {
     Points(Points<T>),
     /// Image by image.
     Whole(Points<T>),
+    /// By matrix units.
+    Units(Units<T>),
+}
+
+/// Which way a convolution is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    FromOutputs,
+    FromInputs,
+}
+
+/// Matrix units for maps of `M`, where they take this convolution.
+fn units<M: Stored>(isa: Isa, shape: Shape<'_>, w: &[M::Real], seen: Seen) -> Option<Units<M::Real>> {
+    let Shape { input, output, window, .. } = shape;
+    let (from, to) = match seen {
+        Seen::FromOutputs => (input.c, output.c),
+        Seen::FromInputs => (output.c, input.c),
+    };
+    let weight = |tap: usize, from: usize, to: usize| match seen {
+        Seen::FromOutputs => shape.tap(w, tap)[from * output.c + to],
+        Seen::FromInputs => shape.tap(w, tap)[to * output.c + from],
+    };
+    // Of the smallest maps, most of a tile would be margins; single taps have so few products that rounding factors and storing
+    // sums takes what units save.
+    if isa != Isa::Amx || window.stride != (1, 1) || window.taps() == 1 || input.h.min(input.w) <= 2 {
+        return None;
+    }
+    let gather = match seen {
+        Seen::FromOutputs => Gather::forward(window, input, output.c),
+        Seen::FromInputs => Gather::backward(window, input, output.c),
+    };
+    let taps = gather.phases[0].taps.clone();
+    Units::of_taps::<M>(isa, (from, to), gather, |k, to| weight(taps[k / from], k % from, to))
 }
 
 impl<'a, T: Real> Outputs<'a, T> {
-    pub(in crate::kernels) fn new(
+    pub(in crate::kernels) fn new<M: Stored<Real = T>>(
         isa: Isa,
         shape: Shape<'a>,
         w: &[T],
@@ -133,21 +188,25 @@ impl<'a, T: Real> Outputs<'a, T> {
     ) -> Self {
         let Shape { input, output, window, .. } = shape;
         let bias = bias.map(|bias| padded(bias, output.c, lanes::<T>(isa)));
+        if let Some(units) = units::<M>(isa, shape, w, Seen::FromOutputs) {
+            return Self { isa, shape, way: Way::Units(units), bias };
+        }
         if winograd::fits::<T>(shape) {
-            return Self { shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Forward)), bias };
+            let filter = Filter::new(isa, shape, w, Direction::Forward);
+            return Self { isa, shape, way: Way::Tiles(filter), bias };
         }
         if whole::fits::<T>(isa, shape) {
             let bias = bias.map(|bias| Cow::Owned(bias[..output.c].repeat(output.h * output.w)));
-            return Self { shape, way: Way::Whole(whole::forward(isa, shape, w)), bias };
+            return Self { isa, shape, way: Way::Whole(whole::forward(isa, shape, w)), bias };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
-            return Self { shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
+            return Self { isa, shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
         let rows = |taps: &[usize]| taps.iter().map(|&tap| shape.tap(w, tap)).collect::<Vec<_>>().concat();
         let wide = |taps: &[usize]| padded(&rows(taps), output.c, lanes::<T>(isa)).into_owned();
         let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
-        Self { shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
+        Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
     }
 
     /// Whether each pixel is computed from the same pixel alone, so that [`Outputs::write`] also takes some rows of an image.
@@ -156,15 +215,19 @@ impl<'a, T: Real> Outputs<'a, T> {
     }
 
     /// Computes the outputs of some consecutive images.
-    pub(in crate::kernels) fn write(&self, x: &[T], y: &mut [T]) {
+    pub(in crate::kernels) fn write<M: Stored<Real = T>>(&self, x: &[T], y: &mut [M]) {
         let Shape { input, output, prelude, .. } = self.shape;
         let bias = self.bias.as_deref();
         match &self.way {
-            Way::Taps(sums) => {
+            Way::Taps(sums) => computed(y, |y| {
                 sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
-            }
-            Way::Tiles(filter) => filter.write(x, prelude, y, bias, None),
+            }),
+            Way::Tiles(filter) => computed(y, |y| filter.write(x, prelude, y, bias, None)),
             Way::Points(points) | Way::Whole(points) => points.write(x, prelude, y, bias),
+            Way::Units(units) => {
+                let lens = Lens { isa: self.isa, norm: None, prelude };
+                units.write(x, (input, output), &lens, y, bias, None::<&[T]>);
+            }
         }
     }
 }
@@ -177,8 +240,16 @@ pub(in crate::kernels) struct Inputs<'a, T: Real> {
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
-    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, w: &[T], images: usize) -> Self {
+    pub(in crate::kernels) fn new<M: Stored<Real = T>>(
+        isa: Isa,
+        shape: Shape<'a>,
+        w: &[T],
+        images: usize,
+    ) -> Self {
         let Shape { input, output, window, .. } = shape;
+        if let Some(units) = units::<M>(isa, shape, w, Seen::FromInputs) {
+            return Self { isa, shape, way: Way::Units(units) };
+        }
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
@@ -202,15 +273,32 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 
     /// Computes the gradient at some consecutive images, of which `x` are the values.
-    pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
+    pub(in crate::kernels) fn write<M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        gy: &[T],
+        x: &[M],
+        gx: &mut [N],
+    ) {
         let Shape { input, output, prelude, .. } = self.shape;
         match &self.way {
-            Way::Taps(sums) => sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero),
+            Way::Taps(sums) => {
+                computed(gx, |gx| sums.write(gy, output, Prelude::Identity, gx, input, Start::Zero));
+            }
             Way::Tiles(filter) => {
-                let x = (prelude == Prelude::Relu).then_some(x);
-                return filter.write(gy, Prelude::Identity, gx, None, x);
+                let mut write = |x: Option<&[T]>| {
+                    computed(gx, |gx| filter.write(gy, Prelude::Identity, gx, None, x));
+                };
+                return match prelude {
+                    Prelude::Identity => write(None),
+                    Prelude::Relu => wide(x, |x| write(Some(x))),
+                };
             }
             Way::Points(points) | Way::Whole(points) => points.write(gy, Prelude::Identity, gx, None),
+            Way::Units(units) => {
+                let lens = Lens { isa: self.isa, norm: None, prelude: Prelude::Identity };
+                let mask = (prelude == Prelude::Relu).then_some(x);
+                return units.write(gy, (output, input), &lens, gx, None, mask);
+            }
         }
         if prelude == Prelude::Relu {
             relu_mask(self.isa, x, gx);

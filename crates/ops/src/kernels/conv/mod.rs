@@ -16,7 +16,7 @@ pub(in crate::kernels) use cpu::{Inputs, Outputs, Shape, Weights};
 use super::{
     Isa, Prelude, Window,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The convolution of `x` `(N, H, W, c_in)` with `w` `(kh, kw, c_in, c_out)`: `(N, ⌈H/s⌉, ⌈W/s⌉, c_out)`.
@@ -54,11 +54,11 @@ fn convolve(
     bias.map_or(Ok(()), |bias| expect_dims("bias of a convolution", bias, &[c_out]))?;
     on_gpu!(x, gpu => cuda::forward(&gpu, Shape { input: &input, output: &output, window, prelude }, x, w, bias));
     let (x, w, bias) = (dense(x)?, dense(w)?, bias.map(dense).transpose()?);
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let y = cpu::forward::<T>(Isa::detect(), shape, &x, &w, bias.as_deref());
+        let y = cpu::forward::<M>(Isa::detect(), shape, &x, &w, bias.as_deref());
         tensor(y, &output.dims())
     })
 }
@@ -79,10 +79,10 @@ pub fn input_gradient(
     expect_dims("gradient of a convolution", gy, &output.dims())?;
     on_gpu!(gy, gpu => cuda::input_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, gy, w, x));
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (x, isa) = (Values::of(&x)?, Isa::detect());
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let gx = cpu::input_gradient::<T>(isa, shape, &Values::of(&gy)?, &Values::of(&w)?, &x);
+        let gx = cpu::input_gradient::<M>(isa, shape, &Values::of(&gy)?, &Values::of(&w)?, &x);
         tensor(gx, &input.dims())
     })
 }
@@ -127,10 +127,10 @@ fn gradients(
     });
     let (x, gy) = (dense(x)?, dense(gy)?);
     let dims = [window.kernel.0, window.kernel.1, input.c, output.c];
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let (gw, gb) = cpu::weight_gradient::<T>(Isa::detect(), shape, wanted, &x, &gy);
+        let (gw, gb) = cpu::weight_gradient::<M>(Isa::detect(), shape, wanted, &x, &gy);
         Ok((tensor(gw, &dims)?, tensor(gb, &[output.c])?))
     })
 }

@@ -6,6 +6,7 @@ use crate::kernels::{
     activation::relu_piece,
     product::{Matrix, Panels, Start, matrix_product},
     simd::lanes,
+    stored::Stored,
     threads::{Reused, Scratch},
     transpose::transpose,
     values::Real,
@@ -44,7 +45,13 @@ impl<T: Real> Points<T> {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
 
-    pub(super) fn write(&self, x: &[T], prelude: Prelude, y: &mut [T], bias: Option<&[T]>) {
+    pub(super) fn write<M: Stored<Real = T>>(
+        &self,
+        x: &[T],
+        prelude: Prelude,
+        y: &mut [M],
+        bias: Option<&[T]>,
+    ) {
         let Self { isa, from, to, .. } = *self;
         let start = bias.map_or(Start::Zero, Start::Columns);
         let b = Panels { values: &self.w, row: to, vector: lanes::<T>(isa) };

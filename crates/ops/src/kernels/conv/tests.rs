@@ -184,8 +184,8 @@ fn a_piece_is_the_same_whatever_was_computed_before() {
         let (x, gy): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(output.len(), 2)));
         let w: Vec<f32> = cast(&noise(window.taps() * input.c * c_out, 3));
         let all = |first: usize| {
-            let outputs = cpu::Outputs::new(Isa::detect(), shape, &w, None, input.n);
-            let inputs = cpu::Inputs::new(Isa::detect(), shape, &w, input.n);
+            let outputs = cpu::Outputs::new::<f32>(Isa::detect(), shape, &w, None, input.n);
+            let inputs = cpu::Inputs::new::<f32>(Isa::detect(), shape, &w, input.n);
             let weights = cpu::Weights::new(Isa::detect(), shape, input.n);
             let run = |n: usize| {
                 let (x, gy) = (&x[..n * input.image()], &gy[..n * output.image()]);
@@ -208,4 +208,37 @@ fn thousands_of_outputs_have_weights_without_a_bias() -> Result<()> {
     let gw = weight_gradient(&x, &gy, &Window::same((1, 1), (1, 1), (1, 1)), Prelude::Identity)?;
     assert_eq!(gw.dims(), [1, 1, 1, 5_000]);
     Ok(())
+}
+
+/// Of every kind of convolution: tap by tap, at Winograd's points, pixel by pixel, image by image.
+#[test]
+fn a_narrow_map_is_convolved_as_its_numbers_are() {
+    let same = |k, s| Window::same((k, k), (s, s), (1, 1));
+    let kinds = [
+        (5, 16, 32, same(3, 2)),
+        (7, 16, 32, same(3, 1)),
+        (6, 32, 16, same(1, 1)),
+        (2, 16, 16, same(3, 1)),
+        (6, 48, 16, same(3, 1)),
+        (9, 32, 48, Window::same((5, 5), (1, 1), (2, 2))),
+    ];
+    for ((side, c, c_out, window), prelude) in
+        kinds.into_iter().flat_map(|kind| [Prelude::Identity, Prelude::Relu].map(|prelude| (kind, prelude)))
+    {
+        let input = Map { n: 5, h: side, w: side, c, rank: 4 };
+        let output = input.through(&window, c_out);
+        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude };
+        let w: Vec<f32> = cast(&noise(window.taps() * c * c_out, 1));
+        let bias: Vec<f32> = cast(&noise(c_out, 2));
+        let ((x, x32), (gy, gy32)) = (narrow(&noise(input.len(), 3)), narrow(&noise(output.len(), 4)));
+        for isa in sets() {
+            let y = cpu::forward(isa, shape, &x32, &w, Some(&bias));
+            assert_multiplied(isa, &cpu::forward(isa, shape, &x, &w, Some(&bias)), &y);
+            let gx = cpu::input_gradient(isa, shape, &gy32, &w, &x32);
+            assert_multiplied(isa, &cpu::input_gradient(isa, shape, &gy, &w, &x), &gx);
+            let wanted = cpu::Wanted::WeightsAndBias;
+            let of_weights = cpu::weight_gradient(isa, shape, wanted, &x32, &gy32);
+            assert_eq!(cpu::weight_gradient(isa, shape, wanted, &x, &gy), of_weights);
+        }
+    }
 }

@@ -5,26 +5,26 @@ use crate::kernels::{
     Isa,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
+    stored::{Stored, wide},
     threads::{Reused, Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
-    values::Real,
 };
 
 /// The convolution's output and its moments.
-pub(super) fn forward<T: Real>(
+pub(super) fn forward<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-) -> (Vec<T>, Statistics) {
+    x: &[M],
+    w: &[M::Real],
+    bias: Option<&[M::Real]>,
+) -> (Vec<M>, Statistics) {
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
-    let outputs = Outputs::new(isa, shape, w, bias, images);
+    let outputs = Outputs::new::<M>(isa, shape, w, bias, images);
     let (y, parts) = fill_and_collect(
         shape.output.len(),
         images * shape.output.image(),
         shape.work(),
-        |i, y: &mut [T]| {
-            outputs.write(shape.input(x, i, images), y);
+        |i, y: &mut [M]| {
+            wide(shape.input(x, i, images), |x| outputs.write(x, y));
             PieceMoments::of(isa, y, shape.output.c)
         },
     );
@@ -32,63 +32,66 @@ pub(super) fn forward<T: Real>(
 }
 
 /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
-pub(super) fn probe<T: Real>(
+pub(super) fn probe<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,
-    gz: &[T],
-    x: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
+    gz: &[M],
+    x: &[M],
+    w: &[M::Real],
+    bias: Option<&[M::Real]>,
 ) -> Vec<PieceProducts> {
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
-    let (outputs, scratch) = (Outputs::new(isa, shape, w, bias, images), Scratch::new());
+    let (outputs, scratch) = (Outputs::new::<M>(isa, shape, w, bias, images), Scratch::new());
     collect(shape.input.n.div_ceil(images), shape.work(), |i| {
         let gz = shape.output(gz, i, images);
         scratch.lend(gz.len(), |y| {
-            outputs.write(shape.input(x, i, images), y);
+            wide(shape.input(x, i, images), |x| outputs.write(x, y));
             PieceProducts::of(isa, y, gz, shape.output.c)
         })
     })
 }
 
 /// The gradients at the input and of the weights, as wanted; `(y, gz)` are the norm's input and what arrives behind it.
-pub(super) fn backward<T: Real>(
+#[expect(clippy::type_complexity, reason = "the gradients of a map and of weights")]
+pub(super) fn backward<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,
-    x: &[T],
-    w: &[T],
-    (y, gz): (&[T], &[T]),
-    through: &Through<T>,
+    x: &[M],
+    w: &[M::Real],
+    (y, gz): (&[M], &[M]),
+    through: &Through<M::Real>,
     wanted: Wanted,
-) -> (Option<Vec<T>>, Option<Vec<T>>) {
+) -> (Option<Vec<M>>, Option<Vec<M::Real>>) {
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
     let weights = (wanted != Wanted::Input).then(|| Weights::new(isa, shape, images));
-    let inputs = (wanted != Wanted::Weights).then(|| Inputs::new(isa, shape, w, images));
+    let inputs = (wanted != Wanted::Weights).then(|| Inputs::new::<M>(isa, shape, w, images));
     let scratch = Scratch::new();
-    let gradient = |i, gy: &mut [T]| {
+    let gradient = |i, gy: &mut [M::Real]| {
         through.write(isa, shape.output(y, i, images), shape.output(gz, i, images), gy);
     };
     let len = |i| shape.output(y, i, images).len();
-    let part = |i, gy: &[T]| weights.as_ref().map(|weights| weights.part(shape.input(x, i, images), gy));
-    let sum = |parts: Vec<Option<Reused<T>>>| {
+    let part = |x: &[M::Real], gy: &[M::Real]| weights.as_ref().map(|weights| weights.part(x, gy));
+    let sum = |parts: Vec<Option<Reused<M::Real>>>| {
         weights.as_ref().map(|weights| add_in_order(parts.into_iter().flatten(), weights.len()))
     };
     let Some(inputs) = &inputs else {
         let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
             scratch.lend(len(i), |gy| {
                 gradient(i, gy);
-                part(i, gy)
+                wide(shape.input(x, i, images), |x| part(x, gy))
             })
         });
         return (None, sum(parts));
     };
-    let (gx, parts) =
-        fill_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), |i, gx: &mut [T]| {
-            scratch.lend(len(i), |gy| {
-                gradient(i, gy);
-                inputs.write(gy, shape.input(x, i, images), gx);
-                part(i, gy)
+    let write = |i, gx: &mut [M]| {
+        scratch.lend(len(i), |gy| {
+            gradient(i, gy);
+            wide(shape.input(x, i, images), |x| {
+                inputs.write(gy, x, gx);
+                part(x, gy)
             })
-        });
+        })
+    };
+    let (gx, parts) = fill_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), write);
     (Some(gx), sum(parts))
 }

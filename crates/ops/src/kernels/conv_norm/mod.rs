@@ -20,7 +20,7 @@ use super::{
     later::Later,
     simd::lanes,
     strided::{Convolution, Layout, Strided},
-    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 
 /// What a forward computes.
@@ -124,15 +124,15 @@ pub fn forward_beside(
     on_gpu!(w, gpu => cuda::forward_waiting(&gpu, shape, alone(xs)?, (w, bias), scale_shift, eps));
     let (w, bias, isa) = (dense(w)?, bias.map(dense).transpose()?, Isa::detect());
     let xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
-    for_real!(w, T => {
+    for_stored!(xs[0], M, T => {
         let ws = [Values::<T>::of(&w)?];
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let (y, statistics) = match pixelwise::<T>(&xs, &w, window)? {
             Some(layout) => {
-                let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+                let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
                 Strided::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref())
             }
-            None => cpu::forward::<T>(isa, shape, &Values::of(alone(&xs)?)?, &ws[0], bias.as_deref()),
+            None => cpu::forward::<M>(isa, shape, &Values::of(alone(&xs)?)?, &ws[0], bias.as_deref()),
         };
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
@@ -187,13 +187,13 @@ pub fn probe(
         batch_norm::dot(gz, &y, &by)
     });
     let (gz, x, w, bias) = (dense(gz)?, dense(x)?, dense(w)?, bias.map(dense).transpose()?);
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let layout = pixelwise::<T>(std::slice::from_ref(&x), &w, window)?;
         let (gz, xs, ws) = (Values::of(&gz)?, [Values::of(&x)?], [Values::of(&w)?]);
         let (isa, bias) = (Isa::detect(), bias.as_ref().map(Values::of).transpose()?);
         let pieces = match layout {
-            Some(layout) => Strided::<T>::new(isa, &layout, prelude, &xs, &ws).probe(&gz, bias.as_deref()),
-            None => cpu::probe::<T>(isa, shape, &gz, &xs[0], &ws[0], bias.as_deref()),
+            Some(layout) => Strided::<M>::new(isa, &layout, prelude, &xs, &ws).probe(&gz, bias.as_deref()),
+            None => cpu::probe::<M>(isa, shape, &gz, &xs[0], &ws[0], bias.as_deref()),
         };
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, output.c, eps)?))
     })
@@ -249,24 +249,24 @@ pub fn backward_beside(
     });
     let (gz, dense_w, y, isa) = (dense(gz)?, dense(w)?, dense(y)?, Isa::detect());
     let dense_xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
-    for_real!(w, T => {
-        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+    for_stored!(xs[0], M, T => {
+        let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let ws = [Values::of(&dense_w)?];
         let (gxs, gw) = match pixelwise::<T>(xs, w, window)? {
             Some(layout) => {
-                let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+                let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
                 let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
                 let (gxs, gws) = strided.backward((&y, &gz), &through, wanted);
                 (gxs, gws.and_then(|mut gws| gws.pop()))
             }
             None => {
                 let x = Values::of(alone(&dense_xs)?)?;
-                let (gx, gw) = cpu::backward::<T>(isa, shape, &x, &ws[0], (&y, &gz), &through, wanted);
+                let (gx, gw) = cpu::backward::<M>(isa, shape, &x, &ws[0], (&y, &gz), &through, wanted);
                 (gx.map(|gx| vec![gx]), gw)
             }
         };
-        let map = |gx: Vec<T>| tensor(gx, xs[0].dims());
+        let map = |gx: Vec<M>| tensor(gx, xs[0].dims());
         Ok(Gradients {
             x: gxs.map(|gxs| gxs.into_iter().map(map).collect::<Result<Vec<_>>>()).transpose()?,
             w: gw.map(|gw| tensor(gw, w.dims())).transpose()?,

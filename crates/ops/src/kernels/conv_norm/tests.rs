@@ -125,3 +125,28 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     });
     Ok(())
 }
+
+#[test]
+fn a_narrow_map_goes_back_as_its_numbers_do() {
+    let same = |k, s| Window::same((k, k), (s, s), (1, 1));
+    for (side, c, c_out, window) in [(7, 16, 32, same(3, 1)), (6, 5, 17, same(3, 2)), (4, 16, 16, same(1, 1))]
+    {
+        let input = Map { n: 5, h: side, w: side, c, rank: 4 };
+        let output = input.through(&window, c_out);
+        let shape = conv::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let w: Vec<f32> = cast(&noise(window.taps() * c * c_out, 1));
+        let [(x, x32), (y, y32), (gz, gz32)] =
+            [(&input, 3), (&output, 4), (&output, 5)].map(|(map, seed)| narrow(&noise(map.len(), seed)));
+        let through = batch_norm::Through::of_constants(c_out, 0.5);
+        for isa in sets() {
+            let (found, _) = cpu::forward(isa, shape, &x, &w, None);
+            assert_multiplied(isa, &found, &cpu::forward(isa, shape, &x32, &w, None).0);
+            for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
+                let (gx, gw) = cpu::backward(isa, shape, &x, &w, (&y, &gz), &through, wanted);
+                let (gx32, gw32) = cpu::backward(isa, shape, &x32, &w, (&y32, &gz32), &through, wanted);
+                assert_multiplied(isa, &gx.unwrap_or_default(), &gx32.unwrap_or_default());
+                assert_eq!(gw, gw32);
+            }
+        }
+    }
+}

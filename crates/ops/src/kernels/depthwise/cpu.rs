@@ -7,6 +7,7 @@ use crate::kernels::{
     conv::Shape,
     gather::{Gather, Lattice, Lens, Phase, padded},
     simd::{MAX_LANES, lanes},
+    stored::{Stored, wide},
     threads::{Scratch, add_in_order, collect, fill, images_per_piece},
     values::{Map, Real},
 };
@@ -16,15 +17,21 @@ use super::lattice::{Pixels, products, sums};
 /// Elements of a few rows of outputs: with what they read and what becomes of them they fit a first-level cache.
 pub(in crate::kernels) const BAND: usize = 2_048;
 
-pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], w: &[T]) -> Vec<T> {
+pub(super) fn forward<M: Stored>(isa: Isa, shape: Shape<'_>, x: &[M], w: &[M::Real]) -> Vec<M> {
     let images = images_per_piece(shape.input.n, shape.input.image());
     let outputs = outputs(isa, shape, w, None);
     fill(shape.output.len(), images * shape.output.image(), work(shape), |i, y| {
-        outputs.write(shape.input(x, i, images), None, y);
+        outputs.write(shape.input(x, i, images), None::<&[M]>, y);
     })
 }
 
-pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &[T], x: &[T]) -> Vec<T> {
+pub(super) fn input_gradient<M: Stored>(
+    isa: Isa,
+    shape: Shape<'_>,
+    gy: &[M],
+    w: &[M::Real],
+    x: &[M],
+) -> Vec<M> {
     let images = images_per_piece(shape.input.n, shape.input.image());
     let inputs = Inputs::new(isa, shape, w);
     fill(shape.input.len(), images * shape.input.image(), work(shape), |i, gx| {
@@ -32,15 +39,17 @@ pub(super) fn input_gradient<T: Real>(isa: Isa, shape: Shape<'_>, gy: &[T], w: &
     })
 }
 
-pub(super) fn weight_gradient<T: Real>(isa: Isa, shape: Shape<'_>, x: &[T], gy: &[T]) -> Vec<T> {
+pub(super) fn weight_gradient<M: Stored>(isa: Isa, shape: Shape<'_>, x: &[M], gy: &[M]) -> Vec<M::Real> {
     let images = images_per_piece(shape.input.n, shape.input.image());
     let sight = Sight::forward(isa, shape, None);
     let parts = collect(shape.input.n.div_ceil(images), work(shape), |i| {
         let (x, gy) = (shape.input(x, i, images), shape.output(gy, i, images));
-        let mut part = vec![T::ZERO; shape.window.taps() * shape.input.c];
+        let mut part = vec![M::Real::ZERO; shape.window.taps() * shape.input.c];
         let each = x.chunks_exact(shape.input.image()).zip(gy.chunks_exact(shape.output.image()));
         each.for_each(|(x, gy)| {
-            sight.frame(x, |frame| sight.add_weights(frame, 0..shape.output.h, gy, &mut part))
+            sight.frame(x, |frame| {
+                wide(gy, |gy| sight.add_weights(frame, 0..shape.output.h, gy, &mut part));
+            });
         });
         part
     });
@@ -74,7 +83,12 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 
     /// Computes the gradient at some consecutive images, of which `x` are the values.
-    pub(in crate::kernels) fn write(&self, gy: &[T], x: &[T], gx: &mut [T]) {
+    pub(in crate::kernels) fn write<G: Stored<Real = T>, M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        gy: &[G],
+        x: &[M],
+        gx: &mut [N],
+    ) {
         self.sums.write(gy, (self.prelude == Prelude::Relu).then_some(x), gx);
     }
 }
@@ -106,9 +120,9 @@ impl<'a, T: Real> Sight<'a, T> {
     }
 
     /// Calls `seen` with an image as windows see it: with margins, in memory that the next one reuses.
-    fn frame<R>(&self, image: &[T], seen: impl FnOnce(&[T]) -> R) -> R {
+    fn frame<M: Stored<Real = T>, R>(&self, image: &[M], seen: impl FnOnce(&[T]) -> R) -> R {
         if self.is_clear() {
-            return seen(image);
+            return wide(image, seen);
         }
         let frame = &self.gather.frame;
         self.frames.lend_with_margins(frame.len() + MAX_LANES, frame.len() + MAX_LANES, |memory| {
@@ -119,9 +133,13 @@ impl<'a, T: Real> Sight<'a, T> {
 
     /// Calls `seen` with a few rows of outputs after the other, and the frame of the image that they see, filled as far as
     /// they see it: what was just written lies in the first-level cache.
-    pub(in crate::kernels) fn bands(&self, image: &[T], mut seen: impl FnMut(&[T], Range<usize>)) {
+    pub(in crate::kernels) fn bands<M: Stored<Real = T>>(
+        &self,
+        image: &[M],
+        mut seen: impl FnMut(&[T], Range<usize>),
+    ) {
         if self.is_clear() {
-            return self.rows().for_each(|rows| seen(image, rows));
+            return wide(image, |image| self.rows().for_each(|rows| seen(image, rows)));
         }
         let (frame, phase) = (&self.gather.frame, self.phase());
         let reach = phase.reads.at(0, phase.size.1 - 1) + phase.offsets.iter().max().copied().unwrap_or(0);
@@ -189,7 +207,12 @@ impl<'a, T: Real> ChannelSums<'a, T> {
     }
 
     /// Computes some consecutive images; a gradient only where `x` is positive, if there is one.
-    pub(in crate::kernels) fn write(&self, source: &[T], x: Option<&[T]>, target: &mut [T]) {
+    pub(in crate::kernels) fn write<S: Stored<Real = T>, M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        source: &[S],
+        x: Option<&[M]>,
+        target: &mut [N],
+    ) {
         let (from, to) = (self.sight.from.image(), self.sight.to.image());
         for (i, (source, target)) in source.chunks_exact(from).zip(target.chunks_exact_mut(to)).enumerate() {
             let x = x.map(|x| &x[i * to..][..to]);
@@ -205,6 +228,6 @@ impl<'a, T: Real> ChannelSums<'a, T> {
     /// Computes some rows of a forward's outputs from an image's frame.
     pub(in crate::kernels) fn write_rows(&self, frame: &[T], rows: Range<usize>, target: &mut [T]) {
         let pixels = Pixels::of(self.sight.phase(), rows);
-        sums(self.sight.lens.isa, frame, pixels, &self.weights[0], self.sight.to.c, None, target);
+        sums::<T, T>(self.sight.lens.isa, frame, pixels, &self.weights[0], self.sight.to.c, None, target);
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::kernels::{
     gather::{Lattice, Phase},
     simd::{Vector, vectorized},
+    stored::Stored,
     values::Real,
 };
 
@@ -56,8 +57,13 @@ vectorized! {
     /// `out[p, ch] = Σ_t frame[p + t, ch] · weights[t, ch]` at every pixel `p` and channel `ch < c`; only where `x` is
     /// positive at that place, if there is one, else 0. Rows of `weights`, and what the frame can be read of behind its last
     /// pixel, are whole vectors.
-    pub(super) fn sums<T, V, WIDE>(
-        frame: &[T], pixels: Pixels<'_>, weights: &[T], c: usize, x: Option<&[T]>, out: &mut [T]
+    pub(super) fn sums<M: Stored, N: Stored, V, WIDE>(
+        frame: &[M::Real],
+        pixels: Pixels<'_>,
+        weights: &[M::Real],
+        c: usize,
+        x: Option<&[M]>,
+        out: &mut [N],
     ) -> () {
         let Pixels { size: (rows, columns), reads, writes, taps } = pixels;
         let width = c.next_multiple_of(V::LANES);
@@ -78,14 +84,14 @@ vectorized! {
                         let (from, weights) = (frame.as_ptr().add(from), weights.as_ptr().add(ch));
                         let to = Line { x: x.map(|x| x.as_ptr().add(to)), out: out.as_mut_ptr().add(to), step: writes.column, left };
                         match (columns - column, rows_of_taps) {
-                            (8.., Some((3, 1))) => line_of_rows::<V, 8, 3, 1>(from, reads.column, taps, weights, width, to),
-                            (8.., Some((5, 1))) => line_of_rows::<V, 8, 5, 1>(from, reads.column, taps, weights, width, to),
-                            (8.., Some((3, 2))) => line_of_rows::<V, 8, 3, 2>(from, reads.column, taps, weights, width, to),
-                            (8.., Some((5, 2))) => line_of_rows::<V, 8, 5, 2>(from, reads.column, taps, weights, width, to),
-                            (8.., _) => line::<V, 8>(from, reads.column, taps, weights, width, to),
-                            (4.., _) => line::<V, 4>(from, reads.column, taps, weights, width, to),
-                            (2.., _) => line::<V, 2>(from, reads.column, taps, weights, width, to),
-                            _ => line::<V, 1>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((3, 1))) => line_of_rows::<M, N, V, 8, 3, 1>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((5, 1))) => line_of_rows::<M, N, V, 8, 5, 1>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((3, 2))) => line_of_rows::<M, N, V, 8, 3, 2>(from, reads.column, taps, weights, width, to),
+                            (8.., Some((5, 2))) => line_of_rows::<M, N, V, 8, 5, 2>(from, reads.column, taps, weights, width, to),
+                            (8.., _) => line::<M, N, V, 8>(from, reads.column, taps, weights, width, to),
+                            (4.., _) => line::<M, N, V, 4>(from, reads.column, taps, weights, width, to),
+                            (2.., _) => line::<M, N, V, 2>(from, reads.column, taps, weights, width, to),
+                            _ => line::<M, N, V, 1>(from, reads.column, taps, weights, width, to),
                         }
                     };
                 }
@@ -95,37 +101,37 @@ vectorized! {
 }
 
 /// Where a few pixels of a row are written.
-struct Line<T> {
-    x: Option<*const T>,
-    out: *mut T,
+struct Line<M, N> {
+    x: Option<*const M>,
+    out: *mut N,
     step: usize,
     /// Channels from here on.
     left: usize,
 }
 
-impl<T: Real> Line<T> {
+impl<M: Stored, N: Stored<Real = M::Real>> Line<M, N> {
     /// Writes a vector of channels of each pixel.
     ///
     /// # Safety
     /// The channels that are left at each pixel are writable, and readable of `x`.
     #[inline(always)]
-    unsafe fn write<V: Vector<Elem = T>, const P: usize>(self, mut sums: [V; P]) {
+    unsafe fn write<V: Vector<Elem = M::Real>, const P: usize>(self, mut sums: [V; P]) {
         if let Some(x) = self.x {
             for (p, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
-                *sum = sum.where_positive(unsafe { V::load_first(x.add(p * self.step), self.left) });
+                *sum = sum.where_positive(unsafe { M::load_first(x.add(p * self.step), self.left) });
             }
         }
         // One test for all pixels, or LLVM keeps the sums in memory to loop over them.
         if self.left >= V::LANES {
             for (p, sum) in sums.iter().enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { sum.store(self.out.add(p * self.step)) };
+                unsafe { N::store(*sum, self.out.add(p * self.step)) };
             }
         } else {
             for (p, sum) in sums.iter().enumerate() {
                 // SAFETY: as above.
-                unsafe { sum.store_first(self.out.add(p * self.step), self.left) };
+                unsafe { N::store_first(*sum, self.out.add(p * self.step), self.left) };
             }
         }
     }
@@ -137,13 +143,13 @@ impl<T: Real> Line<T> {
 /// A vector at every tap from each of `P` pixels, `step` apart, and one in every row of `weights` are readable, and the
 /// channels that are left at each pixel of `to`.
 #[inline(always)]
-unsafe fn line<V: Vector, const P: usize>(
+unsafe fn line<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const P: usize>(
     from: *const V::Elem,
     step: usize,
     taps: &[usize],
     weights: *const V::Elem,
     width: usize,
-    to: Line<V::Elem>,
+    to: Line<M, N>,
 ) -> usize {
     let mut sums = [V::splat(V::Elem::ZERO); P];
     let mut at = weights;
@@ -170,13 +176,20 @@ unsafe fn line<V: Vector, const P: usize>(
 /// As of [`line`], and [`Pixels::rows_of_taps`] are `T` and `D`.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "`t` names a tap of several arrays")]
-unsafe fn line_of_rows<V: Vector, const P: usize, const T: usize, const D: usize>(
+unsafe fn line_of_rows<
+    M: Stored,
+    N: Stored<Real = M::Real>,
+    V: Vector<Elem = M::Real>,
+    const P: usize,
+    const T: usize,
+    const D: usize,
+>(
     from: *const V::Elem,
     step: usize,
     taps: &[usize],
     weights: *const V::Elem,
     width: usize,
-    to: Line<V::Elem>,
+    to: Line<M, N>,
 ) -> usize {
     let mut sums = [V::splat(V::Elem::ZERO); P];
     let mut at = weights;

@@ -15,7 +15,7 @@ use super::{
     Isa, Prelude, Window,
     conv::Shape,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The convolution of each channel of `x` `(N, H, W, C)` with its own kernel of `w` `(kh, kw, C)`:
@@ -28,10 +28,10 @@ pub fn forward(x: &Tensor, w: &Tensor, window: &Window, prelude: Prelude) -> Res
     expect_dims("weights of a depthwise convolution", w, &[window.kernel.0, window.kernel.1, input.c])?;
     on_gpu!(x, gpu => cuda::forward(&gpu, Shape { input: &input, output: &output, window, prelude }, x, w));
     let (x, w) = (dense(x)?, dense(w)?);
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (x, w) = (Values::of(&x)?, Values::of(&w)?);
         let shape = Shape { input: &input, output: &output, window, prelude };
-        tensor(cpu::forward::<T>(Isa::detect(), shape, &x, &w), &output.dims())
+        tensor(cpu::forward::<M>(Isa::detect(), shape, &x, &w), &output.dims())
     })
 }
 
@@ -51,10 +51,10 @@ pub fn input_gradient(
     expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
     on_gpu!(gy, gpu => cuda::input_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, gy, w, x));
     let (gy, w, x) = (dense(gy)?, dense(w)?, dense(x)?);
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (gy, w, x) = (Values::of(&gy)?, Values::of(&w)?, Values::of(&x)?);
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let gx = cpu::input_gradient::<T>(Isa::detect(), shape, &gy, &w, &x);
+        let gx = cpu::input_gradient::<M>(Isa::detect(), shape, &gy, &w, &x);
         tensor(gx, &input.dims())
     })
 }
@@ -68,10 +68,10 @@ pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelud
     expect_dims("gradient of a depthwise convolution", gy, &output.dims())?;
     on_gpu!(x, gpu => cuda::weight_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, x, gy));
     let (x, gy) = (dense(x)?, dense(gy)?);
-    for_real!(x, T => {
+    for_stored!(x, M => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let gw = cpu::weight_gradient::<T>(Isa::detect(), shape, &x, &gy);
+        let gw = cpu::weight_gradient::<M>(Isa::detect(), shape, &x, &gy);
         tensor(gw, &[window.kernel.0, window.kernel.1, input.c])
     })
 }

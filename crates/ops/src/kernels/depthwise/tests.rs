@@ -114,3 +114,25 @@ fn random_shapes_agree_with_the_portable_path() {
         }
     }
 }
+
+#[test]
+fn a_narrow_map_is_convolved_as_its_numbers_are() {
+    let kinds = [(1, 1, 1, 16), (3, 1, 1, 17), (5, 1, 2, 32), (3, 2, 1, 16)];
+    for ((k, s, d, c), prelude) in
+        kinds.into_iter().flat_map(|kind| [Prelude::Identity, Prelude::Relu].map(|prelude| (kind, prelude)))
+    {
+        let window = Window::same((k, k), (s, s), (d, d));
+        let input = Map { n: 3, h: 9, w: 11, c, rank: 4 };
+        let output = input.through(&window, c);
+        let shape = Shape { input: &input, output: &output, window: &window, prelude };
+        let w: Vec<f32> = cast(&noise(window.taps() * c, 1));
+        let ((x, x32), (gy, gy32)) = (narrow(&noise(input.len(), 2)), narrow(&noise(output.len(), 3)));
+        for isa in sets() {
+            assert_rounded(&cpu::forward(isa, shape, &x, &w), &cpu::forward(isa, shape, &x32, &w));
+            let gx = cpu::input_gradient(isa, shape, &gy32, &w, &x32);
+            assert_rounded(&cpu::input_gradient(isa, shape, &gy, &w, &x), &gx);
+            let gw = cpu::weight_gradient(isa, shape, &x32, &gy32);
+            assert_eq!(cpu::weight_gradient(isa, shape, &x, &gy), gw);
+        }
+    }
+}

@@ -13,9 +13,9 @@ pub enum Arithmetic {
     /// TF32: maps and weights are `f32`, of which matrix units see 10 bits of mantissa. PyTorch's default for
     /// convolutions (`torch.backends.cudnn.allow_tf32`); fully connected layers stay with `f32`, as they do there.
     Tf32,
-    /// Mixed precision: maps and their gradients are stored in bf16 (7 bits of mantissa), and so are the factors of
-    /// convolutions, of which the weights are rounded on their way. Fully connected layers read such maps and compute in
-    /// `f32`.
+    /// Mixed precision: maps and their gradients are stored in bf16 (7 bits of mantissa). So are the factors of a device's
+    /// convolutions, of which the weights are rounded on their way; its fully connected layers, and all of the CPU's
+    /// operations, read such maps and compute in `f32`.
     Bf16,
 }
 

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
+use candle_core::WithDType as _;
+
 use crate::kernels::{
     Isa, Window,
     simd::{MAX_LANES, vectorized},
+    stored::{Stored, added_up, computed, wide},
     threads::{fill, fill_pair_and_collect, images_per_piece, piece},
     values::{Map, Real},
 };
@@ -31,58 +34,63 @@ struct Run {
     len: usize,
 }
 
-pub(super) fn max<T: Real>(
+pub(super) fn max<M: Stored>(
     isa: Isa,
-    x: &[T],
+    x: &[M],
     input: &Map,
     output: &Map,
     window: &Window,
-) -> (Vec<T>, Vec<u8>) {
+) -> (Vec<M>, Vec<u8>) {
     let (maxima, images) = (Maxima::new(input, output, window), images_per_piece(input.n, input.image()));
     let (len, work) = (images * output.image(), output.len() * window.taps());
-    let (y, winners, _) = fill_pair_and_collect(output.len(), len, work, |i, y: &mut [T], winners| {
-        maxima.write(isa, piece(x, i, images * input.image()), y, winners);
+    let (y, winners, _) = fill_pair_and_collect(output.len(), len, work, |i, y: &mut [M], winners| {
+        wide(piece(x, i, images * input.image()), |x| computed(y, |y| maxima.write(isa, x, y, winners)));
     });
     (y, winners)
 }
 
-pub(super) fn max_gradient<T: Real>(
+pub(super) fn max_gradient<M: Stored>(
     isa: Isa,
-    gy: &[T],
+    gy: &[M],
     winners: &[u8],
     input: &Map,
     output: &Map,
     window: &Window,
-) -> Vec<T> {
+) -> Vec<M> {
     let (shares, images) = (Shares::new(input, output, window), images_per_piece(input.n, input.image()));
     fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
         let len = images * output.image();
-        shares.add(isa, piece(gy, i, len), piece(winners, i, len), gx);
+        wide(piece(gy, i, len), |gy| added_up(gx, |gx| shares.add(isa, gy, piece(winners, i, len), gx)));
     })
 }
 
-pub(super) fn adaptive_average<T: Real>(x: &[T], input: &Map, output: &Map) -> Vec<T> {
+pub(super) fn adaptive_average<M: Stored>(x: &[M], input: &Map, output: &Map) -> Vec<M> {
     let parts = parts(input, output);
-    fill(output.len(), output.image(), input.len(), |n, y| {
-        let x = piece(x, n, input.image());
+    let write = |x: &[M], y: &mut [M::Real]| {
         for ((pixels, share), y) in parts.iter().zip(y.chunks_exact_mut(input.c)) {
             for &pixel in pixels {
-                y.iter_mut().zip(&x[pixel..]).for_each(|(y, &x)| *y += x);
+                y.iter_mut().zip(&x[pixel..]).for_each(|(y, &x)| *y += x.real());
             }
-            y.iter_mut().for_each(|y| *y *= T::from_f64(*share));
+            y.iter_mut().for_each(|y| *y *= M::Real::from_f64(*share));
         }
+    };
+    fill(output.len(), output.image(), input.len(), |n, y| {
+        added_up(y, |y| write(piece(x, n, input.image()), y));
     })
 }
 
-pub(super) fn adaptive_average_gradient<T: Real>(gy: &[T], input: &Map, output: &Map) -> Vec<T> {
+pub(super) fn adaptive_average_gradient<M: Stored>(gy: &[M], input: &Map, output: &Map) -> Vec<M> {
     let parts = parts(input, output);
-    fill(input.len(), input.image(), input.len(), |n, gx| {
-        let gy = piece(gy, n, output.image());
+    let write = |gy: &[M], gx: &mut [M::Real]| {
         for ((pixels, share), gy) in parts.iter().zip(gy.chunks_exact(input.c)) {
+            let share = M::Real::from_f64(*share);
             for &pixel in pixels {
-                gx[pixel..].iter_mut().zip(gy).for_each(|(gx, &gy)| *gx += gy * T::from_f64(*share));
+                gx[pixel..].iter_mut().zip(gy).for_each(|(gx, &gy)| *gx += gy.real() * share);
             }
         }
+    };
+    fill(input.len(), input.image(), input.len(), |n, gx| {
+        added_up(gx, |gx| write(piece(gy, n, output.image()), gx));
     })
 }
 

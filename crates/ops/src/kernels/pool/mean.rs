@@ -7,21 +7,22 @@ use super::cpu::taps_inside;
 use crate::kernels::{
     Isa, Window,
     simd::{Vector, each_vector, vectorized},
+    stored::{Stored, computed, wide},
     threads::{fill, images_per_piece, piece},
     values::{Map, Real},
 };
 
-pub(super) fn average<T: Real>(isa: Isa, x: &[T], input: &Map, output: &Map, window: &Window) -> Vec<T> {
+pub(super) fn average<M: Stored>(isa: Isa, x: &[M], input: &Map, output: &Map, window: &Window) -> Vec<M> {
     Means::forward(input, output, window).whole(isa, x, window)
 }
 
-pub(super) fn average_gradient<T: Real>(
+pub(super) fn average_gradient<M: Stored>(
     isa: Isa,
-    gy: &[T],
+    gy: &[M],
     input: &Map,
     output: &Map,
     window: &Window,
-) -> Vec<T> {
+) -> Vec<M> {
     Means::backward(input, output, window).whole(isa, gy, window)
 }
 
@@ -130,10 +131,10 @@ impl<T: Real> Means<T> {
     }
 
     /// All images.
-    fn whole(&self, isa: Isa, x: &[T], window: &Window) -> Vec<T> {
+    fn whole<M: Stored<Real = T>>(&self, isa: Isa, x: &[M], window: &Window) -> Vec<M> {
         let images = images_per_piece(self.from.n, self.from.image().max(self.to.image()));
         fill(self.to.len(), images * self.to.image(), self.to.len() * window.taps(), |i, y| {
-            self.write(isa, piece(x, i, images * self.from.image()), y);
+            wide(piece(x, i, images * self.from.image()), |x| computed(y, |y| self.write(isa, x, y)));
         })
     }
 

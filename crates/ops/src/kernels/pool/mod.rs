@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor, bail};
 use super::{
     Isa, Window,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The largest value of each window of `x` `(N, H, W, C)`, and which tap had it: `(y, winners)`, both
@@ -30,8 +30,8 @@ pub fn max(x: &Tensor, window: &Window) -> Result<(Tensor, Tensor)> {
     }
     on_gpu!(x, gpu => cuda::max(&gpu, x, (&input, &output), window));
     let x = dense(x)?;
-    for_real!(x, T => {
-        let (y, winners) = cpu::max::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
+    for_stored!(x, M => {
+        let (y, winners) = cpu::max::<M>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
         Ok((tensor(y, &output.dims())?, tensor(winners, &output.dims())?))
     })
 }
@@ -47,8 +47,8 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
     on_gpu!(gy, gpu => cuda::max_gradient(&gpu, gy, winners, (&input, &output), window));
     let (gy, winners) = (dense(gy)?, dense(winners)?);
     let winners = winners_of(&winners, window)?;
-    for_real!(gy, T => {
-        tensor(cpu::max_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
+    for_stored!(gy, M => {
+        tensor(cpu::max_gradient::<M>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
     })
 }
 
@@ -61,8 +61,8 @@ pub fn average(x: &Tensor, window: &Window) -> Result<Tensor> {
     let (input, output) = maps(x.dims(), window)?;
     on_gpu!(x, gpu => cuda::average(&gpu, "average_pool", x, (&input, &output), window, &output));
     let x = dense(x)?;
-    for_real!(x, T => {
-        tensor(mean::average::<T>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
+    for_stored!(x, M => {
+        tensor(mean::average::<M>(Isa::detect(), &Values::of(&x)?, &input, &output, window), &output.dims())
     })
 }
 
@@ -75,8 +75,8 @@ pub fn average_gradient(gy: &Tensor, x_dims: &[usize], window: &Window) -> Resul
     expect_dims("gradient of a pool", gy, &output.dims())?;
     on_gpu!(gy, gpu => cuda::average(&gpu, "average_pool_gradient", gy, (&input, &output), window, &input));
     let gy = dense(gy)?;
-    for_real!(gy, T => {
-        tensor(mean::average_gradient::<T>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
+    for_stored!(gy, M => {
+        tensor(mean::average_gradient::<M>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
     })
 }
 
@@ -108,7 +108,7 @@ pub fn adaptive_average(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
     let (input, output) = parts(x.dims(), out)?;
     on_gpu!(x, gpu => cuda::adaptive(&gpu, "adaptive_pool", x, (&input, &output), &output));
     let x = dense(x)?;
-    for_real!(x, T => tensor(cpu::adaptive_average::<T>(&Values::of(&x)?, &input, &output), &output.dims()))
+    for_stored!(x, M => tensor(cpu::adaptive_average::<M>(&Values::of(&x)?, &input, &output), &output.dims()))
 }
 
 /// `∂L/∂x` of [`adaptive_average`], of shape `x_dims`.
@@ -121,7 +121,7 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     expect_dims("gradient of a pool", gy, &output.dims())?;
     on_gpu!(gy, gpu => cuda::adaptive(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &input));
     let gy = dense(gy)?;
-    for_real!(gy, T => tensor(cpu::adaptive_average_gradient::<T>(&Values::of(&gy)?, &input, &output), x_dims))
+    for_stored!(gy, M => tensor(cpu::adaptive_average_gradient::<M>(&Values::of(&gy)?, &input, &output), x_dims))
 }
 
 /// The winners, each of them a tap of the window.

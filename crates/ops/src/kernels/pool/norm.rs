@@ -16,8 +16,9 @@ use crate::kernels::{
     conv_norm::Waiting,
     gpu::on_gpu,
     later::Later,
+    stored::{Stored, added_up, computed, wide},
     threads::{Scratch, collect, fill, fill_and_collect, fill_pair_and_collect, images_per_piece, piece},
-    values::{Map, Real, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// What a pool takes of each window.
@@ -48,8 +49,8 @@ pub fn forward_waiting(
     });
     let shape = Shape::of(x.dims(), window)?;
     let x = dense(x)?;
-    for_real!(x, T => {
-        let (y, winners, statistics) = shape.forward::<T>(Isa::detect(), &Values::of(&x)?, pool);
+    for_stored!(x, M, T => {
+        let (y, winners, statistics) = shape.forward::<M>(Isa::detect(), &Values::of(&x)?, pool);
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / shape.output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
         let dims = shape.output.dims();
@@ -104,8 +105,8 @@ pub fn probe(
         batch_norm::dot(gz, &y, &by)
     });
     let (x, gz) = (dense(x)?, dense(gz)?);
-    for_real!(x, T => {
-        let pieces = shape.probe::<T>(Isa::detect(), &Values::of(&gz)?, &Values::of(&x)?, pool);
+    for_stored!(x, M, T => {
+        let pieces = shape.probe::<M>(Isa::detect(), &Values::of(&gz)?, &Values::of(&x)?, pool);
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, shape.output.c, eps)?))
     })
 }
@@ -133,11 +134,11 @@ pub fn backward(
         Ok(Gradients { x: pooled_gradient(&found.x, winners, x_dims, window)?, ..found })
     });
     let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
-    for_real!(y, T => {
-        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+    for_stored!(y, M => {
+        let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let winners = winners.as_ref().map(|winners| winners_of(winners, window)).transpose()?;
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
-        let gx = shape.backward(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
+        let gx = shape.backward::<M>(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
         Ok(Gradients { x: tensor(gx, x_dims)?, scale_shift, product: Some(Later::Known(product)) })
     })
 }
@@ -171,13 +172,13 @@ impl<'a> Shape<'a> {
     }
 
     /// The pool's output, its winners, and its moments.
-    fn forward<T: Real>(&self, isa: Isa, x: &[T], pool: Pool) -> (Vec<T>, Option<Vec<u8>>, Statistics) {
+    fn forward<M: Stored>(&self, isa: Isa, x: &[M], pool: Pool) -> (Vec<M>, Option<Vec<u8>>, Statistics) {
         let (len, c) = (self.images * self.output.image(), self.output.c);
         let (y, winners, parts) = match pool {
             Pool::Max => {
                 let maxima = Maxima::new(&self.input, &self.output, self.window);
-                let write = |i, y: &mut [T], winners: &mut [u8]| {
-                    maxima.write(isa, self.input(x, i), y, winners);
+                let write = |i, y: &mut [M], winners: &mut [u8]| {
+                    wide(self.input(x, i), |x| computed(y, |y| maxima.write(isa, x, y, winners)));
                     PieceMoments::of(isa, y, c)
                 };
                 let (y, winners, parts) = fill_pair_and_collect(self.output.len(), len, self.work(), write);
@@ -185,8 +186,8 @@ impl<'a> Shape<'a> {
             }
             Pool::Average => {
                 let means = Means::forward(&self.input, &self.output, self.window);
-                let write = |i, y: &mut [T]| {
-                    means.write(isa, self.input(x, i), y);
+                let write = |i, y: &mut [M]| {
+                    wide(self.input(x, i), |x| computed(y, |y| means.write(isa, x, y)));
                     PieceMoments::of(isa, y, c)
                 };
                 let (y, parts) = fill_and_collect(self.output.len(), len, self.work(), write);
@@ -197,13 +198,13 @@ impl<'a> Shape<'a> {
     }
 
     /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
-    fn probe<T: Real>(&self, isa: Isa, gz: &[T], x: &[T], pool: Pool) -> Vec<PieceProducts> {
+    fn probe<M: Stored>(&self, isa: Isa, gz: &[M], x: &[M], pool: Pool) -> Vec<PieceProducts> {
         let (pieces, c) = (self.input.n.div_ceil(self.images), self.output.c);
         let outputs = Scratch::new();
-        let products = |i, write: &(dyn Fn(&mut [T]) + Sync)| {
+        let products = |i, write: &(dyn Fn(&[M::Real], &mut [M::Real]) + Sync)| {
             let gz = self.output(gz, i);
             outputs.lend(gz.len(), |y| {
-                write(y);
+                wide(self.input(x, i), |x| write(x, y));
                 PieceProducts::of(isa, y, gz, c)
             })
         };
@@ -211,43 +212,43 @@ impl<'a> Shape<'a> {
             Pool::Max => {
                 let maxima = Maxima::new(&self.input, &self.output, self.window);
                 collect(pieces, self.work(), |i| {
-                    products(i, &|y| maxima.write(isa, self.input(x, i), y, &mut vec![0; y.len()]))
+                    products(i, &|x, y| maxima.write(isa, x, y, &mut vec![0; y.len()]))
                 })
             }
             Pool::Average => {
                 let means = Means::forward(&self.input, &self.output, self.window);
-                collect(pieces, self.work(), |i| products(i, &|y| means.write(isa, self.input(x, i), y)))
+                collect(pieces, self.work(), |i| products(i, &|x, y| means.write(isa, x, y)))
             }
         }
     }
 
     /// The gradient at the input; `(y, gz)` are the norm's input and what arrives behind it.
-    fn backward<T: Real>(
+    fn backward<M: Stored>(
         &self,
         isa: Isa,
-        (y, gz): (&[T], &[T]),
+        (y, gz): (&[M], &[M]),
         winners: Option<&[u8]>,
-        through: &Through<T>,
-    ) -> Vec<T> {
+        through: &Through<M::Real>,
+    ) -> Vec<M> {
         let gradients = Scratch::new();
-        let pass = |i, gx: &mut [T], add: &(dyn Fn(&[T], &mut [T]) + Sync)| {
+        let pass = |i, gx: &mut [M], add: &(dyn Fn(&[M::Real], &mut [M::Real]) + Sync)| {
             let (y, gz) = (self.output(y, i), self.output(gz, i));
             gradients.lend(y.len(), |gy| {
                 through.write(isa, y, gz, gy);
-                add(gy, gx);
+                added_up(gx, |gx| add(gy, gx));
             });
         };
         let len = self.images * self.input.image();
         match winners {
             Some(winners) => {
                 let shares = Shares::new(&self.input, &self.output, self.window);
-                fill(self.input.len(), len, self.work(), |i, gx: &mut [T]| {
+                fill(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
                     pass(i, gx, &|gy, gx| shares.add(isa, gy, self.output(winners, i), gx));
                 })
             }
             None => {
                 let means = Means::backward(&self.input, &self.output, self.window);
-                fill(self.input.len(), len, self.work(), |i, gx: &mut [T]| {
+                fill(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
                     pass(i, gx, &|gy, gx| means.write(isa, gy, gx));
                 })
             }

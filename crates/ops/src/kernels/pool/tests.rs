@@ -267,3 +267,31 @@ fn maps_of_other_shapes_are_errors_of_a_pool_with_its_norm() -> Result<()> {
     assert!(norm::forward_waiting(&x, (Pool::Max, &three(2).shifted(5)), None, 1e-3).is_err());
     Ok(())
 }
+
+#[test]
+fn a_narrow_map_is_pooled_as_its_numbers_are() {
+    for ((isa, map), window) in sets()
+        .flat_map(|isa| testing::maps().into_iter().map(move |map| (isa, map)))
+        .flat_map(|case| [three(1), three(2)].map(|window| (case, window)))
+    {
+        let output = map.through(&window, map.c);
+        let ((x, x32), (gy, gy32)) =
+            (testing::narrow(&noise(map.len(), 1)), testing::narrow(&noise(output.len(), 2)));
+        let ((y, winners), (y32, winners32)) =
+            (cpu::max(isa, &x, &map, &output, &window), cpu::max(isa, &x32, &map, &output, &window));
+        testing::assert_rounded(&y, &y32);
+        assert_eq!(winners, winners32);
+        let gx = cpu::max_gradient(isa, &gy32, &winners, &map, &output, &window);
+        testing::assert_rounded(&cpu::max_gradient(isa, &gy, &winners, &map, &output, &window), &gx);
+        let y = mean::average(isa, &x32, &map, &output, &window);
+        testing::assert_rounded(&mean::average(isa, &x, &map, &output, &window), &y);
+        let gx = mean::average_gradient(isa, &gy32, &map, &output, &window);
+        testing::assert_rounded(&mean::average_gradient(isa, &gy, &map, &output, &window), &gx);
+        let parts = map.with_pixels(1, 1);
+        let y = cpu::adaptive_average(&x32, &map, &parts);
+        testing::assert_rounded(&cpu::adaptive_average(&x, &map, &parts), &y);
+        let (gy, gy32) = testing::narrow(&noise(parts.len(), 3));
+        let gx = cpu::adaptive_average_gradient(&gy32, &map, &parts);
+        testing::assert_rounded(&cpu::adaptive_average_gradient(&gy, &map, &parts), &gx);
+    }
+}

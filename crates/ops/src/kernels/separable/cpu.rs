@@ -9,6 +9,7 @@ use crate::kernels::{
     conv::{Inputs, Outputs, Shape, Weights},
     conv_norm::Wanted,
     depthwise::{self, BAND, ChannelSums},
+    stored::Stored,
     threads::{Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
     values::{Map, Real},
 };
@@ -34,67 +35,63 @@ impl Shapes<'_> {
 }
 
 /// The input: a map, or one whose batch norm is applied on the way, channels' means, factors and shifts repeated.
-pub(super) struct Source<'a, T> {
-    x: &'a [T],
-    norm: Option<[Vec<T>; 3]>,
+pub(super) struct Source<'a, M: Stored> {
+    x: &'a [M],
+    norm: Option<[Vec<M::Real>; 3]>,
 }
 
-impl<'a, T: Real> Source<'a, T> {
-    pub(super) fn new(x: &'a [T], channels: Option<[Vec<T>; 3]>) -> Self {
+impl<'a, M: Stored> Source<'a, M> {
+    pub(super) fn new(x: &'a [M], channels: Option<[Vec<M::Real>; 3]>) -> Self {
         Self { x, norm: channels.map(|channels| channels.map(|values| repeat(&values))) }
     }
 
-    /// How much memory [`Source::piece`] needs for pieces of so many elements.
+    /// How much memory [`Source::normalized`] needs for pieces of so many elements.
     fn memory(&self, len: usize) -> usize {
         if self.norm.is_some() { len } else { 0 }
     }
 
-    /// Some consecutive images, perhaps by way of `memory`.
-    fn piece<'m>(&self, isa: Isa, shape: Shape<'_>, i: usize, images: usize, memory: &'m mut [T]) -> &'m [T]
-    where
-        'a: 'm,
-    {
-        let x = shape.input(self.x, i, images);
-        let Some([mean, factor, shift]) = &self.norm else { return x };
+    /// A piece of the map behind its norm, if it has one, written to `memory`.
+    fn normalized<'m>(&self, isa: Isa, x: &[M], memory: &'m mut [M::Real]) -> Option<&'m [M::Real]> {
+        let [mean, factor, shift] = self.norm.as_ref()?;
         let memory = &mut memory[..x.len()];
         normalize(isa, x, mean, factor, shift, memory);
-        memory
+        Some(memory)
     }
 }
 
 /// The two convolutions, ready to run on pieces.
-struct Between<'a, T: Real> {
+struct Between<'a, M: Stored> {
     shapes: Shapes<'a>,
     images: usize,
-    x: &'a [T],
-    first: ChannelSums<'a, T>,
-    second: Outputs<'a, T>,
-    scratch: Scratch<T>,
+    x: &'a [M],
+    first: ChannelSums<'a, M::Real>,
+    second: Outputs<'a, M::Real>,
+    scratch: Scratch<M::Real>,
 }
 
-impl<'a, T: Real> Between<'a, T> {
+impl<'a, M: Stored> Between<'a, M> {
     fn new(
         isa: Isa,
         shapes: Shapes<'a>,
-        source: &'a Source<'a, T>,
-        (d, w): (&[T], &[T]),
-        bias: Option<&'a [T]>,
+        source: &'a Source<'a, M>,
+        (d, w): (&[M::Real], &[M::Real]),
+        bias: Option<&'a [M::Real]>,
     ) -> Self {
         let images = shapes.images();
         let first = depthwise::outputs(isa, shapes.depthwise, d, source.norm.as_ref());
-        let second = Outputs::new(isa, shapes.dense, w, bias, images);
+        let second = Outputs::new::<M>(isa, shapes.dense, w, bias, images);
         Self { shapes, images, x: source.x, first, second, scratch: Scratch::new() }
     }
 
     /// The output of a piece's images.
-    fn write(&self, i: usize, y: &mut [T]) {
+    fn write<N: Stored<Real = M::Real>>(&self, i: usize, y: &mut [N]) {
         let Shapes { depthwise, dense } = self.shapes;
         let x = depthwise.input(self.x, i, self.images);
         let (inner, outer) = (dense.input.image(), dense.output.image());
         let row = dense.input.w * dense.input.c;
         if !self.second.is_pixelwise() || inner < BAND {
             return self.scratch.lend(y.len() / outer * inner, |a| {
-                self.first.write(x, None, a);
+                self.first.write(x, None::<&[M]>, a);
                 self.second.write(a, y);
             });
         }
@@ -121,18 +118,18 @@ fn rows_of_mut<'a, T>(image: &'a mut [T], rows: &Range<usize>, map: &Map) -> &'a
 }
 
 /// The second convolution's output and its moments.
-pub(super) fn forward<T: Real>(
+pub(super) fn forward<M: Stored>(
     isa: Isa,
     shapes: Shapes<'_>,
-    source: &Source<'_, T>,
-    d: &[T],
-    w: &[T],
-    bias: Option<&[T]>,
-) -> (Vec<T>, Statistics) {
+    source: &Source<'_, M>,
+    d: &[M::Real],
+    w: &[M::Real],
+    bias: Option<&[M::Real]>,
+) -> (Vec<M>, Statistics) {
     let output = shapes.dense.output;
     let between = Between::new(isa, shapes, source, (d, w), bias);
     let len = between.images * output.image();
-    let (y, parts) = fill_and_collect(output.len(), len, shapes.work(), |i, y: &mut [T]| {
+    let (y, parts) = fill_and_collect(output.len(), len, shapes.work(), |i, y: &mut [M]| {
         between.write(i, y);
         PieceMoments::of(isa, y, output.c)
     });
@@ -140,13 +137,13 @@ pub(super) fn forward<T: Real>(
 }
 
 /// What the pieces of an output that nobody keeps say together with the gradient behind its norm.
-pub(super) fn probe<T: Real>(
+pub(super) fn probe<M: Stored>(
     isa: Isa,
     shapes: Shapes<'_>,
-    gz: &[T],
-    source: &Source<'_, T>,
-    (d, w): (&[T], &[T]),
-    bias: Option<&[T]>,
+    gz: &[M],
+    source: &Source<'_, M>,
+    (d, w): (&[M::Real], &[M::Real]),
+    bias: Option<&[M::Real]>,
 ) -> Vec<PieceProducts> {
     let (between, outputs) = (Between::new(isa, shapes, source, (d, w), bias), Scratch::new());
     collect(shapes.dense.output.n.div_ceil(between.images), shapes.work(), |i| {
@@ -160,19 +157,18 @@ pub(super) fn probe<T: Real>(
 
 /// The gradients at the input and of both convolutions' weights, as wanted; `(y, gz)` are the norm's input and what
 /// arrives behind it.
-#[expect(clippy::type_complexity, reason = "one gradient, and a pair of them")]
-pub(super) fn backward<T: Real>(
+pub(super) fn backward<M: Stored>(
     isa: Isa,
     shapes: Shapes<'_>,
-    source: &Source<'_, T>,
-    (d, w): (&[T], &[T]),
-    (y, gz): (&[T], &[T]),
-    through: &Through<T>,
+    source: &Source<'_, M>,
+    (d, w): (&[M::Real], &[M::Real]),
+    (y, gz): (&[M], &[M]),
+    through: &Through<M::Real>,
     wanted: Wanted,
-) -> (Option<Vec<T>>, Option<(Vec<T>, Vec<T>)>) {
+) -> (Option<Vec<M>>, Option<WeightSums<M::Real>>) {
     let passes = Passes::new(isa, shapes, source, (d, w), (y, gz), through);
     let Shapes { depthwise: first, .. } = shapes;
-    let sum = |parts: Vec<Option<(Vec<T>, Vec<T>)>>| {
+    let sum = |parts: Vec<Option<WeightSums<M::Real>>>| {
         let (of_first, of_second): (Vec<_>, Vec<_>) = parts.into_iter().flatten().unzip();
         (add_in_order(of_first, d.len()), add_in_order(of_second, w.len()))
     };
@@ -182,39 +178,42 @@ pub(super) fn backward<T: Real>(
         return (None, Some(sum(parts)));
     }
     let len = passes.images * first.input.image();
-    let (gx, parts) = fill_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [T]| {
+    let (gx, parts) = fill_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [M]| {
         passes.run(i, wanted, Some(gx))
     });
     (Some(gx), (wanted == Wanted::Both).then(|| sum(parts)))
 }
 
+/// The gradients of both convolutions' weights.
+type WeightSums<T> = (Vec<T>, Vec<T>);
+
 /// A backward, ready to run on pieces.
-struct Passes<'a, T: Real> {
+struct Passes<'a, M: Stored> {
     isa: Isa,
     shapes: Shapes<'a>,
     images: usize,
-    source: &'a Source<'a, T>,
-    y: &'a [T],
-    gz: &'a [T],
-    through: &'a Through<T>,
+    source: &'a Source<'a, M>,
+    y: &'a [M],
+    gz: &'a [M],
+    through: &'a Through<M::Real>,
     /// What lies between the convolutions, again.
-    between: ChannelSums<'a, T>,
-    backwards: Inputs<'a, T>,
-    of_dense: Weights<'a, T>,
-    inputs: depthwise::Inputs<'a, T>,
+    between: ChannelSums<'a, M::Real>,
+    backwards: Inputs<'a, M::Real>,
+    of_dense: Weights<'a, M::Real>,
+    inputs: depthwise::Inputs<'a, M::Real>,
     /// How many weights the convolutions have.
     sizes: (usize, usize),
-    scratch: Scratch<T>,
+    scratch: Scratch<M::Real>,
 }
 
-impl<'a, T: Real> Passes<'a, T> {
+impl<'a, M: Stored> Passes<'a, M> {
     fn new(
         isa: Isa,
         shapes: Shapes<'a>,
-        source: &'a Source<'a, T>,
-        (d, w): (&[T], &[T]),
-        (y, gz): (&'a [T], &'a [T]),
-        through: &'a Through<T>,
+        source: &'a Source<'a, M>,
+        (d, w): (&[M::Real], &[M::Real]),
+        (y, gz): (&'a [M], &'a [M]),
+        through: &'a Through<M::Real>,
     ) -> Self {
         let Shapes { depthwise: first, dense: second } = shapes;
         let images = shapes.images();
@@ -227,7 +226,7 @@ impl<'a, T: Real> Passes<'a, T> {
             gz,
             through,
             between: depthwise::outputs(isa, first, d, None),
-            backwards: Inputs::new(isa, second, w, images),
+            backwards: Inputs::new::<M>(isa, second, w, images),
             of_dense: Weights::new(isa, second, images),
             inputs: depthwise::Inputs::new(isa, first, d),
             sizes: (d.len(), w.len()),
@@ -236,66 +235,88 @@ impl<'a, T: Real> Passes<'a, T> {
     }
 
     /// The gradients of a piece: at its input, where that is asked for, and what it adds to those of both weights.
-    fn run(&self, i: usize, wanted: Wanted, gx: Option<&mut [T]>) -> Option<(Vec<T>, Vec<T>)> {
+    fn run(&self, i: usize, wanted: Wanted, gx: Option<&mut [M]>) -> Option<WeightSums<M::Real>> {
         let Shapes { depthwise: first, dense: second } = self.shapes;
-        let (y, gz) = (second.output(self.y, i, self.images), second.output(self.gz, i, self.images));
-        let (inner, outer) = (second.input.image(), second.output.image());
-        let n = y.len() / outer;
-        let seen = self.source.memory(n * first.input.image());
-        let banded = self.backwards.is_pixelwise() && self.of_dense.is_pixelwise() && inner >= BAND;
+        let x = first.input(self.source.x, i, self.images);
+        let arriving = (second.output(self.y, i, self.images), second.output(self.gz, i, self.images));
+        let n = x.len() / first.input.image();
         // Elements of the gradient at the output, of the one between the convolutions, and of what lies there, at once.
         let band = self.between.sight.band();
-        let rows = |map: &Map| if banded { band * map.w * map.c } else { n * map.image() };
-        let lengths = [rows(second.output), n * inner, rows(second.input)];
-        let mut weights =
-            (wanted != Wanted::Input).then(|| (vec![T::ZERO; self.sizes.0], vec![T::ZERO; self.sizes.1]));
+        let rows = |map: &Map| if self.is_banded() { band * map.w * map.c } else { n * map.image() };
+        let lengths = [rows(second.output), n * second.input.image(), rows(second.input)];
+        let zeros = |len| vec![M::Real::ZERO; len];
+        let mut weights = (wanted != Wanted::Input).then(|| (zeros(self.sizes.0), zeros(self.sizes.1)));
+        let seen = self.source.memory(x.len());
         self.scratch.lend(lengths.iter().sum::<usize>() + seen, |memory| {
             let (gy, memory) = memory.split_at_mut(lengths[0]);
             let (ga, memory) = memory.split_at_mut(lengths[1]);
             let (a, memory) = memory.split_at_mut(lengths[2]);
-            let x = self.source.piece(self.isa, first, i, self.images, memory);
-            if banded {
-                let images = y.chunks_exact(outer).zip(gz.chunks_exact(outer));
-                let images = images.zip(x.chunks_exact(first.input.image())).zip(ga.chunks_exact_mut(inner));
-                for (((y, gz), x), ga) in images {
-                    self.bands(x, (y, gz), ga, (gy, a), weights.as_mut());
-                }
-            } else {
-                self.through.write(self.isa, y, gz, gy);
-                self.backwards.write(gy, &[], ga);
-                if let Some((of_depthwise, of_dense)) = &mut weights {
-                    let between = ga.chunks_exact(inner).zip(a.chunks_exact_mut(inner));
-                    for (x, (ga, a)) in x.chunks_exact(first.input.image()).zip(between) {
-                        self.between.sight.bands(x, |frame, rows| {
-                            let ga = rows_of(ga, &rows, second.input);
-                            self.between.sight.add_weights(frame, rows.clone(), ga, of_depthwise);
-                            self.between.write_rows(frame, rows.clone(), rows_of_mut(a, &rows, second.input));
-                        });
-                    }
-                    self.of_dense.add(a, gy, of_dense);
-                }
-            }
-            if let Some(gx) = gx {
-                self.inputs.write(ga, x, gx);
+            match self.source.normalized(self.isa, x, memory) {
+                Some(x) => self.pass(x, arriving, (gy, ga, a), weights.as_mut(), gx),
+                None => self.pass(x, arriving, (gy, ga, a), weights.as_mut(), gx),
             }
         });
         weights
     }
 
-    /// Writes one image's gradient between the convolutions, and adds to those of the weights, a few rows at a time.
-    fn bands(
+    /// Whether what lies between the convolutions exists band by band.
+    fn is_banded(&self) -> bool {
+        let pixelwise = self.backwards.is_pixelwise() && self.of_dense.is_pixelwise();
+        pixelwise && self.shapes.dense.input.image() >= BAND
+    }
+
+    /// As [`Passes::run`], of what the first convolution reads and what arrives, by way of memory for the gradients at the
+    /// output and between the convolutions, and for what lies there.
+    fn pass<X: Stored<Real = M::Real>>(
         &self,
-        x: &[T],
-        (y, gz): (&[T], &[T]),
-        ga: &mut [T],
-        (gy, a): (&mut [T], &mut [T]),
-        weights: Option<&mut (Vec<T>, Vec<T>)>,
+        x: &[X],
+        (y, gz): (&[M], &[M]),
+        (gy, ga, a): (&mut [M::Real], &mut [M::Real], &mut [M::Real]),
+        mut weights: Option<&mut WeightSums<M::Real>>,
+        gx: Option<&mut [M]>,
+    ) {
+        let Shapes { depthwise: first, dense: second } = self.shapes;
+        let (inner, outer) = (second.input.image(), second.output.image());
+        if self.is_banded() {
+            let images = y.chunks_exact(outer).zip(gz.chunks_exact(outer));
+            let images = images.zip(x.chunks_exact(first.input.image())).zip(ga.chunks_exact_mut(inner));
+            for ((arriving, x), ga) in images {
+                self.bands(x, arriving, ga, (&mut *gy, &mut *a), weights.as_deref_mut());
+            }
+        } else {
+            self.through.write(self.isa, y, gz, gy);
+            self.backwards.write::<M, M::Real>(gy, &[], ga);
+            if let Some((of_depthwise, of_dense)) = weights {
+                let between = ga.chunks_exact(inner).zip(a.chunks_exact_mut(inner));
+                for (x, (ga, a)) in x.chunks_exact(first.input.image()).zip(between) {
+                    self.between.sight.bands(x, |frame, rows| {
+                        let ga = rows_of(ga, &rows, second.input);
+                        self.between.sight.add_weights(frame, rows.clone(), ga, of_depthwise);
+                        self.between.write_rows(frame, rows.clone(), rows_of_mut(a, &rows, second.input));
+                    });
+                }
+                self.of_dense.add(a, gy, of_dense);
+            }
+        }
+        if let Some(gx) = gx {
+            self.inputs.write(ga, x, gx);
+        }
+    }
+
+    /// Writes one image's gradient between the convolutions, and adds to those of the weights, a few rows at a time.
+    fn bands<X: Stored<Real = M::Real>>(
+        &self,
+        x: &[X],
+        (y, gz): (&[M], &[M]),
+        ga: &mut [M::Real],
+        (gy, a): (&mut [M::Real], &mut [M::Real]),
+        weights: Option<&mut WeightSums<M::Real>>,
     ) {
         let Shape { input, output, .. } = self.shapes.dense;
-        let arrive = |rows: &Range<usize>, ga: &mut [T], gy: &mut [T]| {
+        let arrive = |rows: &Range<usize>, ga: &mut [M::Real], gy: &mut [M::Real]| {
             let (y, gz) = (rows_of(y, rows, output), rows_of(gz, rows, output));
             self.through.write(self.isa, y, gz, gy);
-            self.backwards.write(gy, &[], ga);
+            self.backwards.write::<M, M::Real>(gy, &[], ga);
         };
         let len = |rows: &Range<usize>| rows.len() * output.w * output.c;
         let Some((of_depthwise, of_dense)) = weights else {

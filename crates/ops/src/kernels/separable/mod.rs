@@ -18,7 +18,7 @@ use super::{
     conv_norm::{Normalized, Waiting, Wanted},
     gpu::on_gpu,
     later::Later,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The two convolutions: `y = w ∗ (d ∗ prelude(norm(x))) + bias`.
@@ -109,11 +109,11 @@ pub fn forward_waiting(
     on_gpu!(x, gpu => cuda::forward_waiting(&gpu, shapes, x, convolutions, scale_shift, eps));
     let Convolutions { norm, d, w, bias, .. } = convolutions;
     let (x, d, w, bias) = (dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let (x, d, w) = (Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
-        let (y, statistics) = cpu::forward::<T>(Isa::detect(), shapes, &source, &d, &w, bias.as_deref());
+        let (y, statistics) = cpu::forward::<M>(Isa::detect(), shapes, &source, &d, &w, bias.as_deref());
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / maps.output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
         Ok(Waiting { y: tensor(y, &maps.output.dims())?, moments, by })
@@ -140,11 +140,11 @@ pub fn probe(
     });
     let Convolutions { norm, d, w, bias, .. } = convolutions;
     let (gz, x, d, w, bias) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, bias.map(dense).transpose()?);
-    for_real!(x, T => {
+    for_stored!(x, M, T => {
         let (gz, x, d, w) = (Values::of(&gz)?, Values::of(&x)?, Values::of(&d)?, Values::of(&w)?);
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
-        let pieces = cpu::probe::<T>(Isa::detect(), shapes, &gz, &source, (&d, &w), bias.as_deref());
+        let pieces = cpu::probe::<M>(Isa::detect(), shapes, &gz, &source, (&d, &w), bias.as_deref());
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, maps.output.c, eps)?))
     })
 }
@@ -169,13 +169,13 @@ pub fn backward(
     on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale_shift, wanted));
     let Convolutions { norm, d, w, .. } = convolutions;
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
-    for_real!(x, T => {
-        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+    for_stored!(x, M, T => {
+        let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
         let (x, d_values, w_values) = (Values::of(&x)?, Values::of(&dense_d)?, Values::of(&dense_w)?);
         let weights = (&*d_values, &*w_values);
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
-        let (gx, found) = cpu::backward::<T>(Isa::detect(), shapes, &source, weights, (&y, &gz), &through, wanted);
+        let (gx, found) = cpu::backward::<M>(Isa::detect(), shapes, &source, weights, (&y, &gz), &through, wanted);
         Ok(Gradients {
             x: gx.map(|gx| tensor(gx, &maps.input.dims())).transpose()?,
             weights: found.map(|(gd, gw)| Ok::<_, candle_core::Error>((tensor(gd, d.dims())?, tensor(gw, w.dims())?))).transpose()?,

@@ -171,3 +171,48 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     });
     Ok(())
 }
+
+/// In bands and image by image, with a norm in front and without.
+#[test]
+fn a_narrow_map_is_convolved_as_its_numbers_are() {
+    let (point, prelude) = (Window::same((1, 1), (1, 1), (1, 1)), Prelude::Relu);
+    for (side, c, c_out, stride) in [(13, 16, 32, 1), (14, 48, 16, 2), (5, 17, 16, 1), (5, 16, 5, 1)] {
+        let across = Window::same((3, 3), (stride, stride), (1, 1));
+        let input = Map { n: 3, h: side, w: side, c, rank: 4 };
+        let between = input.through(&across, c);
+        let output = between.through(&point, c_out);
+        let shapes = cpu::Shapes {
+            depthwise: conv::Shape { input: &input, output: &between, window: &across, prelude },
+            dense: conv::Shape {
+                input: &between,
+                output: &output,
+                window: &point,
+                prelude: Prelude::Identity,
+            },
+        };
+        let (d, w) = (cast(&noise(9 * c, 1)), cast(&noise(c * c_out, 2)));
+        let [(x, x32), (y, y32), (gz, gz32)] =
+            [(&input, 3), (&output, 4), (&output, 5)].map(|(map, seed)| narrow(&noise(map.len(), seed)));
+        let through = batch_norm::Through::of_constants(c_out, 0.5);
+        let channels = [6, 7, 8].map(|seed| cast(&noise(c, seed)));
+        for (isa, norm) in sets().flat_map(|isa| [None, Some(&channels)].map(|norm| (isa, norm))) {
+            let (source, source32) =
+                (cpu::Source::new(&x, norm.cloned()), cpu::Source::new(&x32, norm.cloned()));
+            let (found, _) = cpu::forward(isa, shapes, &source, &d, &w, None);
+            assert_multiplied(isa, &found, &cpu::forward(isa, shapes, &source32, &d, &w, None).0);
+            for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
+                let (gx, gw) = cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, wanted);
+                let (gx32, gw32) =
+                    cpu::backward(isa, shapes, &source32, (&d, &w), (&y32, &gz32), &through, wanted);
+                assert_multiplied(isa, &gx.unwrap_or_default(), &gx32.unwrap_or_default());
+                match (gw, gw32) {
+                    (Some((gd, gw)), Some((gd32, gw32))) => {
+                        assert_weighed(isa, &gd, &gd32);
+                        assert_weighed(isa, &gw, &gw32);
+                    }
+                    (gw, gw32) => assert!(gw.is_none() && gw32.is_none()),
+                }
+            }
+        }
+    }
+}

@@ -1,11 +1,10 @@
 //! Channels taken in turn, on slices.
 
-use crate::kernels::{
-    threads::{fill, piece, rows_per_piece},
-    values::Real,
-};
+use candle_core::WithDType;
 
-pub(super) fn join<T: Real>(part: &[T], rest: &[T], c: usize, parts: usize) -> Vec<T> {
+use crate::kernels::threads::{fill, piece, rows_per_piece};
+
+pub(super) fn join<E: WithDType>(part: &[E], rest: &[E], c: usize, parts: usize) -> Vec<E> {
     let (all, others) = (c * parts, c * (parts - 1));
     let len = part.len() + rest.len();
     let rows = rows_per_piece(len, all);
@@ -23,7 +22,7 @@ pub(super) fn join<T: Real>(part: &[T], rest: &[T], c: usize, parts: usize) -> V
     })
 }
 
-pub(super) fn part<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
+pub(super) fn part<E: WithDType>(y: &[E], c: usize, parts: usize) -> Vec<E> {
     let (all, len) = (c * parts, y.len() / parts);
     let rows = rows_per_piece(y.len(), all);
     fill(len, rows * c, y.len(), |i, part| {
@@ -33,7 +32,7 @@ pub(super) fn part<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
     })
 }
 
-pub(super) fn rest<T: Real>(y: &[T], c: usize, parts: usize) -> Vec<T> {
+pub(super) fn rest<E: WithDType>(y: &[E], c: usize, parts: usize) -> Vec<E> {
     let (all, others) = (c * parts, c * (parts - 1));
     let rows = rows_per_piece(y.len(), all);
     fill(y.len() / parts * (parts - 1), rows * others, y.len(), |i, rest| {

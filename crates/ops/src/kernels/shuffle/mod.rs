@@ -10,7 +10,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_real, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// Joins `part` `(N, …, c)` and `rest` `(N, …, (parts − 1)·c)` along the channels and takes one channel of each part in turn:
@@ -25,7 +25,7 @@ pub fn join(part: &Tensor, rest: &Tensor, parts: usize) -> Result<Tensor> {
     expect_dims("channels that pass by", rest, &Map { c: c * parts.saturating_sub(1), ..map }.dims())?;
     on_gpu!(part, gpu => cuda::join(&gpu, part, rest, parts, &all));
     let (part, rest) = (dense(part)?, dense(rest)?);
-    for_real!(part, T => tensor(cpu::join::<T>(&Values::of(&part)?, &Values::of(&rest)?, c, parts), &all.dims()))
+    for_stored!(part, M => tensor(cpu::join::<M>(&Values::of(&part)?, &Values::of(&rest)?, c, parts), &all.dims()))
 }
 
 /// Undoes [`join`]: `(part, rest)` of `y` `(N, …, parts·c)`. It is its gradient, too.
@@ -41,8 +41,8 @@ pub fn separate(y: &Tensor, parts: usize) -> Result<(Tensor, Tensor)> {
     let [one, others] = [c, all.c - c].map(|c| Map { c, ..all }.dims());
     on_gpu!(y, gpu => cuda::separate(&gpu, y, parts, [&one, &others]));
     let y = dense(y)?;
-    for_real!(y, T => {
-        let y = Values::<T>::of(&y)?;
+    for_stored!(y, M => {
+        let y = Values::<M>::of(&y)?;
         Ok((tensor(cpu::part(&y, c, parts), &one)?, tensor(cpu::rest(&y, c, parts), &others)?))
     })
 }

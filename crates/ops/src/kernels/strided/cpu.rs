@@ -11,6 +11,7 @@ use crate::kernels::{
     conv_norm::Wanted,
     product::{Matrix, Panels, Start, matrix_product},
     simd::{lanes, vectorized},
+    stored::Stored,
     threads::{
         Reused, Scratch, add_in_order, collect, fill_and_collect, fill_several, images_per_piece, piece,
     },
@@ -33,24 +34,24 @@ pub(super) struct Path {
 }
 
 /// The convolutions, ready to run.
-pub(in crate::kernels) struct Strided<'a, T: Real> {
+pub(in crate::kernels) struct Strided<'a, M: Stored> {
     isa: Isa,
     layout: &'a Layout,
     prelude: Prelude,
-    xs: Vec<&'a [T]>,
-    ws: Vec<&'a [T]>,
+    xs: Vec<&'a [M]>,
+    ws: Vec<&'a [M::Real]>,
     /// Images of a piece.
     images: usize,
-    scratch: Scratch<T>,
+    scratch: Scratch<M::Real>,
 }
 
-impl<'a, T: Real> Strided<'a, T> {
+impl<'a, M: Stored> Strided<'a, M> {
     pub(in crate::kernels) fn new(
         isa: Isa,
         layout: &'a Layout,
         prelude: Prelude,
-        xs: &'a [Values<'_, T>],
-        ws: &'a [Values<'_, T>],
+        xs: &'a [Values<'_, M>],
+        ws: &'a [Values<'_, M::Real>],
     ) -> Self {
         let (xs, ws) = (xs.iter().map(|x| &**x).collect(), ws.iter().map(|w| &**w).collect());
         let Layout { input, output, maps, .. } = layout;
@@ -78,16 +79,16 @@ impl<'a, T: Real> Strided<'a, T> {
     }
 
     /// The rows of outputs of a piece with so many elements, a band at a time.
-    fn bands(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
+    fn bands(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<M> {
         let (rows, band) = (len / (self.layout.output.w * self.layout.output.c), self.band());
         (0..rows).step_by(band).map(move |first| first..rows.min(first + band))
     }
 
     /// The output and its moments; `bias` has an element for each channel.
-    pub(in crate::kernels) fn forward(&self, bias: Option<&[T]>) -> (Vec<T>, Statistics) {
+    pub(in crate::kernels) fn forward(&self, bias: Option<&[M::Real]>) -> (Vec<M>, Statistics) {
         let output = &self.layout.output;
         let len = self.images * output.image();
-        let (y, parts) = fill_and_collect(output.len(), len, self.work(), |i, y: &mut [T]| {
+        let (y, parts) = fill_and_collect(output.len(), len, self.work(), |i, y: &mut [M]| {
             self.write(i, bias, y);
             PieceMoments::of(self.isa, y, output.c)
         });
@@ -95,7 +96,7 @@ impl<'a, T: Real> Strided<'a, T> {
     }
 
     /// What the pieces of an output that nobody keeps say together with the gradient behind its norm; `bias` as forward.
-    pub(in crate::kernels) fn probe(&self, gz: &[T], bias: Option<&[T]>) -> Vec<PieceProducts> {
+    pub(in crate::kernels) fn probe(&self, gz: &[M], bias: Option<&[M::Real]>) -> Vec<PieceProducts> {
         let (output, outputs) = (&self.layout.output, Scratch::new());
         collect(self.pieces(), self.work(), |i| {
             let gz = piece(gz, i, self.images * output.image());
@@ -107,7 +108,7 @@ impl<'a, T: Real> Strided<'a, T> {
     }
 
     /// The outputs of a piece.
-    fn write(&self, i: usize, bias: Option<&[T]>, y: &mut [T]) {
+    fn write<N: Stored<Real = M::Real>>(&self, i: usize, bias: Option<&[M::Real]>, y: &mut [N]) {
         let Layout { output, paths, .. } = self.layout;
         self.scratch.lend(self.band() * self.row(), |picked| {
             for rows in self.bands(y.len()) {
@@ -115,7 +116,7 @@ impl<'a, T: Real> Strided<'a, T> {
                 for (path, w) in paths.iter().zip(&self.ws) {
                     let start = bias.map_or(Start::Zero, |bias| Start::Columns(&bias[path.first..]));
                     let a = self.pixels(self.pick(*path, i, &rows, picked));
-                    let b = Panels { values: w, row: path.channels, vector: lanes::<T>(self.isa) };
+                    let b = Panels { values: w, row: path.channels, vector: lanes::<M::Real>(self.isa) };
                     matrix_product(self.isa, a, b, &mut y[path.first..], output.c, path.channels, start);
                 }
             }
@@ -126,17 +127,17 @@ impl<'a, T: Real> Strided<'a, T> {
     #[expect(clippy::type_complexity, reason = "gradients of maps, and of weights")]
     pub(in crate::kernels) fn backward(
         &self,
-        (y, gz): (&[T], &[T]),
-        through: &Through<T>,
+        (y, gz): (&[M], &[M]),
+        through: &Through<M::Real>,
         wanted: Wanted,
-    ) -> (Option<Vec<Vec<T>>>, Option<Vec<Vec<T>>>) {
+    ) -> (Option<Vec<Vec<M>>>, Option<Vec<Vec<M::Real>>>) {
         let Layout { input, output, maps, paths, .. } = self.layout;
-        let turned: Vec<Vec<T>> = match wanted {
+        let turned: Vec<Vec<M::Real>> = match wanted {
             Wanted::Weights => Vec::new(),
             _ => paths.iter().zip(&self.ws).map(|(path, w)| transpose(w, path.channels)).collect(),
         };
         let weights = self.ws.iter().map(|w| w.len()).sum();
-        let run = |i: usize, gxs: &mut [&mut [T]]| {
+        let run = |i: usize, gxs: &mut [&mut [M]]| {
             let mut sum = (wanted != Wanted::Input).then(|| Reused::zeros(weights));
             let len = self.images * output.image();
             let (y, gz) = (piece(y, i, len), piece(gz, i, len));
@@ -186,31 +187,40 @@ impl<'a, T: Real> Strided<'a, T> {
     }
 
     /// Picked pixels as a matrix.
-    fn pixels<'m>(&self, picked: &'m [T]) -> Matrix<'m, T> {
+    fn pixels<'m>(&self, picked: &'m [M::Real]) -> Matrix<'m, M::Real> {
         let cols = self.layout.channels();
         Matrix { values: picked, rows: picked.len() / cols, cols, row: cols, col: 1 }
     }
 
     /// The pixels that a convolution reads for some rows of a piece's outputs, the channels of all maps side by side, behind
     /// the prelude; zeros beyond the image.
-    fn pick<'m>(&'m self, path: Path, i: usize, rows: &Range<usize>, picked: &'m mut [T]) -> &'m [T] {
+    fn pick<'m>(
+        &'m self,
+        path: Path,
+        i: usize,
+        rows: &Range<usize>,
+        picked: &'m mut [M::Real],
+    ) -> &'m [M::Real] {
         let Layout { input, stride, .. } = self.layout;
-        let (c, width, relu) = (input.c, self.layout.channels(), self.prelude == Prelude::Relu);
-        let read = |m: usize, at: Range<usize>| &piece(self.xs[m], i, self.images * input.image())[at];
-        if *stride == (1, 1) && self.xs.len() == 1 && !relu {
-            return read(0, rows.start * c..rows.end * c); // is that matrix
+        let c = input.c;
+        if let ((1, 1), [x], Prelude::Identity) = (*stride, &self.xs[..], self.prelude)
+            && let Some(x) =
+                M::as_real(&piece(x, i, self.images * input.image())[rows.start * c..rows.end * c])
+        {
+            return x; // is that matrix
         }
         let picked = &mut picked[..rows.len() * self.row()];
+        let (width, relu) = (self.layout.channels(), self.prelude == Prelude::Relu);
         for (at, place) in self.runs(path, rows) {
             let picked = &mut picked[place];
             let Some(at) = at else {
-                picked.fill(T::ZERO);
+                picked.fill(M::Real::ZERO);
                 continue;
             };
             let inside = at.len().div_ceil(stride.1 * c) * width;
-            picked[inside..].fill(T::ZERO);
-            for m in 0..self.xs.len() {
-                let x = read(m, at.clone());
+            picked[inside..].fill(M::Real::ZERO);
+            for (m, x) in self.xs.iter().enumerate() {
+                let x = &piece(x, i, self.images * input.image())[at.clone()];
                 pick(self.isa, x, (stride.1 * c, c), relu, &mut picked[m * c..inside], width);
             }
         }
@@ -243,17 +253,21 @@ impl<'a, T: Real> Strided<'a, T> {
     }
 
     /// Adds what picked pixels and their gradient say of a convolution's weights.
-    fn add_weights(&self, path: Path, picked: &[T], gy: &[T], sum: &mut [T]) {
+    fn add_weights(&self, path: Path, picked: &[M::Real], gy: &[M::Real], sum: &mut [M::Real]) {
         let Matrix { rows, cols, .. } = self.pixels(picked);
         let a = Matrix { values: picked, rows: cols, cols: rows, row: 1, col: cols };
-        let b = Panels { values: &gy[path.first..], row: self.layout.output.c, vector: lanes::<T>(self.isa) };
+        let b = Panels {
+            values: &gy[path.first..],
+            row: self.layout.output.c,
+            vector: lanes::<M::Real>(self.isa),
+        };
         matrix_product(self.isa, a, b, sum, path.channels, path.channels, Start::Old);
     }
 
     /// Whether a convolution reads every pixel, and its gradients are best written map by map: that saves a copy, and is as
     /// fast by pairs of vectors, or where few channels are summed.
     fn is_direct(&self, path: Path) -> bool {
-        let lanes = lanes::<T>(self.isa);
+        let lanes = lanes::<M::Real>(self.isa);
         self.layout.stride == (1, 1) && (self.layout.input.c > lanes || path.channels <= lanes)
     }
 
@@ -261,10 +275,10 @@ impl<'a, T: Real> Strided<'a, T> {
     fn write_direct(
         &self,
         path: Path,
-        gy: &[T],
-        w: &[T],
+        gy: &[M::Real],
+        w: &[M::Real],
         (i, rows): (usize, &Range<usize>),
-        gxs: &mut [&mut [T]],
+        gxs: &mut [&mut [M]],
     ) {
         let Layout { input, output, .. } = self.layout;
         let (c, width) = (input.c, self.layout.channels());
@@ -273,7 +287,7 @@ impl<'a, T: Real> Strided<'a, T> {
         let a = Matrix { values: &gy[path.first..], rows, cols: path.channels, row, col: 1 };
         for (m, (gx, x)) in gxs.iter_mut().zip(&self.xs).enumerate() {
             let at = pixels.start * c..pixels.end * c;
-            let b = Panels { values: &w[m * c..], row: width, vector: lanes::<T>(self.isa) };
+            let b = Panels { values: &w[m * c..], row: width, vector: lanes::<M::Real>(self.isa) };
             matrix_product(self.isa, a, b, &mut gx[at.clone()], c, c, Start::Zero);
             if self.prelude == Prelude::Relu {
                 relu_mask(self.isa, &piece(x, i, self.images * input.image())[at.clone()], &mut gx[at]);
@@ -285,18 +299,18 @@ impl<'a, T: Real> Strided<'a, T> {
     fn spread(
         &self,
         path: Path,
-        (picked, gy): (&[T], &[T]),
-        w: &[T],
+        (picked, gy): (&[M::Real], &[M::Real]),
+        w: &[M::Real],
         rows: &Range<usize>,
-        gpicked: &mut [T],
-        gxs: &mut [&mut [T]],
+        gpicked: &mut [M::Real],
+        gxs: &mut [&mut [M]],
     ) {
         let Layout { input, output, stride, .. } = self.layout;
         let (Matrix { rows: pixels, cols: width, .. }, c) = (self.pixels(picked), input.c);
         let a =
             Matrix { values: &gy[path.first..], rows: pixels, cols: path.channels, row: output.c, col: 1 };
         let gpicked = &mut gpicked[..picked.len()];
-        let b = Panels { values: w, row: width, vector: lanes::<T>(self.isa) };
+        let b = Panels { values: w, row: width, vector: lanes::<M::Real>(self.isa) };
         matrix_product(self.isa, a, b, gpicked, width, width, Start::Zero);
         let masked = self.prelude == Prelude::Relu;
         for (at, place) in self.runs(path, rows) {
@@ -312,7 +326,9 @@ impl<'a, T: Real> Strided<'a, T> {
 
 vectorized! {
     /// Of every `by.0` elements the first `by.1`, whole vectors, perhaps behind a ReLU, to places `width` apart.
-    fn pick<T, V, WIDE>(x: &[T], by: (usize, usize), relu: bool, picked: &mut [T], width: usize) -> () {
+    fn pick<M: Stored, V, WIDE>(
+        x: &[M], by: (usize, usize), relu: bool, picked: &mut [M::Real], width: usize
+    ) -> () {
         let (step, c) = by;
         let pixels = x.len().div_ceil(step);
         assert!(c.is_multiple_of(V::LANES) && c <= width && pixels > 0);
@@ -321,7 +337,7 @@ vectorized! {
             for lane in (0..c).step_by(V::LANES) {
                 // SAFETY: just checked: `c` elements from every pixel on lie in `x` and in `picked`.
                 unsafe {
-                    let x = V::load(x.as_ptr().add(pixel * step + lane));
+                    let x: V = M::load(x.as_ptr().add(pixel * step + lane));
                     let x = if relu { x.relu() } else { x };
                     x.store(picked.as_mut_ptr().add(pixel * width + lane));
                 }
@@ -332,8 +348,8 @@ vectorized! {
 
 vectorized! {
     /// Writes to where [`pick`] read from; 0 where what it `picked` was not positive, if that is a mask.
-    fn spread<T, V, WIDE>(
-        gy: &[T], picked: &[T], width: usize, masked: bool, by: (usize, usize), gx: &mut [T]
+    fn spread<M: Stored, V, WIDE>(
+        gy: &[M::Real], picked: &[M::Real], width: usize, masked: bool, by: (usize, usize), gx: &mut [M]
     ) -> () {
         let (step, c) = by;
         let pixels = gx.len().div_ceil(step);
@@ -346,7 +362,7 @@ vectorized! {
                     let gy = V::load(gy.as_ptr().add(pixel * width + lane));
                     let seen = picked.as_ptr().add(pixel * width + lane);
                     let gy = if masked { gy.where_positive(V::load(seen)) } else { gy };
-                    gy.store(gx.as_mut_ptr().add(pixel * step + lane));
+                    M::store(gy, gx.as_mut_ptr().add(pixel * step + lane));
                 }
             }
         }

@@ -17,7 +17,8 @@ use super::{
     gpu::on_gpu,
     later::Later,
     simd::lanes,
-    values::{self, Map, Real, Values, expect_dims, for_real, tensor},
+    stored::Stored,
+    values::{self, Map, Real, Values, expect_dims, for_real, for_stored, tensor},
 };
 use cpu::Path;
 pub(in crate::kernels) use cpu::Strided;
@@ -64,7 +65,7 @@ impl Layout {
         convolutions: &[Convolution<'_>],
         lanes: usize,
     ) -> Result<Option<Self>> {
-        let Some(first) = xs.first() else { bail!("found nothing to convolve, expected one map or more") };
+        let first = first_of(xs)?;
         xs.iter().try_for_each(|x| expect_dims("maps side by side", x, first.dims()))?;
         let input = Map::of(first.dims())?;
         let Some(Convolution { window, .. }) = convolutions.first() else { return Ok(None) };
@@ -119,6 +120,13 @@ impl Layout {
     }
 }
 
+fn first_of(xs: &[Tensor]) -> Result<&Tensor> {
+    match xs {
+        [first, ..] => Ok(first),
+        [] => bail!("found nothing to convolve, expected one map or more"),
+    }
+}
+
 /// Whether the other functions take these maps of one shape, `(N, H, W, c)` or `(N, L, c)`, whose channels lie side by side,
 /// and these convolutions: on the CPU, where channels fill its vectors and no two convolutions read the same pixels.
 ///
@@ -143,9 +151,9 @@ pub fn forward_waiting(
     eps: f64,
 ) -> Result<Waiting> {
     let (isa, dense) = (Isa::detect(), Dense::of(xs, convolutions)?);
-    for_real!(convolutions[0].w, T => {
+    for_stored!(first_of(xs)?, M, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
-        let (xs, ws) = dense.values::<T>()?;
+        let (xs, ws) = dense.values::<M>()?;
         let (y, statistics) = Strided::new(isa, &layout, prelude, &xs, &ws).forward(None);
         let moments = batch_norm::moments_of::<T>(statistics, y.len() / layout.output.c, eps)?;
         let by = moments.channelwise(scale_shift)?;
@@ -169,10 +177,10 @@ pub fn probe(
     let (isa, xs) = (Isa::detect(), std::slice::from_ref(x));
     let dense = Dense::of(xs, convolutions)?;
     let gz = values::dense(gz)?;
-    for_real!(convolutions[0].w, T => {
+    for_stored!(first_of(xs)?, M, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
-        let (xs, ws) = dense.values::<T>()?;
+        let (xs, ws) = dense.values::<M>()?;
         let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?, None);
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, layout.output.c, eps)?))
     })
@@ -193,15 +201,15 @@ pub fn backward(
 ) -> Result<Gradients> {
     let (isa, dense) = (Isa::detect(), Dense::of(xs, convolutions)?);
     let (y, gz) = (values::dense(y)?, values::dense(gz)?);
-    for_real!(convolutions[0].w, T => {
+    for_stored!(first_of(xs)?, M, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         expect_dims("output of convolutions", &y, &layout.dims)?;
         expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
-        let (y, gz) = (Values::<T>::of(&y)?, Values::<T>::of(&gz)?);
+        let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
-        let (of_xs, ws) = dense.values::<T>()?;
+        let (of_xs, ws) = dense.values::<M>()?;
         let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward((&y, &gz), &through, wanted);
-        let x = |gx: Vec<T>| tensor(gx, xs[0].dims());
+        let x = |gx: Vec<M>| tensor(gx, xs[0].dims());
         let w = |(gw, of): (Vec<T>, &Convolution<'_>)| tensor(gw, of.w.dims());
         Ok(Gradients {
             xs: gxs.map(|gxs| gxs.into_iter().map(x).collect::<Result<Vec<_>>>()).transpose()?,
@@ -229,7 +237,7 @@ impl Dense {
     }
 
     #[expect(clippy::type_complexity, reason = "maps and weights")]
-    fn values<T: Real>(&self) -> Result<(Vec<Values<'_, T>>, Vec<Values<'_, T>>)> {
+    fn values<M: Stored>(&self) -> Result<(Vec<Values<'_, M>>, Vec<Values<'_, M::Real>>)> {
         Ok((
             self.xs.iter().map(Values::of).collect::<Result<_>>()?,
             self.ws.iter().map(Values::of).collect::<Result<_>>()?,

@@ -194,3 +194,44 @@ fn other_convolutions_do_not_fit() -> Result<()> {
     assert!(forward_waiting(xs, &[], Prelude::Relu, None, EPS).is_err());
     Ok(())
 }
+
+#[test]
+fn narrow_maps_are_convolved_as_their_numbers_are() -> Result<()> {
+    for (maps, c, to, stride) in
+        [(1, 16, 16, (1, 1)), (3, 16, 32, (1, 1)), (2, 32, 16, (2, 2)), (4, 16, 16, (2, 2))]
+    {
+        let paths = if stride == (1, 1) { 1 } else { 2 };
+        let windows = &windows(stride)[..paths];
+        let ws = (0..paths).map(|p| random(&[1, 1, maps * c, to], p as u64)?.to_dtype(DType::F32));
+        let ws = ws.collect::<Result<Vec<_>>>()?;
+        let convolutions: Vec<_> =
+            ws.iter().zip(windows).map(|(w, window)| Convolution { w, window }).collect();
+        let xs = (0..maps).map(|i| random(&[3, 7, 5, c], 10 + i as u64)?.to_dtype(DType::BF16));
+        let xs = xs.collect::<Result<Vec<_>>>()?;
+        let xs32 = xs.iter().map(|x| x.to_dtype(DType::F32)).collect::<Result<Vec<_>>>()?;
+        let (dense, dense32) = (Dense::of(&xs, &convolutions)?, Dense::of(&xs32, &convolutions)?);
+        let ((xs, ws), (xs32, _)) = (dense.values::<half::bf16>()?, dense32.values::<f32>()?);
+        let through = batch_norm::Through::of_constants(paths * to, 0.5);
+        for (isa, prelude) in
+            sets().flat_map(|isa| [Prelude::Identity, Prelude::Relu].map(|prelude| (isa, prelude)))
+        {
+            let layout = Layout::fitting::<f32>(&dense.xs, &convolutions, isa)?;
+            let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
+            let strided32 = Strided::new(isa, &layout, prelude, &xs32, &ws);
+            let y32 = strided32.forward(None).0;
+            assert_multiplied(isa, &strided.forward(None).0, &y32);
+            let ((y, y32), (gz, gz32)) = (narrow(&noise(y32.len(), 8)), narrow(&noise(y32.len(), 9)));
+            for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
+                let (gxs, gws) = strided.backward((&y, &gz), &through, wanted);
+                let (gxs32, gws32) = strided32.backward((&y32, &gz32), &through, wanted);
+                assert_multiplied(
+                    isa,
+                    &gxs.unwrap_or_default().concat(),
+                    &gxs32.unwrap_or_default().concat(),
+                );
+                assert_eq!(gws, gws32);
+            }
+        }
+    }
+    Ok(())
+}

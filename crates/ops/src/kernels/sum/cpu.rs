@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use candle_core::WithDType;
+
 use crate::kernels::{
     Isa,
     bias::repeat,
     simd::{Vector, each_vector, vectorized},
+    stored::{Stored, computed},
     threads::{collect, fill, piece, piece_of, rows_per_piece},
     values::Real,
 };
@@ -13,107 +16,126 @@ use crate::kernels::{
 /// Independent partial sums of a dot product, so that vectors can hold them.
 const PARTIAL: usize = 16;
 
-pub(super) fn add<T: Real>(isa: Isa, a: &[T], b: &[T]) -> Vec<T> {
+pub(super) fn add<M: Stored>(isa: Isa, a: &[M], b: &[M]) -> Vec<M> {
     let len = piece_of(a.len());
-    fill(a.len(), len, a.len(), |i, y| add_piece(isa, piece(a, i, len), piece(b, i, len), y))
+    fill(a.len(), len, a.len(), |i, y| {
+        computed(y, |y| add_piece(isa, piece(a, i, len), piece(b, i, len), y));
+    })
 }
 
 /// Terms that are read side by side: as many streams as processors fetch ahead of.
 const SIDE_BY_SIDE: usize = 4;
 
 /// A term on a slice.
-pub(super) struct Addend<'a, T> {
-    x: &'a [T],
-    factor: T,
+pub(super) struct Addend<'a, M: Stored> {
+    x: &'a [M],
+    factor: M::Real,
     /// Means, factors and shifts of `factor·((x − mean)·f + shift)`, channels repeated.
-    norm: Option<[Vec<T>; 3]>,
+    norm: Option<[Vec<M::Real>; 3]>,
 }
 
-impl<'a, T: Real> Addend<'a, T> {
+impl<'a, M: Stored> Addend<'a, M> {
     /// `factor·x`, or `factor·((x − mean)·f + shift)` where there are channels' means, factors and shifts.
-    pub(super) fn new(factor: f64, x: &'a [T], channels: Option<[Vec<T>; 3]>) -> Self {
-        let factor = T::from_f64(factor);
-        let times = |values: Vec<T>| repeat(&values.into_iter().map(|x| factor * x).collect::<Vec<_>>());
+    pub(super) fn new(factor: f64, x: &'a [M], channels: Option<[Vec<M::Real>; 3]>) -> Self {
+        let factor = M::Real::from_f64(factor);
+        let times =
+            |values: Vec<M::Real>| repeat(&values.into_iter().map(|x| factor * x).collect::<Vec<_>>());
         let norm = channels.map(|[mean, f, shift]| [repeat(&mean), times(f), times(shift)]);
         Self { x, factor, norm }
     }
 
     /// The means, factors and shifts of `(x − mean)·factor + shift`, whether there is a norm or not, repeated.
-    fn channels(&self, period: usize) -> [Cow<'_, [T]>; 3] {
-        let alike = |x: T| Cow::Owned(vec![x; period]);
+    fn channels(&self, period: usize) -> Channels<'_, M::Real> {
+        let (alike, zero) = (|x: M::Real| Cow::Owned(vec![x; period]), M::Real::ZERO);
         match &self.norm {
-            None => [alike(T::ZERO), alike(self.factor), alike(T::ZERO)],
+            None => [alike(zero), alike(self.factor), alike(zero)],
             Some(norm) => norm.each_ref().map(|values| Cow::Borrowed(&values[..])),
         }
     }
 }
 
-/// `factor·x`.
-#[derive(Clone, Copy)]
-struct Plain<'a, T> {
-    x: &'a [T],
-    factor: T,
-}
+/// Means, factors and shifts, repeated.
+type Channels<'a, T> = [Cow<'a, [T]>; 3];
 
-/// `(x − mean)·factor + shift`, the three repeated.
-type Normed<'a, T> = (&'a [T], [&'a [T]; 3]);
+/// Elements that are added to again while they lie in the first-level cache, if they are whole periods.
+const CHUNK: usize = 2_048;
 
 /// The sum of the terms, in their order; of `c` channels.
-pub(super) fn weighted<'a, T: Real>(isa: Isa, terms: &[Addend<'a, T>], c: usize) -> Vec<T> {
+pub(super) fn weighted<M: Stored>(isa: Isa, terms: &[Addend<'_, M>], c: usize) -> Vec<M> {
     let len = terms[0].x.len();
-    let piece = rows_per_piece(len, c) * c;
-    let at = |i: usize| i * piece..len.min((i + 1) * piece);
+    let (rows, period) = (rows_per_piece(len, c), repeat(&vec![(); c]).len());
+    let piece = rows * c;
     if terms.iter().all(|term| term.norm.is_none()) {
-        return fill(len, piece, len * terms.len(), |i, y| {
-            for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
-                let part = |term: &Addend<'a, T>| Plain { x: &term.x[at(i)], factor: term.factor };
-                add_plain(isa, &terms.iter().map(part).collect::<Vec<_>>(), j == 0, y);
-            }
+        return fill(len, piece, len * terms.len(), |i, y| match terms.len() {
+            ..=SIDE_BY_SIDE => add_plain(isa, terms, i * piece, true, y),
+            _ => in_chunks(terms, i * piece, CHUNK, y, |terms, at, j, y| {
+                add_plain(isa, terms, at, j == 0, y);
+            }),
         });
     }
-    let period = repeat(&vec![(); c]).len();
     let channels: Vec<_> = terms.iter().map(|term| term.channels(period)).collect();
-    fill(len, piece, len * terms.len(), |i, y| {
-        for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
-            let part = |t: usize| {
-                let [mean, factor, shift] = &channels[j * SIDE_BY_SIDE + t];
-                (&terms[t].x[at(i)], [&**mean, &**factor, &**shift])
-            };
-            add_normed(isa, &(0..terms.len()).map(part).collect::<Vec<_>>(), j == 0, y);
-        }
+    let chunk = (CHUNK / period).max(1) * period;
+    fill(len, piece, len * terms.len(), |i, y| match terms.len() {
+        ..=SIDE_BY_SIDE => add_normed(isa, terms, &channels, i * piece, true, y),
+        _ => in_chunks(terms, i * piece, chunk, y, |terms, at, j, y| {
+            add_normed(isa, terms, &channels[j * SIDE_BY_SIDE..], at, j == 0, y);
+        }),
     })
 }
 
-pub(super) fn add_scaled<T: Real>(isa: Isa, a: &[T], s: f64, x: &[T]) -> Vec<T> {
-    let s = T::from_f64(s);
+/// Calls `add` with a few terms, where these begin, their number, and the part of `y` that they are added to; `y` begins at `at`.
+fn in_chunks<'a, M: Stored>(
+    terms: &[Addend<'a, M>],
+    at: usize,
+    chunk: usize,
+    y: &mut [M],
+    add: impl Fn(&[Addend<'a, M>], usize, usize, &mut [M::Real]),
+) {
+    for (k, y) in y.chunks_mut(chunk).enumerate() {
+        computed(y, |y| {
+            for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
+                add(terms, at + k * chunk, j, y);
+            }
+        });
+    }
+}
+
+pub(super) fn add_scaled<M: Stored>(isa: Isa, a: &[M], s: f64, x: &[M]) -> Vec<M> {
+    let s = M::Real::from_f64(s);
     let len = piece_of(a.len());
-    fill(a.len(), len, a.len(), |i, y| add_scaled_piece(isa, piece(a, i, len), s, piece(x, i, len), y))
+    fill(a.len(), len, a.len(), |i, y| {
+        computed(y, |y| add_scaled_piece(isa, piece(a, i, len), s, piece(x, i, len), y));
+    })
 }
 
-pub(super) fn scale<T: Real>(isa: Isa, x: &[T], s: f64) -> Vec<T> {
+pub(super) fn scale<M: Stored>(isa: Isa, x: &[M], s: f64) -> Vec<M> {
     let len = piece_of(x.len());
-    fill(x.len(), len, x.len(), |i, y| scale_piece(isa, piece(x, i, len), T::from_f64(s), y))
+    let s = M::Real::from_f64(s);
+    fill(x.len(), len, x.len(), |i, y| computed(y, |y| scale_piece(isa, piece(x, i, len), s, y)))
 }
 
-pub(super) fn scale_samples<T: Real>(isa: Isa, x: &[T], factors: &[f64]) -> Vec<T> {
+pub(super) fn scale_samples<M: Stored>(isa: Isa, x: &[M], factors: &[f64]) -> Vec<M> {
     let sample = x.len() / factors.len().max(1);
-    fill(x.len(), sample, x.len(), |i, y| scale_piece(isa, piece(x, i, sample), T::from_f64(factors[i]), y))
+    let factor = |i: usize| M::Real::from_f64(factors[i]);
+    fill(x.len(), sample, x.len(), |i, y| {
+        computed(y, |y| scale_piece(isa, piece(x, i, sample), factor(i), y));
+    })
 }
 
-pub(in crate::kernels) fn dot<T: Real>(isa: Isa, a: &[T], b: &[T]) -> f64 {
+pub(in crate::kernels) fn dot<M: Stored>(isa: Isa, a: &[M], b: &[M]) -> f64 {
     let len = piece_of(a.len());
     let parts = |i| dot_piece(isa, piece(a, i, len), piece(b, i, len));
     collect(a.len().div_ceil(len), a.len(), parts).into_iter().sum()
 }
 
-pub(super) fn is_finite<T: Real>(isa: Isa, x: &[T]) -> bool {
+pub(super) fn is_finite<M: Stored>(isa: Isa, x: &[M]) -> bool {
     let len = piece_of(x.len());
     collect(x.len().div_ceil(len), x.len(), |i| is_finite_piece(isa, piece(x, i, len)))
         .into_iter()
         .all(|yes| yes)
 }
 
-pub(super) fn concat<T: Real>(parts: &[&[T]], widths: &[usize]) -> Vec<T> {
+pub(super) fn concat<E: WithDType>(parts: &[&[E]], widths: &[usize]) -> Vec<E> {
     let (c, len) = (widths.iter().sum::<usize>(), parts.iter().map(|part| part.len()).sum());
     let rows = rows_per_piece(len, c);
     fill(len, rows * c, len, |i, y| {
@@ -128,7 +150,7 @@ pub(super) fn concat<T: Real>(parts: &[&[T]], widths: &[usize]) -> Vec<T> {
 }
 
 /// `width` of `c` columns, from `first` on.
-pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) -> Vec<T> {
+pub(super) fn columns<E: WithDType>(x: &[E], c: usize, first: usize, width: usize) -> Vec<E> {
     let rows = rows_per_piece(x.len(), c);
     let len = x.len() / c * width;
     fill(len, rows * width, len, |i, y| {
@@ -139,77 +161,90 @@ pub(super) fn columns<T: Real>(x: &[T], c: usize, first: usize, width: usize) ->
 }
 
 vectorized! {
-    /// `y = Σ factor·x` of at most [`SIDE_BY_SIDE`] terms as long as `y`; added to `y`, where they are not the `first`.
-    fn add_plain<T, V, WIDE>(terms: &[Plain<'_, T>], first: bool, y: &mut [T]) -> () {
-        match *terms {
-            [a] => plain::<V, 1>([a], first, y),
-            [a, b] => plain::<V, 2>([a, b], first, y),
-            [a, b, c] => plain::<V, 3>([a, b, c], first, y),
-            [a, b, c, d] => plain::<V, 4>([a, b, c, d], first, y),
+    /// `y = Σ factor·x` of at most [`SIDE_BY_SIDE`] terms from element `at` on; added to `y`, where they are not the `first`.
+    fn add_plain<M: Stored, N: Stored, V, WIDE>(
+        terms: &[Addend<'_, M>], at: usize, first: bool, y: &mut [N]
+    ) -> () {
+        match terms.len() {
+            1 => plain::<M, N, V, 1>(terms, at, first, y),
+            2 => plain::<M, N, V, 2>(terms, at, first, y),
+            3 => plain::<M, N, V, 3>(terms, at, first, y),
+            4 => plain::<M, N, V, 4>(terms, at, first, y),
             _ => unreachable!("one term to four"),
         }
     }
 }
 
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "an array that is walked by value would be copied for every vector"
-)]
-fn plain<V: Vector, const N: usize>(terms: [Plain<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
-    assert!(terms.iter().all(|term| term.x.len() == y.len()));
+fn plain<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const TERMS: usize>(
+    terms: &[Addend<'_, M>],
+    at: usize,
+    first: bool,
+    y: &mut [N],
+) {
     let zero = V::splat(V::Elem::ZERO);
+    let (mut xs, mut factors) = ([std::ptr::null(); TERMS], [zero; TERMS]);
+    for (n, term) in terms.iter().enumerate().take(TERMS) {
+        (xs[n], factors[n]) = (term.x[at..][..y.len()].as_ptr(), V::splat(term.factor));
+    }
     each_vector!(V, y.len(), |at, left| {
         // SAFETY: so many elements are left of `y`, and every term is as long.
         unsafe {
-            let mut sum = begin::<V>(first, y, at, left);
-            for n in 0..N {
-                let x = V::load_first(terms[n].x.as_ptr().add(at), left);
-                sum = sum.add(x.mul_add(V::splat(terms[n].factor), zero)); // the zero changes no digit
+            let mut sum = begin::<N, V>(first, y, at, left);
+            for n in 0..TERMS {
+                let x: V = M::load_first(xs[n].add(at), left);
+                sum = sum.add(x.mul_add(factors[n], zero)); // the zero changes no digit
             }
-            sum.store_first(y.as_mut_ptr().add(at), left);
+            N::store_first(sum, y.as_mut_ptr().add(at), left);
         }
     });
 }
 
 vectorized! {
-    /// `y = Σ (x − mean)·factor + shift`, else as [`add_plain`].
-    fn add_normed<T, V, WIDE>(terms: &[Normed<'_, T>], first: bool, y: &mut [T]) -> () {
-        match *terms {
-            [a] => normed::<V, 1>([a], first, y),
-            [a, b] => normed::<V, 2>([a, b], first, y),
-            [a, b, c] => normed::<V, 3>([a, b, c], first, y),
-            [a, b, c, d] => normed::<V, 4>([a, b, c, d], first, y),
+    /// `y = Σ (x − mean)·factor + shift`, else as [`add_plain`]; `at` is the first of a row.
+    fn add_normed<M: Stored, N: Stored, V, WIDE>(
+        terms: &[Addend<'_, M>], channels: &[Channels<'_, M::Real>], at: usize, first: bool, y: &mut [N]
+    ) -> () {
+        match terms.len() {
+            1 => normed::<M, N, V, 1>(terms, channels, at, first, y),
+            2 => normed::<M, N, V, 2>(terms, channels, at, first, y),
+            3 => normed::<M, N, V, 3>(terms, channels, at, first, y),
+            4 => normed::<M, N, V, 4>(terms, channels, at, first, y),
             _ => unreachable!("one term to four"),
         }
     }
 }
 
 #[inline(always)]
-#[expect(
-    clippy::needless_range_loop,
-    reason = "an array that is walked by value would be copied for every vector"
-)]
-fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: bool, y: &mut [V::Elem]) {
-    let period = terms[0].1[0].len();
-    assert!(
-        terms.iter().all(|(x, channels)| x.len() == y.len() && channels.iter().all(|c| c.len() == period))
-    );
-    let zero = V::splat(V::Elem::ZERO);
+fn normed<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const TERMS: usize>(
+    terms: &[Addend<'_, M>],
+    channels: &[Channels<'_, M::Real>],
+    at: usize,
+    first: bool,
+    y: &mut [N],
+) {
+    let (zero, period) = (V::splat(V::Elem::ZERO), channels[0][0].len());
+    let (mut xs, mut constants) = ([std::ptr::null(); TERMS], [[std::ptr::null(); 3]; TERMS]);
+    for (n, (term, channels)) in terms.iter().zip(channels).enumerate().take(TERMS) {
+        xs[n] = term.x[at..][..y.len()].as_ptr();
+        for (to, values) in constants[n].iter_mut().zip(channels) {
+            *to = values[..period].as_ptr();
+        }
+    }
     for (i, y) in y.chunks_mut(period).enumerate() {
         each_vector!(V, y.len(), |at, left| {
             // SAFETY: so many elements are left of this period of `y`; every term is as long as all of `y`, every channel's
             // constants as a period.
             unsafe {
-                let mut sum = begin::<V>(first, y, at, left);
-                for n in 0..N {
-                    let (x, [mean, factor, shift]) = terms[n];
-                    let x = V::load_first(x.as_ptr().add(i * period + at), left);
-                    let centered = x.sub(V::load_first(mean.as_ptr().add(at), left));
-                    let scaled = centered.mul_add(V::load_first(factor.as_ptr().add(at), left), zero);
-                    sum = sum.add(scaled.add(V::load_first(shift.as_ptr().add(at), left)));
+                let mut sum = begin::<N, V>(first, y, at, left);
+                for n in 0..TERMS {
+                    let [mean, factor, shift] = constants[n];
+                    let x: V = M::load_first(xs[n].add(i * period + at), left);
+                    let centered = x.sub(V::load_first(mean.add(at), left));
+                    let scaled = centered.mul_add(V::load_first(factor.add(at), left), zero);
+                    sum = sum.add(scaled.add(V::load_first(shift.add(at), left)));
                 }
-                sum.store_first(y.as_mut_ptr().add(at), left);
+                N::store_first(sum, y.as_mut_ptr().add(at), left);
             }
         });
     }
@@ -220,52 +255,52 @@ fn normed<V: Vector, const N: usize>(terms: [Normed<'_, V::Elem>; N], first: boo
 /// # Safety
 /// From `at` on, `y` has `left` elements or more.
 #[inline(always)]
-unsafe fn begin<V: Vector>(first: bool, y: &[V::Elem], at: usize, left: usize) -> V {
+unsafe fn begin<N: Stored, V: Vector<Elem = N::Real>>(first: bool, y: &[N], at: usize, left: usize) -> V {
     match first {
         true => V::splat(V::Elem::ZERO),
         // SAFETY: the caller's promise.
-        false => unsafe { V::load_first(y.as_ptr().add(at), left) },
+        false => unsafe { N::load_first(y.as_ptr().add(at), left) },
     }
 }
 
 vectorized! {
-    fn add_piece<T, V, WIDE>(a: &[T], b: &[T], y: &mut [T]) -> () {
+    fn add_piece<M: Stored, V, WIDE>(a: &[M], b: &[M], y: &mut [M::Real]) -> () {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = a + b;
+            *y = a.real() + b.real();
         }
     }
 }
 
 vectorized! {
-    fn add_scaled_piece<T, V, WIDE>(a: &[T], s: T, x: &[T], y: &mut [T]) -> () {
+    fn add_scaled_piece<M: Stored, V, WIDE>(a: &[M], s: M::Real, x: &[M], y: &mut [M::Real]) -> () {
         for ((y, &a), &x) in y.iter_mut().zip(a).zip(x) {
-            *y = a + s * x;
+            *y = a.real() + s * x.real();
         }
     }
 }
 
 vectorized! {
-    fn scale_piece<T, V, WIDE>(x: &[T], s: T, y: &mut [T]) -> () {
+    fn scale_piece<M: Stored, V, WIDE>(x: &[M], s: M::Real, y: &mut [M::Real]) -> () {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = s * x;
+            *y = s * x.real();
         }
     }
 }
 
 vectorized! {
-    fn dot_piece<T, V, WIDE>(a: &[T], b: &[T]) -> f64 {
+    fn dot_piece<M: Stored, V, WIDE>(a: &[M], b: &[M]) -> f64 {
         let mut sums = [0.0; PARTIAL];
         for (a, b) in a.chunks(PARTIAL).zip(b.chunks(PARTIAL)) {
             for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-                *sum += a.to_f64() * b.to_f64();
+                *sum += a.real().to_f64() * b.real().to_f64();
             }
         }
         sums.iter().sum()
     }
 }
 vectorized! {
-    fn is_finite_piece<T, V, WIDE>(x: &[T]) -> bool {
+    fn is_finite_piece<M: Stored, V, WIDE>(x: &[M]) -> bool {
         // 0·x is 0 for a finite x, else NaN.
-        x.iter().fold(true, |finite, &x| finite & (x * T::ZERO == T::ZERO))
+        x.iter().fold(true, |finite, &x| finite & (x.real() * M::Real::ZERO == M::Real::ZERO))
     }
 }

@@ -13,7 +13,7 @@ use super::{
     batch_norm::Channelwise,
     gpu::on_gpu,
     later::Later,
-    values::{Map, Values, dense, expect_dims, for_real, same_shape, tensor},
+    values::{Map, Values, dense, expect_dims, for_stored, same_shape, tensor},
 };
 
 /// `a + b`, of one shape.
@@ -25,7 +25,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     on_gpu!(a, gpu => cuda::weighted(&gpu, &[Term::of(1.0, a), Term::of(1.0, b)]));
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
-    for_real!(a, T => tensor(cpu::add::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
+    for_stored!(a, M => tensor(cpu::add::<M>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
 }
 
 /// A term of a sum: `factor·x`, or `factor·((x − mean)·f + shift)` where a batch norm is still to be applied.
@@ -59,8 +59,8 @@ pub fn weighted(terms: &[Term<'_>]) -> Result<Tensor> {
     }
     on_gpu!(first.x, gpu => cuda::weighted(&gpu, terms));
     let xs = terms.iter().map(|term| dense(term.x)).collect::<Result<Vec<_>>>()?;
-    for_real!(first.x, T => {
-        let values = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
+    for_stored!(first.x, M, T => {
+        let values = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
         let addends = terms.iter().zip(&values).map(|(term, x)| {
             let channels = term.norm.map(|norm| norm.channels::<T>(c)).transpose()?;
             Ok(cpu::Addend::new(term.factor, x, channels))
@@ -77,7 +77,7 @@ pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
     same_shape(&acc, x)?;
     on_gpu!(x, gpu => cuda::weighted(&gpu, &[Term::of(1.0, &acc), Term::of(s, x)]));
     let (a, x) = (dense(&acc)?, dense(x)?);
-    for_real!(a, T => tensor(cpu::add_scaled::<T>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
+    for_stored!(a, M => tensor(cpu::add_scaled::<M>(Isa::detect(), &Values::of(&a)?, s, &Values::of(&x)?), acc.dims()))
 }
 
 /// `s·x`.
@@ -88,7 +88,7 @@ pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::weighted(&gpu, &[Term::of(s, x)]));
     let dims = x.dims();
     let x = dense(x)?;
-    for_real!(x, T => tensor(cpu::scale::<T>(Isa::detect(), &Values::of(&x)?, s), dims))
+    for_stored!(x, M => tensor(cpu::scale::<M>(Isa::detect(), &Values::of(&x)?, s), dims))
 }
 
 /// [`dot`] without waiting for the device.
@@ -109,7 +109,7 @@ pub fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
     same_shape(a, b)?;
     on_gpu!(a, gpu => Later::OnDevice(cuda::dot(&gpu, a, b)?).get()); // waits for the device
     let (a, b) = (dense(a)?, dense(b)?);
-    for_real!(a, T => Ok(cpu::dot::<T>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?)))
+    for_stored!(a, M => Ok(cpu::dot::<M>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?)))
 }
 
 /// Sample `n` of `x` `(N, …)` times `factors[n]`.
@@ -123,7 +123,7 @@ pub fn scale_samples(x: &Tensor, factors: &[f64]) -> Result<Tensor> {
     }
     on_gpu!(x, gpu => cuda::scale_samples(&gpu, x, factors));
     let x = dense(x)?;
-    for_real!(x, T => tensor(cpu::scale_samples::<T>(Isa::detect(), &Values::of(&x)?, factors), dims))
+    for_stored!(x, M => tensor(cpu::scale_samples::<M>(Isa::detect(), &Values::of(&x)?, factors), dims))
 }
 
 /// Joins tensors along the last axis.
@@ -140,9 +140,9 @@ pub fn concat_channels(parts: &[&Tensor]) -> Result<Tensor> {
     map.c = widths.iter().sum();
     on_gpu!(first, gpu => cuda::concat(&gpu, parts, &widths, &map));
     let parts = parts.iter().map(|part| dense(part)).collect::<Result<Vec<_>>>()?;
-    for_real!(first, T => {
-        let parts = parts.iter().map(Values::of).collect::<Result<Vec<Values<'_, T>>>>()?;
-        let parts: Vec<&[T]> = parts.iter().map(|part| &**part).collect();
+    for_stored!(first, M => {
+        let parts = parts.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
+        let parts: Vec<&[M]> = parts.iter().map(|part| &**part).collect();
         tensor(cpu::concat(&parts, &widths), &map.dims())
     })
 }
@@ -192,8 +192,8 @@ pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
     }
     on_gpu!(x, gpu => cuda::split(&gpu, x, widths, &map));
     let x = dense(x)?;
-    for_real!(x, T => {
-        let x = Values::<T>::of(&x)?;
+    for_stored!(x, M => {
+        let x = Values::<M>::of(&x)?;
         let firsts = widths.iter().scan(0, |next, c| Some(std::mem::replace(next, *next + c)));
         firsts
             .zip(widths)
@@ -210,5 +210,5 @@ pub fn is_finite(x: &Tensor) -> Result<bool> {
     // Zero times each element: the sum is 0 or NaN. (It waits for the device; only diagnoses ask.)
     on_gpu!(x, gpu => Ok(!Later::OnDevice(cuda::dot(&gpu, x, &x.zeros_like()?)?).get()?.is_nan()));
     let x = dense(x)?;
-    for_real!(x, T => Ok(cpu::is_finite::<T>(Isa::detect(), &Values::of(&x)?)))
+    for_stored!(x, M => Ok(cpu::is_finite::<M>(Isa::detect(), &Values::of(&x)?)))
 }

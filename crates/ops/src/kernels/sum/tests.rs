@@ -113,3 +113,32 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     assert_same_on_any_threads(|| dot(&x, &x).expect("the shapes fit").to_bits());
     Ok(())
 }
+
+/// As many terms as are read side by side, and more, which are not rounded on their way; with norms and without.
+#[test]
+fn narrow_maps_are_added_as_their_numbers_are_and_rounded_once() {
+    let (c, len) = (17, 17 * 400);
+    let maps: Vec<_> = (0..6).map(|i| narrow(&noise(len, i))).collect();
+    let channels = [7, 8, 9].map(|seed| cast(&noise(c, seed)));
+    for (isa, n, normed) in sets()
+        .flat_map(|isa| [1, 3, 4, 6].into_iter().flat_map(move |n| [false, true].map(|norm| (isa, n, norm))))
+    {
+        let norm = |i: usize| (normed && i % 2 == 0).then(|| channels.clone());
+        let terms: Vec<_> = maps.iter().enumerate().take(n).collect();
+        let narrow: Vec<_> = terms.iter().map(|(i, map)| cpu::Addend::new(0.3, &map.0, norm(*i))).collect();
+        let numbers: Vec<_> = terms.iter().map(|(i, map)| cpu::Addend::new(0.3, &map.1, norm(*i))).collect();
+        assert_rounded(&cpu::weighted(isa, &narrow, c), &cpu::weighted(isa, &numbers, c));
+    }
+    let [(a, a32), (b, b32)] = [&maps[0], &maps[1]];
+    for isa in sets() {
+        assert_rounded(&cpu::add(isa, a, b), &cpu::add(isa, a32, b32));
+        assert_rounded(&cpu::add_scaled(isa, a, 0.3, b), &cpu::add_scaled(isa, a32, 0.3, b32));
+        assert_rounded(&cpu::scale(isa, a, 0.3), &cpu::scale(isa, a32, 0.3));
+        assert_rounded(&cpu::scale_samples(isa, a, &[0.3, 0.7]), &cpu::scale_samples(isa, a32, &[0.3, 0.7]));
+        assert_eq!(cpu::dot(isa, a, b), cpu::dot(isa, a32, b32));
+        let infinite = half::bf16::INFINITY;
+        assert!(cpu::is_finite(isa, a) && !cpu::is_finite(isa, &[a[0], infinite]));
+    }
+    assert_rounded(&cpu::concat(&[a, b], &[c, c]), &cpu::concat(&[&a32[..], b32], &[c, c]));
+    assert_rounded(&cpu::columns(a, c, 2, 5), &cpu::columns(a32, c, 2, 5));
+}

@@ -21,7 +21,7 @@ use candle_core::WithDType;
 
 use super::{simd::MAX_LANES, values::Real};
 
-pub(crate) use reused::Reused;
+pub(crate) use reused::{Own, Reused};
 
 /// Below this many element operations, some microseconds, handing out the pieces costs more than the work.
 const WORTH_SHARING: usize = 10_000;
@@ -113,9 +113,9 @@ pub(crate) fn fill_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
 
 /// Memory for one piece at a time, lent to whichever thread works on it, so that pieces find it in their cache.
 #[derive(Debug)]
-pub(crate) struct Scratch<T: Real>(Mutex<Vec<Reused<T>>>);
+pub(crate) struct Scratch<T: WithDType>(Mutex<Vec<Reused<T>>>);
 
-impl<T: Real> Scratch<T> {
+impl<T: WithDType> Scratch<T> {
     pub(crate) fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
@@ -140,7 +140,7 @@ impl<T: Real> Scratch<T> {
         };
         let fresh = || {
             let mut memory = Reused::new(len);
-            memory[..margins].fill(T::ZERO);
+            memory[..margins].fill(T::zero());
             memory
         };
         let mut memory = same(&mut kept()).unwrap_or_else(fresh);

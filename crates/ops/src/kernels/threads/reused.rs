@@ -4,10 +4,12 @@
 //! (`BENCHMARKS.md`, A team that stays awake).
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use crate::kernels::values::Real;
+use candle_core::WithDType;
+use half::bf16;
 
 /// Elements of the largest memory that is kept; clearing larger ones costs little beside what is done with them.
 pub(super) const LARGEST: usize = 1 << 18;
@@ -19,7 +21,7 @@ const MOST: usize = 1 << 21;
 #[derive(Debug)]
 pub(super) struct Shelf<T>(Mutex<Vec<Vec<T>>>);
 
-impl<T: Real> Shelf<T> {
+impl<T: WithDType> Shelf<T> {
     pub(super) const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
@@ -45,24 +47,73 @@ impl<T: Real> Shelf<T> {
 }
 
 /// Where memory of a type waits; nowhere, for types that kernels do not compute in.
-fn shelf<T: Real>() -> Option<&'static Shelf<T>> {
+fn shelf<T: WithDType>() -> Option<&'static Shelf<T>> {
     static SINGLE: Shelf<f32> = Shelf::new();
     static DOUBLE: Shelf<f64> = Shelf::new();
-    let shelves: [&'static dyn Any; 2] = [&SINGLE, &DOUBLE];
+    static NARROW: Shelf<bf16> = Shelf::new();
+    let shelves: [&'static dyn Any; 3] = [&SINGLE, &DOUBLE, &NARROW];
     shelves.into_iter().find_map(|shelf| shelf.downcast_ref())
+}
+
+thread_local! {
+    /// What this thread's last [`Own`] memory was.
+    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Elements for whoever writes them before reading any, from a thread to itself, so that they lie in its caches: for a piece of
+/// a narrow map, which is computed with in `f32`.
+#[derive(Debug)]
+pub(crate) struct Own {
+    memory: Vec<f32>,
+    len: usize,
+}
+
+impl Own {
+    pub(crate) fn new(len: usize) -> Self {
+        let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if memory.len() < len {
+            memory = vec![0.0; len];
+        }
+        if cfg!(any(test, debug_assertions)) {
+            memory[..len].fill(f32::NAN); // as `Reused::poison`
+        }
+        Self { memory, len }
+    }
+}
+
+impl Deref for Own {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.memory[..self.len]
+    }
+}
+
+impl DerefMut for Own {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[..self.len]
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if (1..=LARGEST).contains(&self.memory.len()) {
+            SPARE.with_borrow_mut(|spare| spare.push(std::mem::take(&mut self.memory)));
+        }
+    }
 }
 
 /// Elements for whoever writes them before reading any: their values are what the last user left.
 #[derive(Debug)]
-pub(crate) struct Reused<T: Real> {
+pub(crate) struct Reused<T: WithDType> {
     memory: Vec<T>,
     len: usize,
 }
 
-impl<T: Real> Reused<T> {
+impl<T: WithDType> Reused<T> {
     pub(crate) fn new(len: usize) -> Self {
         let kept = shelf::<T>().and_then(|shelf| shelf.take(len));
-        let memory = kept.unwrap_or_else(|| vec![T::ZERO; len]);
+        let memory = kept.unwrap_or_else(|| vec![T::zero(); len]);
         let mut new = Self { memory, len };
         new.poison(0);
         new
@@ -78,12 +129,12 @@ impl<T: Real> Reused<T> {
     /// Of zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         let mut zeros = Self::new(len);
-        zeros.fill(T::ZERO);
+        zeros.fill(T::zero());
         zeros
     }
 }
 
-impl<T: Real> Deref for Reused<T> {
+impl<T: WithDType> Deref for Reused<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -91,13 +142,13 @@ impl<T: Real> Deref for Reused<T> {
     }
 }
 
-impl<T: Real> DerefMut for Reused<T> {
+impl<T: WithDType> DerefMut for Reused<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.memory[..self.len]
     }
 }
 
-impl<T: Real> Drop for Reused<T> {
+impl<T: WithDType> Drop for Reused<T> {
     fn drop(&mut self) {
         if let Some(shelf) = shelf() {
             shelf.put(std::mem::take(&mut self.memory));

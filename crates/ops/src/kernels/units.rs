@@ -1,0 +1,422 @@
+//! Matrix units of a processor: Intel's AMX, which multiplies tiles of `bf16` and adds their products in `f32`.
+//!
+//! A tile of 16 rows of 32 factors, and one of as many pairs of factors, 16 side by side, add to 16×16 sums in as many
+//! cycles as vectors take for a sixteenth of that. Only maps that are stored as `bf16` come here: their weights are rounded
+//! likewise, as on a GPU's matrix units. A convolution without a stride needs no matrix built of it: in a frame, the pixels of
+//! a row and of the next lie at one distance, margins included, and a tile is read from there, whichever tap it is for. What is
+//! computed of margins is dropped.
+
+use super::{
+    Isa,
+    gather::{Gather, Lens},
+    product::runs,
+    simd::vectorized,
+    stored::Stored,
+    threads::Scratch,
+    values::{Map, Real},
+};
+
+/// Rows of a tile, and sums in a row of a tile.
+const TILE: usize = 16;
+/// Factors of a sum that a tile holds.
+const DEPTH: usize = 32;
+/// Pixels that are computed at once: as many as fill the registers, once or twice.
+const PIXELS: usize = 4 * TILE;
+/// Bytes of a tile of factors.
+const BYTES: usize = TILE * DEPTH * 2;
+
+/// Whether this processor has such units, and this process is allowed to use them.
+pub(super) fn are_there() -> bool {
+    tiles::are_there()
+}
+
+/// A convolution, ready to run on images: outputs that all read through the same taps.
+pub(super) struct Units<T: Real> {
+    isa: Isa,
+    /// Channels that are read and written.
+    from: usize,
+    to: usize,
+    /// How outputs see inputs.
+    sight: Gather,
+    /// Where the factors of a tile begin, in bytes from a pixel.
+    offsets: Vec<usize>,
+    /// The weights of two tiles of outputs side by side, or one, block by block of [`DEPTH`]; then the next two.
+    weights: Vec<T::Narrow>,
+    frames: Scratch<T::Narrow>,
+    sums: Scratch<T>,
+}
+
+impl<T: Real> Units<T> {
+    /// Of all taps of a gather, in the order of its only phase; `weight` is that of a tap's channel. Nothing where maps of `M`
+    /// with these channels are not multiplied here, or outputs read with a stride.
+    pub(super) fn of_taps<M: Stored<Real = T>>(
+        isa: Isa,
+        (from, to): (usize, usize),
+        gather: Gather,
+        weight: impl Fn(usize, usize) -> T,
+    ) -> Option<Self> {
+        let [phase] = &gather.phases[..] else { return None };
+        let narrow = isa == Isa::Amx && size_of::<M>() == 2 && size_of::<T::Narrow>() == 2;
+        let full = from.is_multiple_of(TILE) && to.is_multiple_of(TILE) && from * to > 0;
+        let near = phase.reads.column == from && phase.reads.row == gather.frame.row();
+        let channels: Vec<_> = phase.channels(from).collect();
+        (narrow && full && near).then(|| Self::new(isa, (from, to), gather, channels, weight))
+    }
+
+    fn new(
+        isa: Isa,
+        (from, to): (usize, usize),
+        sight: Gather,
+        channels: impl IntoIterator<Item = usize>,
+        weight: impl Fn(usize, usize) -> T,
+    ) -> Self {
+        // Factors that lie side by side, of which a block may lack some: their weights are zeros.
+        let (mut offsets, mut blocks, mut first) = (Vec::new(), Vec::new(), 0);
+        for run in runs(channels) {
+            for (k, at) in (first..first + run.len).zip(run.first..).step_by(DEPTH) {
+                offsets.push(at * size_of::<T::Narrow>());
+                blocks.push(k..(k + DEPTH).min(first + run.len));
+            }
+            first += run.len;
+        }
+        let mut weights = Vec::with_capacity(blocks.len() * DEPTH * to);
+        for columns in (0..to).step_by(2 * TILE).map(|n| (n..(n + 2 * TILE).min(to)).step_by(TILE)) {
+            for (block, column) in blocks.iter().flat_map(|block| columns.clone().map(move |n| (block, n))) {
+                for k in (block.start..block.start + DEPTH).step_by(2) {
+                    for (n, k) in (column..column + TILE).flat_map(|n| [(n, k), (n, k + 1)]) {
+                        let weight = if block.contains(&k) { weight(k, n) } else { T::ZERO };
+                        weights.push(T::Narrow::nearest(weight));
+                    }
+                }
+            }
+        }
+        Self { isa, from, to, sight, offsets, weights, frames: Scratch::new(), sums: Scratch::new() }
+    }
+
+    /// Computes the outputs of some consecutive images of maps `from` to `to`, of which `x` are as many pixels; where there is
+    /// a `mask`, only where that is positive, else 0.
+    pub(super) fn write<X: Stored<Real = T>, M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        x: &[X],
+        (from, to): (&Map, &Map),
+        lens: &Lens<'_, T>,
+        y: &mut [M],
+        bias: Option<&[T]>,
+        mask: Option<&[N]>,
+    ) {
+        let frame = &self.sight.frame;
+        let (len, image) = (frame.len() + self.slack(), to.image());
+        let width = frame.row() / self.from;
+        for (i, (x, y)) in x.chunks_exact(from.image()).zip(y.chunks_exact_mut(image)).enumerate() {
+            let mask = mask.map(|mask| &mask[i * image..][..image]);
+            self.frames.lend_with_margins(len, len, |memory| {
+                frame.fill(from, 0..frame.rows(), x, memory, lens);
+                self.multiply(memory, (width, to.w), y, bias, mask);
+            });
+        }
+    }
+
+    /// Elements behind a frame that tiles reach: into pixels that nobody asked for, and what their weights make zero.
+    fn slack(&self) -> usize {
+        PIXELS * self.from + DEPTH
+    }
+
+    /// Computes the first `shown` of every `width` pixels of a frame.
+    fn multiply<M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        frame: &[T::Narrow],
+        (width, shown): (usize, usize),
+        y: &mut [M],
+        bias: Option<&[T]>,
+        mask: Option<&[N]>,
+    ) {
+        let outputs = y.len() / self.to;
+        let places = (outputs / shown.max(1)).saturating_sub(1) * width + shown; // that lie between the first and the last
+        let last = places.next_multiple_of(PIXELS) * self.from + DEPTH;
+        let reach = self.offsets.iter().max().map_or(0, |offset| offset / size_of::<T::Narrow>());
+        assert!(shown <= width && outputs.is_multiple_of(shown) && last + reach <= frame.len() + self.from);
+        tiles::with(|| {
+            self.sums.lend(PIXELS * 2 * TILE, |sums| {
+                for first in (0..places).step_by(PIXELS) {
+                    let mut weights = self.weights.as_ptr();
+                    for column in (0..self.to).step_by(2 * TILE) {
+                        let tiles = (self.to - column).min(2 * TILE) / TILE;
+                        // SAFETY: all that is read of the frame lies in it, as just checked; the weights of so many tiles of
+                        // every block are next; there is room for the sums of `PIXELS`.
+                        unsafe {
+                            tiles::multiply(
+                                tiles,
+                                frame.as_ptr().add(first * self.from).cast(),
+                                self.from * size_of::<T::Narrow>(),
+                                &self.offsets,
+                                weights.cast(),
+                                sums.as_mut_ptr().cast(),
+                            );
+                            weights = weights.add(self.offsets.len() * tiles * TILE * DEPTH);
+                        }
+                        let places = Places { first, width, shown, outputs, channels: self.to, column };
+                        let bias = bias.map(|bias| &bias[column..][..tiles * TILE]);
+                        put(self.isa, sums, tiles * TILE, places, bias, mask, y);
+                    }
+                }
+            })
+        });
+    }
+}
+
+/// Where some sums go.
+#[derive(Clone, Copy)]
+struct Places {
+    /// The place of the first, among rows of `width`, of which the first `shown` are outputs.
+    first: usize,
+    width: usize,
+    shown: usize,
+    /// How many outputs there are, of how many channels, and the first channel.
+    outputs: usize,
+    channels: usize,
+    column: usize,
+}
+
+vectorized! {
+    /// Rows of `wide` sums to their outputs, perhaps with a bias added, perhaps only where a mask is positive.
+    fn put<M: Stored, N: Stored, V, WIDE>(
+        sums: &[M::Real],
+        wide: usize,
+        places: Places,
+        bias: Option<&[M::Real]>,
+        mask: Option<&[N]>,
+        y: &mut [M],
+    ) -> () {
+        let Places { first, width, shown, outputs, channels, column } = places;
+        assert!(wide.is_multiple_of(V::LANES) && bias.is_none_or(|bias| bias.len() >= wide));
+        let (mut row, mut at) = (first / width, first % width);
+        for sums in sums.chunks_exact(wide).take(PIXELS) {
+            let output = row * shown + at;
+            if at < shown && output < outputs {
+                let to = output * channels + column;
+                let y = &mut y[to..to + wide];
+                let mask = mask.map(|mask| &mask[to..to + wide]);
+                for lane in (0..wide).step_by(V::LANES) {
+                    // SAFETY: a vector is left of all of them.
+                    unsafe {
+                        let mut sum = V::load(sums.as_ptr().add(lane));
+                        if let Some(bias) = bias {
+                            sum = sum.add(V::load(bias.as_ptr().add(lane)));
+                        }
+                        if let Some(mask) = mask {
+                            sum = sum.where_positive(N::load(mask.as_ptr().add(lane)));
+                        }
+                        M::store(sum, y.as_mut_ptr().add(lane));
+                    }
+                }
+            }
+            at += 1;
+            if at == width {
+                (row, at) = (row + 1, 0);
+            }
+        }
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles {
+    use std::arch::{
+        asm,
+        x86_64::{__cpuid, __cpuid_count},
+    };
+    use std::sync::OnceLock;
+
+    use super::{BYTES, TILE};
+
+    /// All eight tiles have 16 rows of 64 bytes.
+    #[repr(C, align(64))]
+    struct Configuration {
+        palette: u8,
+        start: u8,
+        reserved: [u8; 14],
+        bytes: [u16; 16],
+        rows: [u8; 16],
+    }
+
+    static CONFIGURATION: Configuration = Configuration {
+        palette: 1,
+        start: 0,
+        reserved: [0; 14],
+        bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+
+    /// Asks the processor, and Linux for leave: it keeps larger states for processes that say so.
+    pub(super) fn are_there() -> bool {
+        const TILES_AND_BF16: u32 = 1 << 24 | 1 << 22; // of leaf 7, EDX
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_long = 18;
+        static THERE: OnceLock<bool> = OnceLock::new();
+        *THERE.get_or_init(|| {
+            let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & TILES_AND_BF16 == TILES_AND_BF16;
+            // SAFETY: asks for leave, and changes nothing where there is none.
+            has && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) }
+                == 0
+        })
+    }
+
+    /// Runs `work` with this thread's tiles configured; nothing else in this program uses them.
+    pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
+        /// Leaves the tiles empty, so that nobody has to keep what they hold.
+        struct Configured;
+
+        impl Drop for Configured {
+            fn drop(&mut self) {
+                // SAFETY: the units are there, or `with` would not have come so far.
+                unsafe { asm!("tilerelease", options(nostack, nomem)) };
+            }
+        }
+
+        assert!(are_there());
+        // SAFETY: just checked; the configuration is one of palette 1.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
+        let _configured = Configured;
+        work()
+    }
+
+    /// The sums of 64 pixels, `stride` bytes apart, and of so many tiles of outputs, one or two: to rows of all of these.
+    ///
+    /// # Safety
+    /// The tiles are configured. From every pixel on, 64 bytes are readable at every offset, of which there are some; as many
+    /// times so many tiles of weights; and all sums are writable.
+    pub(super) unsafe fn multiply(
+        tiles: usize,
+        pixels: *const u8,
+        stride: usize,
+        offsets: &[usize],
+        weights: *const u8,
+        sums: *mut u8,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match tiles {
+                1 => column(pixels, stride, offsets, weights, sums),
+                _ => {
+                    square(pixels, stride, offsets, weights, sums);
+                    square(pixels.add(2 * TILE * stride), stride, offsets, weights, sums.add(2 * TILE * 128));
+                }
+            }
+        }
+    }
+
+    /// Two tiles of pixels by two of weights: four products for four tiles that are loaded.
+    ///
+    /// # Safety
+    /// As of [`multiply`], of 32 pixels.
+    unsafe fn square(pixels: *const u8, stride: usize, offsets: &[usize], weights: *const u8, sums: *mut u8) {
+        // SAFETY: the caller's promise; no register but these is changed.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "mov {at}, [{offset}]",
+                "add {at}, {pixels}",
+                "tileloadd tmm4, [{at} + {stride}*1]",
+                "tileloadd tmm6, [{weights} + {line}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "add {at}, {tile}",
+                "tileloadd tmm5, [{at} + {stride}*1]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "add {offset}, 8",
+                "add {weights}, {both}",
+                "dec {blocks}",
+                "jnz 2b",
+                "tilestored [{sums} + {wide}*1], tmm0",
+                "tilestored [{sums} + {wide}*1 + 64], tmm1",
+                "add {sums}, 2048",
+                "tilestored [{sums} + {wide}*1], tmm2",
+                "tilestored [{sums} + {wide}*1 + 64], tmm3",
+                at = out(reg) _,
+                pixels = in(reg) pixels,
+                stride = in(reg) stride,
+                tile = in(reg) TILE * stride,
+                offset = inout(reg) offsets.as_ptr() => _,
+                weights = inout(reg) weights => _,
+                line = in(reg) 64_usize,
+                wide = in(reg) 128_usize,
+                both = const 2 * BYTES,
+                blocks = inout(reg) offsets.len() => _,
+                sums = inout(reg) sums => _,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Four tiles of pixels by one of weights.
+    ///
+    /// # Safety
+    /// As of [`multiply`].
+    unsafe fn column(pixels: *const u8, stride: usize, offsets: &[usize], weights: *const u8, sums: *mut u8) {
+        // SAFETY: as in `square`.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "2:",
+                "mov {at}, [{offset}]",
+                "add {at}, {pixels}",
+                "tileloadd tmm6, [{weights} + {line}*1]",
+                "tileloadd tmm4, [{at} + {stride}*1]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "add {at}, {tile}",
+                "tileloadd tmm5, [{at} + {stride}*1]",
+                "tdpbf16ps tmm1, tmm5, tmm6",
+                "add {at}, {tile}",
+                "tileloadd tmm7, [{at} + {stride}*1]",
+                "tdpbf16ps tmm2, tmm7, tmm6",
+                "add {at}, {tile}",
+                "tileloadd tmm4, [{at} + {stride}*1]",
+                "tdpbf16ps tmm3, tmm4, tmm6",
+                "add {offset}, 8",
+                "add {weights}, {one}",
+                "dec {blocks}",
+                "jnz 2b",
+                "tilestored [{sums} + {line}*1], tmm0",
+                "tilestored [{sums} + {line}*1 + 1024], tmm1",
+                "tilestored [{sums} + {line}*1 + 2048], tmm2",
+                "tilestored [{sums} + {line}*1 + 3072], tmm3",
+                at = out(reg) _,
+                pixels = in(reg) pixels,
+                stride = in(reg) stride,
+                tile = in(reg) TILE * stride,
+                offset = inout(reg) offsets.as_ptr() => _,
+                weights = inout(reg) weights => _,
+                line = in(reg) 64_usize,
+                one = const BYTES,
+                blocks = inout(reg) offsets.len() => _,
+                sums = in(reg) sums,
+                options(nostack),
+            );
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod tiles {
+    pub(super) fn are_there() -> bool {
+        false
+    }
+
+    pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    /// # Safety
+    /// Never to be called: the units are not there.
+    pub(super) unsafe fn multiply(_: usize, _: *const u8, _: usize, _: &[usize], _: *const u8, _: *mut u8) {
+        unreachable!("no convolution fits units that are not there")
+    }
+}
