@@ -328,11 +328,14 @@ fn maps_in_bf16_change_no_more_than_their_rounding_does() -> Result<()> {
     computes_nearly(Arithmetic::Bf16, (1, 0), &|pass| pass())
 }
 
+/// A pass that is still to run.
+type Passing<'a> = &'a dyn Fn() -> Result<Pass>;
+
 /// Compares passes that `run` runs, at one of so many sites, with the CPU's in `f64`.
 fn computes_nearly(
     arithmetic: Arithmetic,
     (every, phase): (usize, usize),
-    run: &dyn Fn(&dyn Fn() -> Result<Pass>) -> Result<Pass>,
+    run: &dyn Fn(Passing<'_>) -> Result<Pass>,
 ) -> Result<()> {
     let (mut sites, mut nearest) = (0, Nearest::default());
     everywhere(|catalog, label, site| {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use strait::controller::{Demand, Paths, estimators};
 use strait::data::{DataSpec, SearchData};
 use strait::network::{Purpose, StepMemory, arithmetic};
+use strait::ops::kernels::{Isa, gpu::Arithmetic};
 use strait::ops::{Catalog, Side};
 use strait::space::{Layout, LayoutRequest, Phase, Space, WordError};
 use strait::trainer::{Order, Progress, Search, SearchConfig};
@@ -111,6 +112,14 @@ struct Report {
     instructions: String,
 }
 
+/// What this processor computes with: its matrix units know no `f32`.
+fn instructions(arithmetic: Arithmetic) -> Isa {
+    match (Isa::detect(), arithmetic) {
+        (Isa::Amx, Arithmetic::F32 | Arithmetic::Tf32) => Isa::Avx512,
+        (isa, _) => isa,
+    }
+}
+
 impl Step {
     pub(crate) fn run(&self, console: &Console) -> Result<Answer, Failure> {
         let (Computer { device, arithmetic }, catalog) = (self.machine.open()?, Catalog::standard());
@@ -200,7 +209,7 @@ impl Step {
             fma_peak_gflops: peak,
             bandwidth_gbs: gbs,
             fma_peak_share: gflops / peak,
-            instructions: format!("{:?}", strait::ops::kernels::Isa::detect()).to_lowercase(),
+            instructions: format!("{:?}", instructions(arithmetic)).to_lowercase(),
         };
         Answer::either(self.json, &report, || report.to_string())
     }

@@ -3,11 +3,10 @@
 use candle_core::WithDType as _;
 use half::bf16;
 
-#[cfg(target_arch = "x86_64")]
-use super::units;
 use super::{
     product::{Panels, Run},
     stored::Stored as _,
+    units,
     values::Real,
 };
 
@@ -52,7 +51,6 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
             }
-            #[cfg(target_arch = "x86_64")]
             Self::Amx => Self::Avx512.available() && units::are_there(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,

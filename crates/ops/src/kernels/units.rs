@@ -22,9 +22,6 @@ const TILE: usize = 16;
 const DEPTH: usize = 32;
 /// Pixels that are computed at once: as many as fill the registers, once or twice.
 const PIXELS: usize = 4 * TILE;
-/// Bytes of a tile of factors.
-const BYTES: usize = TILE * DEPTH * 2;
-
 /// Whether this processor has such units, and this process is allowed to use them.
 pub(super) fn are_there() -> bool {
     tiles::are_there()
@@ -226,7 +223,10 @@ mod tiles {
     };
     use std::sync::OnceLock;
 
-    use super::{BYTES, TILE};
+    use super::{DEPTH, TILE};
+
+    /// Bytes of a tile of factors.
+    const BYTES: usize = TILE * DEPTH * 2;
 
     /// All eight tiles have 16 rows of 64 bytes.
     #[repr(C, align(64))]

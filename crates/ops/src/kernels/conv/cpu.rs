@@ -95,7 +95,6 @@ pub(super) fn input_gradient<M: Stored>(
 }
 
 /// The gradients of the weights and, where wanted, of the bias.
-#[expect(clippy::type_complexity, reason = "two vectors of numbers")]
 pub(super) fn weight_gradient<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,

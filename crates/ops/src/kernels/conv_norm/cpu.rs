@@ -52,7 +52,6 @@ pub(super) fn probe<M: Stored>(
 }
 
 /// The gradients at the input and of the weights, as wanted; `(y, gz)` are the norm's input and what arrives behind it.
-#[expect(clippy::type_complexity, reason = "the gradients of a map and of weights")]
 pub(super) fn backward<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,

@@ -143,6 +143,9 @@ pub fn backward(
     })
 }
 
+/// What computes the numbers of some images from those of others.
+type OnImages<'a, T> = dyn Fn(&[T], &mut [T]) + Sync + 'a;
+
 /// A window between two maps.
 struct Shape<'a> {
     input: Map,
@@ -201,7 +204,7 @@ impl<'a> Shape<'a> {
     fn probe<M: Stored>(&self, isa: Isa, gz: &[M], x: &[M], pool: Pool) -> Vec<PieceProducts> {
         let (pieces, c) = (self.input.n.div_ceil(self.images), self.output.c);
         let outputs = Scratch::new();
-        let products = |i, write: &(dyn Fn(&[M::Real], &mut [M::Real]) + Sync)| {
+        let products = |i, write: &OnImages<'_, M::Real>| {
             let gz = self.output(gz, i);
             outputs.lend(gz.len(), |y| {
                 wide(self.input(x, i), |x| write(x, y));
@@ -231,7 +234,7 @@ impl<'a> Shape<'a> {
         through: &Through<M::Real>,
     ) -> Vec<M> {
         let gradients = Scratch::new();
-        let pass = |i, gx: &mut [M], add: &(dyn Fn(&[M::Real], &mut [M::Real]) + Sync)| {
+        let pass = |i, gx: &mut [M], add: &OnImages<'_, M::Real>| {
             let (y, gz) = (self.output(y, i), self.output(gz, i));
             gradients.lend(y.len(), |gy| {
                 through.write(isa, y, gz, gy);

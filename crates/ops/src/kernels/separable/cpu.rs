@@ -252,8 +252,8 @@ impl<'a, M: Stored> Passes<'a, M> {
             let (ga, memory) = memory.split_at_mut(lengths[1]);
             let (a, memory) = memory.split_at_mut(lengths[2]);
             match self.source.normalized(self.isa, x, memory) {
-                Some(x) => self.pass(x, arriving, (gy, ga, a), weights.as_mut(), gx),
-                None => self.pass(x, arriving, (gy, ga, a), weights.as_mut(), gx),
+                Some(x) => self.pass(x, arriving, [gy, ga, a], weights.as_mut(), gx),
+                None => self.pass(x, arriving, [gy, ga, a], weights.as_mut(), gx),
             }
         });
         weights
@@ -271,7 +271,7 @@ impl<'a, M: Stored> Passes<'a, M> {
         &self,
         x: &[X],
         (y, gz): (&[M], &[M]),
-        (gy, ga, a): (&mut [M::Real], &mut [M::Real], &mut [M::Real]),
+        [gy, ga, a]: [&mut [M::Real]; 3],
         mut weights: Option<&mut WeightSums<M::Real>>,
         gx: Option<&mut [M]>,
     ) {

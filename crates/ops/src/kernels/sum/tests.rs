@@ -123,7 +123,7 @@ fn narrow_maps_are_added_as_their_numbers_are_and_rounded_once() {
     for (isa, n, normed) in sets()
         .flat_map(|isa| [1, 3, 4, 6].into_iter().flat_map(move |n| [false, true].map(|norm| (isa, n, norm))))
     {
-        let norm = |i: usize| (normed && i % 2 == 0).then(|| channels.clone());
+        let norm = |i: usize| (normed && i.is_multiple_of(2)).then(|| channels.clone());
         let terms: Vec<_> = maps.iter().enumerate().take(n).collect();
         let narrow: Vec<_> = terms.iter().map(|(i, map)| cpu::Addend::new(0.3, &map.0, norm(*i))).collect();
         let numbers: Vec<_> = terms.iter().map(|(i, map)| cpu::Addend::new(0.3, &map.1, norm(*i))).collect();
