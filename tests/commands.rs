@@ -466,6 +466,26 @@ fn a_search_without_training_says_what_to_type_next() {
     assert_eq!(json(&["search", "--resume", "short", "--json"])["test_accuracy"], Value::Null);
 }
 
+/// Maps in bf16 are half as long; a run says what it was computed in, and that it goes on in something else.
+#[test]
+fn a_search_in_bf16_takes_less_and_says_so() {
+    let args = ["search", "toy.yaml", "--data", "idx:data", "--epochs", "1", "--set", "retrain_epochs=0"];
+    run(&[&args[..], &["--out", "narrow", "--precision", "bf16"]].concat()).success();
+    let machine = fs::read_to_string(bench().path().join("narrow/machine.json")).expect("it was written");
+    let machine: Value = serde_json::from_str(&machine).expect("JSON");
+    assert_eq!(machine["arithmetic"], "bf16");
+    let resume = ["search", "--resume", "narrow"];
+    run(&resume).success().stderr(contains("computed in bf16 until now, in f32 from here on"));
+    let [wide, narrow] = ["f32", "bf16"].map(|precision| {
+        let check = ["check", "toy.yaml", "--data", "idx:data", "--batch", "4096", "--json", "--precision"];
+        json(&[&check[..], &[precision]].concat())["peak_bytes"].as_u64().expect("a number")
+    });
+    assert!(narrow < wide, "{narrow} bytes in bf16, {wide} in f32");
+    let step =
+        ["bench", "step", "--space", "toy.yaml", "--batch", "4", "--steps", "4", "--precision", "bf16"];
+    assert_eq!(json(&[&step[..], &["--json"]].concat())["arithmetic"], "bf16");
+}
+
 #[test]
 fn quiet_searches_are_silent_and_verbose_ones_are_not() {
     let args = [

@@ -94,27 +94,56 @@ fn a_device_searches_as_the_cpu_does() -> Outcome {
     Ok(())
 }
 
+/// Near, and not the same.
+#[track_caller]
+fn assert_rounded(found: &[f64], exact: &[f64]) {
+    assert_near(found, exact, 0.02);
+    assert!(
+        found.iter().zip(exact).any(|(found, exact)| (found - exact).abs() > 1e-5),
+        "nothing was rounded"
+    );
+}
+
+/// Maps of the CPU in bf16, with every kind of demand on the walk; the bytes do not depend on threads.
+#[test]
+fn the_cpu_searches_and_trains_in_bf16() -> Outcome {
+    for estimator in ["gdas", "gumbel-st", "darts"] {
+        let sets = [("estimator", estimator)];
+        let exact = searched(&sets, &Device::Cpu, Arithmetic::F32)?.1;
+        let on = |threads: usize| -> Result<_, Box<dyn std::error::Error>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+            Ok(pool.install(|| searched(&sets, &Device::Cpu, Arithmetic::Bf16))?)
+        };
+        let found = on(1)?;
+        assert_rounded(&found.1, &exact);
+        assert_eq!(on(2)?, found, "{estimator} on two threads");
+    }
+    let [exact, found] = [Arithmetic::F32, Arithmetic::Bf16].map(trained);
+    assert_rounded(&[found?], &[exact?]);
+    Ok(())
+}
+
+/// The loss of a child's first epoch.
+fn trained(arithmetic: Arithmetic) -> Result<f64, Box<dyn std::error::Error>> {
+    let (training, data) = child(training(1))?;
+    let mut training = training.with_maps(arithmetic.maps());
+    Ok(training.next_epoch(&data)?.expect("an epoch was asked for").score.loss)
+}
+
 /// Narrow maps leave a search where it was, within what their rounding costs; weights stay in `f32`.
 #[test]
 fn a_device_searches_in_bf16() -> Outcome {
     let exact = searched(&[], &Device::Cpu, Arithmetic::F32)?.1;
-    let rounded = |found: &[f64]| {
-        assert_near(found, &exact, 0.02);
-        assert!(
-            found.iter().zip(&exact).any(|(found, exact)| (found - exact).abs() > 1e-5),
-            "nothing was rounded"
-        );
-    };
     match unavailable() {
         Some(reason) => eprintln!("{reason}"),
         None => {
             let found = emulate_in(Arithmetic::Bf16, || searched(&[], &Device::Cpu, Arithmetic::Bf16))?;
-            rounded(&found.1);
+            assert_rounded(&found.1, &exact);
         }
     }
     if let Some(device) = real_device(Arithmetic::Bf16) {
         let found = searched(&[], &device, Arithmetic::Bf16)?;
-        rounded(&found.1);
+        assert_rounded(&found.1, &exact);
         assert_eq!(searched(&[], &device, Arithmetic::Bf16)?, found, "again");
     }
     Ok(())
@@ -127,11 +156,6 @@ fn a_device_trains_in_bf16() -> Outcome {
         eprintln!("{reason}");
         return Ok(());
     }
-    let trained = |arithmetic: Arithmetic| -> Result<f64, Box<dyn std::error::Error>> {
-        let (training, data) = child(training(1))?;
-        let mut training = training.with_maps(arithmetic.maps());
-        Ok(training.next_epoch(&data)?.expect("an epoch was asked for").score.loss)
-    };
     let (exact, found) =
         (trained(Arithmetic::F32)?, emulate_in(Arithmetic::Bf16, || trained(Arithmetic::Bf16))?);
     assert_near(&[found], &[exact], 0.02);
