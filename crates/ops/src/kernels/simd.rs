@@ -193,17 +193,8 @@ pub(crate) trait Vector: Copy {
     /// That many elements from `from` on are readable.
     #[inline(always)]
     unsafe fn load_first(from: *const Self::Elem, n: usize) -> Self {
-        // SAFETY: only elements below `n` are read.
-        unsafe {
-            if n >= Self::LANES {
-                return Self::load(from);
-            }
-            let mut some = [Self::Elem::ZERO; MAX_LANES];
-            for (i, to) in some.iter_mut().enumerate().take(n) {
-                *to = *from.add(i);
-            }
-            Self::load(some.as_ptr())
-        }
+        // SAFETY: the caller's promise.
+        unsafe { Self::Elem::load_first(from, n) }
     }
 
     /// Stores the first `n` elements, at most a vector, and drops what lies beyond.
@@ -212,17 +203,8 @@ pub(crate) trait Vector: Copy {
     /// That many elements from `to` on are writable.
     #[inline(always)]
     unsafe fn store_first(self, to: *mut Self::Elem, n: usize) {
-        // SAFETY: only elements below `n` are written.
-        unsafe {
-            if n >= Self::LANES {
-                return self.store(to);
-            }
-            let mut some = [Self::Elem::ZERO; MAX_LANES];
-            self.store(some.as_mut_ptr());
-            for (i, &x) in some.iter().enumerate().take(n) {
-                *to.add(i) = x;
-            }
-        }
+        // SAFETY: the caller's promise.
+        unsafe { Self::Elem::store_first(self, to, n) }
     }
 
     /// Loads as many `bf16`.

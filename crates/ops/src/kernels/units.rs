@@ -44,32 +44,28 @@ pub(super) struct Units<T: Real> {
 }
 
 impl<T: Real> Units<T> {
-    /// Of all taps of a gather, in the order of its only phase; `weight` is that of a tap's channel. Nothing where maps of `M`
-    /// with these channels are not multiplied here, or outputs read with a stride.
+    /// Of all taps of a gather's only phase: the weights of a tap and a channel that it reads are those of `w` from a place on, at
+    /// a distance. Nothing where maps of `M` with these channels are not multiplied here, or outputs read with a stride.
     pub(super) fn of_taps<M: Stored<Real = T>>(
         isa: Isa,
         (from, to): (usize, usize),
         gather: Gather,
-        weight: impl Fn(usize, usize) -> T,
+        w: &[T],
+        place: impl Fn(usize, usize) -> (usize, usize),
     ) -> Option<Self> {
         let [phase] = &gather.phases[..] else { return None };
         let narrow = isa == Isa::Amx && size_of::<M>() == 2 && size_of::<T::Narrow>() == 2;
         let full = from.is_multiple_of(TILE) && to.is_multiple_of(TILE) && from * to > 0;
         let near = phase.reads.column == from && phase.reads.row == gather.frame.row();
-        let channels: Vec<_> = phase.channels(from).collect();
-        (narrow && full && near).then(|| Self::new(isa, (from, to), gather, channels, weight))
-    }
-
-    fn new(
-        isa: Isa,
-        (from, to): (usize, usize),
-        sight: Gather,
-        channels: impl IntoIterator<Item = usize>,
-        weight: impl Fn(usize, usize) -> T,
-    ) -> Self {
+        if !(narrow && full && near) {
+            return None;
+        }
+        let place = &place;
+        let of_tap = |&tap: &usize| (0..from).map(move |channel| place(tap, channel));
+        let rows: Vec<_> = phase.taps.iter().flat_map(of_tap).collect();
         // Factors that lie side by side, of which a block may lack some: their weights are zeros.
         let (mut offsets, mut blocks, mut first) = (Vec::new(), Vec::new(), 0);
-        for run in runs(channels) {
+        for run in runs(phase.channels(from)) {
             for (k, at) in (first..first + run.len).zip(run.first..).step_by(DEPTH) {
                 offsets.push(at * size_of::<T::Narrow>());
                 blocks.push(k..(k + DEPTH).min(first + run.len));
@@ -80,14 +76,16 @@ impl<T: Real> Units<T> {
         for columns in (0..to).step_by(2 * TILE).map(|n| (n..(n + 2 * TILE).min(to)).step_by(TILE)) {
             for (block, column) in blocks.iter().flat_map(|block| columns.clone().map(move |n| (block, n))) {
                 for k in (block.start..block.start + DEPTH).step_by(2) {
-                    for (n, k) in (column..column + TILE).flat_map(|n| [(n, k), (n, k + 1)]) {
-                        let weight = if block.contains(&k) { weight(k, n) } else { T::ZERO };
-                        weights.push(T::Narrow::nearest(weight));
-                    }
+                    let [even, odd] = [k, k + 1].map(|k| block.contains(&k).then(|| rows[k]));
+                    let weight = |row: Option<(usize, usize)>, n: usize| {
+                        T::Narrow::nearest(row.map_or(T::ZERO, |(first, step)| w[first + n * step]))
+                    };
+                    weights.extend((column..column + TILE).flat_map(|n| [weight(even, n), weight(odd, n)]));
                 }
             }
         }
-        Self { isa, from, to, sight, offsets, weights, frames: Scratch::new(), sums: Scratch::new() }
+        let (frames, sums) = (Scratch::new(), Scratch::new());
+        Some(Self { isa, from, to, sight: gather, offsets, weights, frames, sums })
     }
 
     /// Computes the outputs of some consecutive images of maps `from` to `to`, of which `x` are as many pixels; where there is
@@ -128,7 +126,7 @@ impl<T: Real> Units<T> {
         mask: Option<&[N]>,
     ) {
         let outputs = y.len() / self.to;
-        let places = (outputs / shown.max(1)).saturating_sub(1) * width + shown; // that lie between the first and the last
+        let places = (outputs / shown).saturating_sub(1) * width + shown; // that lie between the first and the last
         let last = places.next_multiple_of(PIXELS) * self.from + DEPTH;
         let reach = self.offsets.iter().max().map_or(0, |offset| offset / size_of::<T::Narrow>());
         assert!(shown <= width && outputs.is_multiple_of(shown) && last + reach <= frame.len() + self.from);

@@ -160,10 +160,6 @@ fn units<M: Stored>(isa: Isa, shape: Shape<'_>, w: &[M::Real], seen: Seen) -> Op
         Seen::FromOutputs => (input.c, output.c),
         Seen::FromInputs => (output.c, input.c),
     };
-    let weight = |tap: usize, from: usize, to: usize| match seen {
-        Seen::FromOutputs => shape.tap(w, tap)[from * output.c + to],
-        Seen::FromInputs => shape.tap(w, tap)[to * output.c + from],
-    };
     // Of the smallest maps, most of a tile would be margins; single taps have so few products that rounding factors and storing
     // sums takes what units save.
     if isa != Isa::Amx || window.stride != (1, 1) || window.taps() == 1 || input.h.min(input.w) <= 2 {
@@ -173,8 +169,11 @@ fn units<M: Stored>(isa: Isa, shape: Shape<'_>, w: &[M::Real], seen: Seen) -> Op
         Seen::FromOutputs => Gather::forward(window, input, output.c),
         Seen::FromInputs => Gather::backward(window, input, output.c),
     };
-    let taps = gather.phases[0].taps.clone();
-    Units::of_taps::<M>(isa, (from, to), gather, |k, to| weight(taps[k / from], k % from, to))
+    let place = |tap: usize, channel: usize| match seen {
+        Seen::FromOutputs => ((tap * input.c + channel) * output.c, 1),
+        Seen::FromInputs => (tap * input.c * output.c + channel, output.c),
+    };
+    Units::of_taps::<M>(isa, (from, to), gather, w, place)
 }
 
 impl<'a, T: Real> Outputs<'a, T> {

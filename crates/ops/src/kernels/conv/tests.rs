@@ -3,6 +3,7 @@ use candle_core::Result;
 use super::{cpu, forward, input_gradient, weight_gradient};
 use crate::kernels::{
     Isa, Prelude, Window,
+    stored::Stored,
     testing::*,
     values::{Map, Real},
 };
@@ -176,20 +177,25 @@ fn random_shapes_agree_with_the_portable_path() {
 /// Threads take pieces in any order, and one lends its memory to the next.
 #[test]
 fn a_piece_is_the_same_whatever_was_computed_before() {
-    let input = Map { n: 3, h: 7, w: 6, c: 17, rank: 4 };
-    for (kernel, c_out) in [(1, 16), (1, 19), (3, 16), (3, 19)] {
+    pieces_are_the_same::<f32>();
+    pieces_are_the_same::<half::bf16>();
+}
+
+fn pieces_are_the_same<M: Stored<Real = f32> + std::fmt::Debug>() {
+    for (kernel, c, c_out) in [(1, 17, 16), (1, 17, 19), (3, 17, 16), (3, 17, 19), (3, 16, 48)] {
+        let input = Map { n: 3, h: 7, w: 6, c, rank: 4 };
         let output = Map { c: c_out, ..input };
         let window = Window::same((kernel, kernel), (1, 1), (1, 1));
         let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
         let (x, gy): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(output.len(), 2)));
         let w: Vec<f32> = cast(&noise(window.taps() * input.c * c_out, 3));
         let all = |first: usize| {
-            let outputs = cpu::Outputs::new::<f32>(Isa::detect(), shape, &w, None, input.n);
-            let inputs = cpu::Inputs::new::<f32>(Isa::detect(), shape, &w, input.n);
+            let outputs = cpu::Outputs::new::<M>(Isa::detect(), shape, &w, None, input.n);
+            let inputs = cpu::Inputs::new::<M>(Isa::detect(), shape, &w, input.n);
             let weights = cpu::Weights::new(Isa::detect(), shape, input.n);
             let run = |n: usize| {
                 let (x, gy) = (&x[..n * input.image()], &gy[..n * output.image()]);
-                let (mut y, mut gx) = (vec![0.0; gy.len()], vec![0.0; x.len()]);
+                let (mut y, mut gx) = (vec![M::zero(); gy.len()], vec![M::zero(); x.len()]);
                 outputs.write(x, &mut y);
                 inputs.write(gy, x, &mut gx);
                 (y, gx, weights.part(x, gy).to_vec())

@@ -43,6 +43,20 @@ fn cases() -> Result<Vec<Case>> {
     .collect()
 }
 
+fn maps_of(input: Map, across: &Window, window: &Window, c_out: usize) -> Maps {
+    let between = input.through(across, input.c);
+    Maps { input, between, output: between.through(window, c_out) }
+}
+
+/// Behind a ReLU.
+fn shapes<'a>(maps: &'a Maps, across: &'a Window, window: &'a Window) -> cpu::Shapes<'a> {
+    let Maps { input, between, output } = maps;
+    cpu::Shapes {
+        depthwise: conv::Shape { input, output: between, window: across, prelude: Prelude::Relu },
+        dense: conv::Shape { input: between, output, window, prelude: Prelude::Identity },
+    }
+}
+
 /// One after the other, they are the specification.
 #[test]
 fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
@@ -87,17 +101,8 @@ fn every_instruction_set_computes_what_the_portable_path_does() -> Result<()> {
         .flat_map(|(side, c, c_out)| across.map(|across| (side, c, c_out, across)))
     {
         let input = Map { n: 2, h: side, w: side, c, rank: 4 };
-        let (between, prelude) = (input.through(&across, c), Prelude::Relu);
-        let output = between.through(&point, c_out);
-        let shapes = cpu::Shapes {
-            depthwise: conv::Shape { input: &input, output: &between, window: &across, prelude },
-            dense: conv::Shape {
-                input: &between,
-                output: &output,
-                window: &point,
-                prelude: Prelude::Identity,
-            },
-        };
+        let maps = maps_of(input, &across, &point, c_out);
+        let (output, shapes) = (maps.output, shapes(&maps, &across, &point));
         let (x, gz) = (noise(input.len(), 1), noise(output.len(), 2));
         let (d, w) = (noise(across.taps() * c, 3), noise(c * c_out, 4));
         let channels = [5, 6, 7].map(|seed| noise(c, seed));
@@ -175,21 +180,12 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
 /// In bands and image by image, with a norm in front and without.
 #[test]
 fn a_narrow_map_is_convolved_as_its_numbers_are() {
-    let (point, prelude) = (Window::same((1, 1), (1, 1), (1, 1)), Prelude::Relu);
+    let point = Window::same((1, 1), (1, 1), (1, 1));
     for (side, c, c_out, stride) in [(13, 16, 32, 1), (14, 48, 16, 2), (5, 17, 16, 1), (5, 16, 5, 1)] {
         let across = Window::same((3, 3), (stride, stride), (1, 1));
         let input = Map { n: 3, h: side, w: side, c, rank: 4 };
-        let between = input.through(&across, c);
-        let output = between.through(&point, c_out);
-        let shapes = cpu::Shapes {
-            depthwise: conv::Shape { input: &input, output: &between, window: &across, prelude },
-            dense: conv::Shape {
-                input: &between,
-                output: &output,
-                window: &point,
-                prelude: Prelude::Identity,
-            },
-        };
+        let maps = maps_of(input, &across, &point, c_out);
+        let (output, shapes) = (maps.output, shapes(&maps, &across, &point));
         let (d, w) = (cast(&noise(9 * c, 1)), cast(&noise(c * c_out, 2)));
         let [(x, x32), (y, y32), (gz, gz32)] =
             [(&input, 3), (&output, 4), (&output, 5)].map(|(map, seed)| narrow(&noise(map.len(), seed)));

@@ -182,9 +182,10 @@ fn plain<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const 
     first: bool,
     y: &mut [N],
 ) {
+    assert!(terms.len() == TERMS);
     let zero = V::splat(V::Elem::ZERO);
     let (mut xs, mut factors) = ([std::ptr::null(); TERMS], [zero; TERMS]);
-    for (n, term) in terms.iter().enumerate().take(TERMS) {
+    for (n, term) in terms.iter().enumerate() {
         (xs[n], factors[n]) = (term.x[at..][..y.len()].as_ptr(), V::splat(term.factor));
     }
     each_vector!(V, y.len(), |at, left| {
@@ -223,9 +224,10 @@ fn normed<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const
     first: bool,
     y: &mut [N],
 ) {
+    assert!(terms.len() == TERMS && channels.len() >= TERMS);
     let (zero, period) = (V::splat(V::Elem::ZERO), channels[0][0].len());
     let (mut xs, mut constants) = ([std::ptr::null(); TERMS], [[std::ptr::null(); 3]; TERMS]);
-    for (n, (term, channels)) in terms.iter().zip(channels).enumerate().take(TERMS) {
+    for (n, (term, channels)) in terms.iter().zip(channels).enumerate() {
         xs[n] = term.x[at..][..y.len()].as_ptr();
         for (to, values) in constants[n].iter_mut().zip(channels) {
             *to = values[..period].as_ptr();

@@ -56,7 +56,7 @@ fn shelf<T: WithDType>() -> Option<&'static Shelf<T>> {
 }
 
 thread_local! {
-    /// What this thread's last [`Own`] memory was.
+    /// Memory that this thread has had as its [`Own`].
     static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
