@@ -37,8 +37,8 @@ pub(crate) struct Machine {
     /// do [default: on where the GPU can]
     #[arg(long, value_enum, value_name = "on|off")]
     tf32: Option<Switch>,
-    /// What maps are stored in: f32, or bf16, half as long, beside weights, sums and statistics in f32; a GPU's convolutions
-    /// multiply bf16, too
+    /// What maps are stored in: f32, or bf16, half as long, beside weights, sums and statistics in f32; convolutions on matrix
+    /// units, of a GPU or a processor, then multiply bf16
     #[arg(long, value_enum, value_name = "f32|bf16", default_value_t = Precision::F32)]
     precision: Precision,
     /// Whether a GPU is sent the kernels of a cell together, as a CUDA graph, or one by one; the bytes are the same

@@ -139,7 +139,9 @@ impl Search {
         let mut search = plan.search(&catalog, &split, &devices)?;
         let run = reopened.map_or_else(|| self.create(&plan), Ok)?;
         log.begin(run.path())?;
-        options::compare_numbers(&run, devices.first(), console);
+        if self.resume.is_some() {
+            options::compare_numbers(&run, devices.first(), console);
+        }
         let machine = Machine::new(host(self.machine.threads(), devices.first().arithmetic, run.path()));
         run.write_machine(&machine)?;
         if let Some(port) = self.live {

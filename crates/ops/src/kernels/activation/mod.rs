@@ -21,7 +21,7 @@ use super::{
 /// `max(x, 0)`, of any shape.
 ///
 /// # Errors
-/// The elements are neither `f32` nor `f64`, or not on the CPU.
+/// The elements are not `f32`, `f64` or `bf16`.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::rectify(&gpu, x, f64::INFINITY));
     let (isa, dims) = (Isa::detect(), x.dims());

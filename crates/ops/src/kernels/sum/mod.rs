@@ -83,7 +83,7 @@ pub fn add_scaled(acc: Tensor, s: f64, x: &Tensor) -> Result<Tensor> {
 /// `s·x`.
 ///
 /// # Errors
-/// The elements are neither `f32` nor `f64`, or not on the CPU.
+/// The elements are not `f32`, `f64` or `bf16`.
 pub fn scale(x: &Tensor, s: f64) -> Result<Tensor> {
     on_gpu!(x, gpu => cuda::weighted(&gpu, &[Term::of(s, x)]));
     let dims = x.dims();
@@ -205,7 +205,7 @@ pub fn split_channels(x: &Tensor, widths: &[usize]) -> Result<Vec<Tensor>> {
 /// Whether no element is infinite or NaN.
 ///
 /// # Errors
-/// The elements are neither `f32` nor `f64`, or not on the CPU.
+/// The elements are not `f32`, `f64` or `bf16`.
 pub fn is_finite(x: &Tensor) -> Result<bool> {
     // Zero times each element: the sum is 0 or NaN. (It waits for the device; only diagnoses ask.)
     on_gpu!(x, gpu => Ok(!Later::OnDevice(cuda::dot(&gpu, x, &x.zeros_like()?)?).get()?.is_nan()));
