@@ -61,7 +61,7 @@ fn separables(c: &mut Criterion) -> Result<()> {
         };
         let forward = || separable::forward_train(&x, both, None, EPS);
         let Normalized { y, z, moments } = forward()?;
-        let backward = || separable::backward(&z, &x, both, (&y, &moments), None, Wanted::Both);
+        let backward = || separable::backward(&z, &x, both, (&y, &moments), None, Wanted::Both, None);
         let mut group =
             c.benchmark_group(format!("separable_{kernel}x{kernel}_d{dilation}/{channels}@{side}"));
         group.throughput(Throughput::Bytes(4 * x.elem_count() as u64));

@@ -38,6 +38,8 @@ mod rows;
 mod simd;
 mod stored;
 mod threads;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod transpose;
 mod units;
 mod values;

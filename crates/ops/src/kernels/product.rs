@@ -1,5 +1,7 @@
 //! The loops behind dense convolutions: sums of products over gathered offsets, and over matrices.
 
+use std::ops::Range;
+
 use super::{
     simd::{PAIRED, Vector, vectorized},
     stored::Stored,
@@ -127,20 +129,22 @@ vectorized! {
         assert!(end(b.row, a.cols) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(end(stride, a.rows) + n <= out.len());
         assert!(!matches!(start, Start::Columns(values) if values.len() < n));
-        let few = few_rows(a.rows);
         let mut vector = 0;
         while vector < vectors {
             let pair = vector + 1 < vectors;
+            let (all, most) = (0..a.rows, a.rows / 16 * 16);
             // SAFETY: just checked: every element of `a` lies in its values, every vector of `b` in its values and of
             // the columns' start in theirs, and `n` elements of every row in `out`.
             unsafe {
                 match (WIDE, pair) {
-                    (false, true) if V::PAIRS => matrix_tiles::<M, V, PAIRED, 2>(a, b, out, stride, n, start, vector),
-                    (false, true) => matrix_tiles::<M, V, 4, 2>(a, b, out, stride, n, start, vector),
-                    (false, false) => matrix_tiles::<M, V, 6, 1>(a, b, out, stride, n, start, vector),
-                    (true, true) => matrix_tiles::<M, V, 8, 2>(a, b, out, stride, n, start, vector),
-                    (true, false) if few => matrix_tiles::<M, V, 8, 1>(a, b, out, stride, n, start, vector),
-                    (true, false) => matrix_tiles::<M, V, 14, 1>(a, b, out, stride, n, start, vector),
+                    (false, true) if V::PAIRS => matrix_tiles::<M, V, PAIRED, 2>((a, all), b, out, stride, n, start, vector),
+                    (false, true) => matrix_tiles::<M, V, 4, 2>((a, all), b, out, stride, n, start, vector),
+                    (false, false) => matrix_tiles::<M, V, 6, 1>((a, all), b, out, stride, n, start, vector),
+                    (true, true) => matrix_tiles::<M, V, 8, 2>((a, all), b, out, stride, n, start, vector),
+                    (true, false) => {
+                        matrix_tiles::<M, V, 16, 1>((a, 0..most), b, out, stride, n, start, vector);
+                        matrix_tiles::<M, V, 8, 1>((a, most..a.rows), b, out, stride, n, start, vector);
+                    }
                 }
             }
             vector += 1 + usize::from(pair);
@@ -184,7 +188,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
         // SAFETY: there is a row, and as many outputs as rows; the rest is the caller's promise.
         unsafe {
             let (from, to) = places::<_, P>(&sum, first, out.as_mut_ptr());
-            tile::<_, V, P, Q>(from, to, sum.cols, b, n, start, vector);
+            tile::<_, V, P, Q>((from, None), to, sum.cols, b, n, start, vector);
         }
         first += P;
     }
@@ -196,7 +200,7 @@ unsafe fn tiles<V: Vector, const P: usize, const Q: usize>(
 /// As checked in [`matrix_product`].
 #[inline(always)]
 unsafe fn matrix_tiles<M: Stored, V: Vector<Elem = M::Real>, const P: usize, const Q: usize>(
-    a: Matrix<'_, V::Elem>,
+    (a, rows): (Matrix<'_, V::Elem>, Range<usize>),
     b: Panels<'_, V::Elem>,
     out: &mut [M],
     stride: usize,
@@ -205,30 +209,30 @@ unsafe fn matrix_tiles<M: Stored, V: Vector<Elem = M::Real>, const P: usize, con
     vector: usize,
 ) {
     let cols = [Run { first: 0, step: a.col, len: a.cols }];
-    let mut first = 0;
-    while first < a.rows {
+    let mut first = rows.start;
+    while first < rows.end {
         let (mut from, mut to) = ([a.values.as_ptr(); P], [out.as_mut_ptr(); P]);
-        if first + P <= a.rows {
+        if first + P <= rows.end {
             // A branch of its own: where no row can be the last twice, LLVM counts on from one address instead of asking for each.
             let begin = (from[0].wrapping_add(first * a.row), to[0].wrapping_add(first * stride));
             for p in 0..P {
                 (from[p], to[p]) = (begin.0.wrapping_add(p * a.row), begin.1.wrapping_add(p * stride));
             }
             // SAFETY: the caller's promise.
-            unsafe { tile::<M, V, P, Q>(from, to, &cols, b, n, start, vector) };
+            unsafe { tile::<M, V, P, Q>((from, Some(a.row)), to, &cols, b, n, start, vector) };
         } else {
             for p in 0..P {
-                let row = (first + p).min(a.rows - 1);
+                let row = (first + p).min(rows.end - 1);
                 (from[p], to[p]) = (from[p].wrapping_add(row * a.row), to[p].wrapping_add(row * stride));
             }
             // SAFETY: as above.
-            unsafe { tile::<M, V, P, Q>(from, to, &cols, b, n, start, vector) };
+            unsafe { tile::<M, V, P, Q>((from, None), to, &cols, b, n, start, vector) };
         }
         first += P;
     }
 }
 
-/// One tile: sums over `cols` from every `from`, written to every `to`.
+/// One tile: sums over `cols` from every `from`, which may be rows `apart` elements apart, written to every `to`.
 ///
 /// # Safety
 /// Every offset of `cols` is readable from every `from`, and `n` elements are writable from every `to`; the vectors of
@@ -236,7 +240,7 @@ unsafe fn matrix_tiles<M: Stored, V: Vector<Elem = M::Real>, const P: usize, con
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "`p` and `q` name rows and vectors of several arrays")]
 unsafe fn tile<M: Stored, V: Vector<Elem = M::Real>, const P: usize, const Q: usize>(
-    from: [*const V::Elem; P],
+    (from, apart): ([*const V::Elem; P], Option<usize>),
     to: [*mut M; P],
     cols: &[Run],
     b: Panels<'_, V::Elem>,
@@ -267,7 +271,8 @@ unsafe fn tile<M: Stored, V: Vector<Elem = M::Real>, const P: usize, const Q: us
         // SAFETY: every offset is readable from every `from` and this row of the vectors lies in `b`, by the caller's
         // promise.
         unsafe {
-            match V::paired(&mut acc, &from, run, at, b) {
+            let evenly = apart.is_some_and(|apart| V::evenly(&mut acc, from[0], apart, run, at, b));
+            match evenly || V::paired(&mut acc, &from, run, at, b) {
                 true => at = at.wrapping_add(run.len * b.row),
                 false => at = products(&mut acc, &from, run, at, b),
             }
@@ -344,4 +349,59 @@ unsafe fn places<T, const P: usize>(
         (from[p], to[p]) = (from[p].wrapping_add(read), to[p].wrapping_add(write));
     }
     (from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{
+        Isa,
+        simd::lanes,
+        testing::{assert_close, cast, noise, sets},
+    };
+
+    /// Whole tiles of every size and what is left behind them, read by rows and by columns, with every start; nothing is
+    /// written beside the columns of the result.
+    #[test]
+    fn a_matrix_product_is_its_sums_on_every_instruction_set() {
+        for isa in sets() {
+            check_product::<f32>(isa, 1e-5);
+            check_product::<f64>(isa, 1e-13);
+        }
+    }
+
+    fn check_product<T: Real>(isa: Isa, tolerance: f64) {
+        const GAP: usize = 3;
+        let vector = lanes::<T>(isa);
+        for (rows, cols, n) in [1, 5, 8, 14, 16, 17, 24, 31, 45].into_iter().flat_map(|rows| {
+            [1, 3, 16].into_iter().flat_map(move |cols| [1, 2, 3].map(|n| (rows, cols, n * vector)))
+        }) {
+            let stride = n + GAP;
+            let (x, w, before) = (noise(rows * cols, 1), noise(cols * n, 2), noise(rows * stride, 3));
+            for (row, col) in [(cols, 1), (1, rows)] {
+                for start in ["zero", "old", "columns"] {
+                    let begin = |i: usize, j: usize| match start {
+                        "zero" => 0.0,
+                        "old" => before[i * stride + j],
+                        _ => w[j],
+                    };
+                    let mut expected = before.clone();
+                    for (i, j) in (0..rows).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                        let terms = (0..cols).map(|k| x[i * row + k * col] * w[k * n + j]);
+                        expected[i * stride + j] = begin(i, j) + terms.sum::<f64>();
+                    }
+                    let (x, w, mut found) = (cast::<T>(&x), cast::<T>(&w), cast::<T>(&before));
+                    let a = Matrix { values: &x, rows, cols, row, col };
+                    let b = Panels { values: &w, row: n, vector };
+                    let start = match start {
+                        "zero" => Start::Zero,
+                        "old" => Start::Old,
+                        _ => Start::Columns(&w[..n]),
+                    };
+                    matrix_product(isa, a, b, &mut found, stride, n, start);
+                    assert_close(&found, &expected, tolerance);
+                }
+            }
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! Vectors of a few numbers, and which instructions compute with them.
 
+use std::sync::OnceLock;
+
 use candle_core::WithDType as _;
 use half::bf16;
 
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{
     product::{Panels, Run},
     stored::Stored as _,
@@ -36,22 +40,27 @@ impl Isa {
         [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx]
     }
 
-    /// Whether this processor has the set.
+    /// Whether this processor has the set. Every call of a kernel asks, so it is looked up once.
     #[must_use]
     pub fn available(self) -> bool {
+        static AVAILABLE: OnceLock<[bool; 4]> = OnceLock::new();
+        AVAILABLE.get_or_init(|| Self::all().map(Self::look_up))[self as usize]
+    }
+
+    fn look_up(self) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
-                Self::Avx2.available()
+                Self::Avx2.look_up()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
             }
-            Self::Amx => Self::Avx512.available() && units::are_there(),
+            Self::Amx => Self::Avx512.look_up() && units::are_there(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -239,6 +248,22 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// As [`Vector::paired`], of rows `apart` elements apart, the first of which begins at `from`.
+    ///
+    /// # Safety
+    /// Every offset of `run` is readable from each of `P` such rows; else as there.
+    #[inline(always)]
+    unsafe fn evenly<const P: usize, const Q: usize>(
+        _acc: &mut [[Self; Q]; P],
+        _from: *const Self::Elem,
+        _apart: usize,
+        _run: Run,
+        _at: *const Self::Elem,
+        _b: Panels<'_, Self::Elem>,
+    ) -> bool {
+        false
+    }
+
     /// Whether [`Vector::paired`] does something for [`PAIRED`] rows of two vectors.
     const PAIRS: bool = false;
 
@@ -326,10 +351,13 @@ mod x86 {
 
     use half::bf16;
 
-    use super::{PAIRED, Panels, Run, Vector};
+    use super::{
+        PAIRED, Panels, Run, Vector,
+        tiles::{even_rows, six_rows},
+    };
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; $paired:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; paired $paired:ident)? $(; evenly $evenly:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -419,6 +447,21 @@ mod x86 {
                         // SAFETY: as in `splat`, and the caller's promise.
                         unsafe { $paired(acc.as_flattened_mut(), from, run, at, b) };
                         true
+                    }
+                )?
+
+                $(
+                    #[inline(always)]
+                    unsafe fn evenly<const P: usize, const Q: usize>(
+                        acc: &mut [[Self; Q]; P],
+                        from: *const $T,
+                        apart: usize,
+                        run: Run,
+                        at: *const $T,
+                        b: Panels<'_, $T>,
+                    ) -> bool {
+                        // SAFETY: as in `splat`, and the caller's promise.
+                        unsafe { $evenly::<P, Q>(acc.as_flattened_mut(), from, apart, run, at, b) }
                     }
                 )?
             }
@@ -537,99 +580,6 @@ mod x86 {
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept))) };
     }
 
-    /// The loop of [`Vector::paired`] for 16 registers: 12 sums, 2 vectors of `b`, 2 values. LLVM loads all six values
-    /// before it multiplies, finds no room for them, and reaches two thirds of the speed.
-    ///
-    /// # Safety
-    /// That of [`Vector::paired`]; there are 12 sums and 6 rows.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn six_rows(
-        acc: &mut [__m256],
-        from: &[*const f32],
-        run: Run,
-        at: *const f32,
-        b: Panels<'_, f32>,
-    ) {
-        let (&mut [a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11], &[r0, r1, r2, r3, r4, r5]) =
-            (&mut *acc, from)
-        else {
-            unreachable!("a tile has six rows of two vectors")
-        };
-        let [mut a0, mut a1, mut a2, mut a3, mut a4, mut a5] = [a0, a1, a2, a3, a4, a5];
-        let [mut a6, mut a7, mut a8, mut a9, mut a10, mut a11] = [a6, a7, a8, a9, a10, a11];
-        macro_rules! row {
-            ($from:literal, $value:literal, $first:literal, $second:literal) => {
-                concat!(
-                    "vbroadcastss ymm",
-                    $value,
-                    ", dword ptr [{r",
-                    $from,
-                    "} + {x}]\n",
-                    "vfmadd231ps ymm",
-                    $first,
-                    ", ymm",
-                    $value,
-                    ", ymm12\n",
-                    "vfmadd231ps ymm",
-                    $second,
-                    ", ymm",
-                    $value,
-                    ", ymm13",
-                )
-            };
-        }
-        // SAFETY: reads `len` offsets of every row and `len` rows of `b`, all readable by the caller's promise, and
-        // nothing else; `len` is at least 1.
-        unsafe {
-            asm!(
-                "2:",
-                "vmovups ymm12, [{b}]",
-                "vmovups ymm13, [{b} + {vector}]",
-                row!("0", "14", "0", "1"),
-                row!("1", "15", "2", "3"),
-                row!("2", "14", "4", "5"),
-                row!("3", "15", "6", "7"),
-                row!("4", "14", "8", "9"),
-                row!("5", "15", "10", "11"),
-                "add {b}, {row}",
-                "add {x}, {step}",
-                "dec {len}",
-                "jnz 2b",
-                b = inout(reg) at => _,
-                x = inout(reg) 4 * run.first => _,
-                len = inout(reg) run.len => _,
-                step = in(reg) 4 * run.step,
-                row = in(reg) 4 * b.row,
-                vector = in(reg) 4 * b.vector,
-                r0 = in(reg) r0,
-                r1 = in(reg) r1,
-                r2 = in(reg) r2,
-                r3 = in(reg) r3,
-                r4 = in(reg) r4,
-                r5 = in(reg) r5,
-                inout("ymm0") a0,
-                inout("ymm1") a1,
-                inout("ymm2") a2,
-                inout("ymm3") a3,
-                inout("ymm4") a4,
-                inout("ymm5") a5,
-                inout("ymm6") a6,
-                inout("ymm7") a7,
-                inout("ymm8") a8,
-                inout("ymm9") a9,
-                inout("ymm10") a10,
-                inout("ymm11") a11,
-                out("ymm12") _,
-                out("ymm13") _,
-                out("ymm14") _,
-                out("ymm15") _,
-                options(nostack, readonly),
-            );
-        }
-        acc.copy_from_slice(&[a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11]);
-    }
-
     vector!(
         __m256,
         f32,
@@ -645,7 +595,7 @@ mod x86 {
         _mm256_storeu_ps,
         widen_ps,
         narrow_ps;
-        six_rows
+        paired six_rows
     );
     vector!(
         __m256d,
@@ -675,7 +625,8 @@ mod x86 {
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         widen_wide_ps,
-        narrow_wide_ps
+        narrow_wide_ps;
+        evenly even_rows
     );
     vector!(
         __m512d,

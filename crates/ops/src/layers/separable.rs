@@ -7,7 +7,7 @@ use crate::{
     Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
     kernels::{
         Later, Prelude,
-        batch_norm::{Channelwise, Moments},
+        batch_norm::{Channelwise, Moments, Sums},
         conv_norm::Wanted,
         separable::{self, Convolutions},
         sum,
@@ -79,17 +79,17 @@ impl Separable {
         separable::probe(grad, &x.map, convolutions, affine, self.norm.eps)
     }
 
-    /// The gradients that are both `wanted` and asked for by the pass; and `⟨grad, z⟩`.
+    /// The gradients that are both `wanted` and asked for by the pass; `⟨grad, z⟩`; and what the first says to the input's norm.
     fn gradients(
         &self,
         (x, y, moments): (&Summand, &Tensor, &Moments),
-        grad: &Tensor,
+        (grad, sums): (&Tensor, Option<Sums>),
         pass: &mut Backward<'_>,
         wanted: Wanted,
-    ) -> Result<(Option<Tensor>, Option<Later>)> {
+    ) -> Result<(Option<Tensor>, Option<Later>, Option<Sums>)> {
         let affine = self.norm.scale_shift(pass.params);
         let convolutions = self.convolutions(pass.params, x.norm.as_ref());
-        let found = separable::backward(grad, &x.map, convolutions, (y, moments), affine, wanted)?;
+        let found = separable::backward(grad, &x.map, convolutions, (y, moments), affine, wanted, sums)?;
         if let (Some(gradients), Some((of_depthwise, of_conv))) =
             (pass.gradients.as_deref_mut(), found.weights)
         {
@@ -102,7 +102,44 @@ impl Separable {
                 self.norm.add(gradients, of_scale, of_shift)?;
             }
         }
-        Ok((found.x, found.product))
+        Ok((found.x, found.product, found.sums))
+    }
+
+    /// The gradient at the input, `⟨grad, z⟩`, and what the former says to the input's norm; `sums` is what `grad` says to this
+    /// one's, where its maker knows.
+    fn back(
+        &self,
+        saved: SeparableSaved,
+        (grad, sums): (&Tensor, Option<Sums>),
+        pass: &mut Backward<'_>,
+    ) -> Result<(Tensor, Option<Later>, Option<Sums>)> {
+        match saved {
+            SeparableSaved::Train { x, y, moments } => {
+                let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
+                let (gx, product, sums) = self.gradients((&x, &y, &moments), (grad, sums), pass, wanted)?;
+                Ok((gx.expect("an input's gradient was wanted"), product, sums))
+            }
+            SeparableSaved::Eval(of_depthwise, of_conv, of_norm) => {
+                let grad = self.norm.backward(of_norm, grad, pass)?;
+                let grad = self.conv.backward(of_conv, &grad, pass)?;
+                Ok((self.depthwise.backward(of_depthwise, &grad, pass)?, None, None))
+            }
+        }
+    }
+
+    /// As [`Layer::backward_weights`], of a gradient that may have told its `sums`.
+    fn back_to_weights(
+        &self,
+        saved: SeparableSaved,
+        (grad, sums): (&Tensor, Option<Sums>),
+        pass: &mut Backward<'_>,
+    ) -> Result<()> {
+        match saved {
+            SeparableSaved::Train { x, y, moments } => {
+                self.gradients((&x, &y, &moments), (grad, sums), pass, Wanted::Weights).map(drop)
+            }
+            saved @ SeparableSaved::Eval(..) => self.backward(saved, grad, pass).map(drop),
+        }
     }
 }
 
@@ -145,27 +182,12 @@ impl Layer for Separable {
         grad: &Tensor,
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
-        match saved {
-            SeparableSaved::Train { x, y, moments } => {
-                let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
-                let (gx, product) = self.gradients((&x, &y, &moments), grad, pass, wanted)?;
-                Ok((gx.expect("an input's gradient was wanted"), product))
-            }
-            SeparableSaved::Eval(of_depthwise, of_conv, of_norm) => {
-                let grad = self.norm.backward(of_norm, grad, pass)?;
-                let grad = self.conv.backward(of_conv, &grad, pass)?;
-                Ok((self.depthwise.backward(of_depthwise, &grad, pass)?, None))
-            }
-        }
+        let (gx, product, _) = self.back(saved, (grad, None), pass)?;
+        Ok((gx, product))
     }
 
     fn backward_weights(&self, saved: SeparableSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
-        match saved {
-            SeparableSaved::Train { x, y, moments } => {
-                self.gradients((&x, &y, &moments), grad, pass, Wanted::Weights).map(drop)
-            }
-            saved @ SeparableSaved::Eval(..) => self.backward(saved, grad, pass).map(drop),
-        }
+        self.back_to_weights(saved, (grad, None), pass)
     }
 
     fn gathers(&self) -> bool {
@@ -218,8 +240,8 @@ impl Layer for SeparablePair {
         grad: &Tensor,
         pass: &mut Backward<'_>,
     ) -> Result<(Tensor, Option<Later>)> {
-        let (inner, product) = self.1.backward_weighed(second, grad, pass)?;
-        Ok((self.0.backward(first, &inner, pass)?, product))
+        let (inner, product, sums) = self.1.back(second, (grad, None), pass)?;
+        Ok((self.0.back(first, (&inner, sums), pass)?.0, product))
     }
 
     fn backward_weights(
@@ -228,8 +250,8 @@ impl Layer for SeparablePair {
         grad: &Tensor,
         pass: &mut Backward<'_>,
     ) -> Result<()> {
-        let inner = self.1.backward(second, grad, pass)?;
-        self.0.backward_weights(first, &inner, pass)
+        let (inner, _, sums) = self.1.back(second, (grad, None), pass)?;
+        self.0.back_to_weights(first, (&inner, sums), pass)
     }
 
     fn gathers(&self) -> bool {

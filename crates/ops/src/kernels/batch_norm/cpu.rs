@@ -90,6 +90,14 @@ pub(super) fn product(
 }
 
 impl GradientSums {
+    /// All pieces', added in order.
+    pub(super) fn of(parts: Vec<PieceSums>, inv_std: &[f64]) -> Self {
+        let mut products = add_in_order(parts.into_iter().map(|part| part.0), 2 * inv_std.len());
+        let shift = products.split_off(inv_std.len());
+        let scale = products.iter().zip(inv_std).map(|(product, inv_std)| product * inv_std).collect();
+        Self { products, scale, shift }
+    }
+
     /// `⟨∂L/∂y, (x − mean)·factor + shift⟩`
     pub(super) fn product(&self, factor: &[f64], shift: &[f64]) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -162,15 +170,21 @@ pub(super) fn gradient_sums<M: Stored>(
 ) -> GradientSums {
     let c = mean.len();
     let (len, mean) = (rows_per_piece(x.len(), c) * c, repeat(&round::<M::Real>(mean)));
-    let parts = collect(x.len().div_ceil(len), x.len(), |i| {
+    let part = |i| PieceSums::of(isa, piece(x, i, len), piece(gy, i, len), &mean, c);
+    GradientSums::of(collect(x.len().div_ceil(len), x.len(), part), inv_std)
+}
+
+/// What one piece of a map and of the gradient behind its norm add to [`GradientSums`]: products, then shifts.
+#[derive(Clone, Debug)]
+pub(in crate::kernels) struct PieceSums(Vec<f64>);
+
+impl PieceSums {
+    /// Of whole rows of `c` channels; their `mean` is repeated.
+    pub(in crate::kernels) fn of<M: Stored>(isa: Isa, x: &[M], gy: &[M], mean: &[M::Real], c: usize) -> Self {
         let (mut products, mut sums) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
-        correlate(isa, piece(x, i, len), piece(gy, i, len), &mean, &mut products, &mut sums);
-        [fold(&products, c), fold(&sums, c)].concat()
-    });
-    let mut products = add_in_order(parts, 2 * c);
-    let shift = products.split_off(c);
-    let scale = products.iter().zip(inv_std).map(|(product, inv_std)| product * inv_std).collect();
-    GradientSums { products, scale, shift }
+        correlate(isa, x, gy, mean, &mut products, &mut sums);
+        Self([fold(&products, c), fold(&sums, c)].concat())
+    }
 }
 
 /// `∂L/∂x` of a whole map.

@@ -8,7 +8,9 @@ mod tests;
 
 use candle_core::{Result, Tensor};
 
-pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, Statistics, Through, normalize};
+pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, PieceSums, Statistics, Through, normalize};
+
+use cpu::GradientSums;
 
 use super::{
     Isa,
@@ -213,7 +215,7 @@ pub fn backward(
     let (x, gy) = (dense(x)?, dense(gy)?);
     for_stored!(x, M => {
         let (x, gy) = (Values::<M>::of(&x)?, Values::<M>::of(&gy)?);
-        let Arrived { through, scale_shift, product } = arrive(&x, &gy, scale_shift, moments)?;
+        let Arrived { through, scale_shift, product } = arrive(&x, &gy, scale_shift, moments, None)?;
         let x = tensor(cpu::backward(isa, &x, &gy, map.c, &through), &map.dims())?;
         Ok(Gradients { x, scale_shift, product: Some(Later::Known(product)) })
     })
@@ -229,18 +231,26 @@ pub(in crate::kernels) struct Arrived<T> {
     pub(in crate::kernels) product: f64,
 }
 
-/// Takes the sums over all of `x` and `∂L/∂y`.
+/// What a gradient says to the norm that it arrives at, taken by whoever wrote it, while it was in the caches.
+#[derive(Clone, Debug)]
+pub struct Sums(pub(in crate::kernels) Vec<PieceSums>);
+
+/// Takes the sums over all of `x` and `∂L/∂y`, unless they are `known`.
 pub(in crate::kernels) fn arrive<M: Stored>(
     x: &[M],
     gy: &[M],
     scale_shift: Option<(&Tensor, &Tensor)>,
     moments: &Moments,
+    known: Option<Sums>,
 ) -> Result<Arrived<M::Real>> {
     let c = moments.mean.elem_count();
     let (mean, inv_std) = (channels::<M::Real>(&moments.mean, c)?, channels::<M::Real>(&moments.inv_std, c)?);
     let affine = affine::<M::Real>(scale_shift, c)?;
     let scale = affine.as_ref().map(|(scale, _)| &scale[..]);
-    let sums = cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std);
+    let sums = match known {
+        Some(Sums(parts)) => GradientSums::of(parts, &inv_std),
+        None => cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std),
+    };
     let through = Through::new(&mean, &inv_std, scale, &sums, (x.len() / c) as f64);
     // As `dot`, to the bit: whoever weighs an output gets one answer, whichever way it comes.
     let [_, factor, shift] = moments.channelwise(scale_shift)?.wide::<M::Real>(c)?;

@@ -251,7 +251,7 @@ pub fn backward_beside(
     let dense_xs = xs.iter().map(dense).collect::<Result<Vec<_>>>()?;
     for_stored!(xs[0], M, T => {
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
-        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
         let ws = [Values::of(&dense_w)?];
         let (gxs, gw) = match pixelwise::<T>(xs, w, window)? {
             Some(layout) => {

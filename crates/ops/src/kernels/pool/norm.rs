@@ -137,7 +137,7 @@ pub fn backward(
     for_stored!(y, M => {
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let winners = winners.as_ref().map(|winners| winners_of(winners, window)).transpose()?;
-        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
         let gx = shape.backward::<M>(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
         Ok(Gradients { x: tensor(gx, x_dims)?, scale_shift, product: Some(Later::Known(product)) })
     })

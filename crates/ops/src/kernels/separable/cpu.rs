@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::kernels::{
     Isa,
-    batch_norm::{PieceMoments, PieceProducts, Statistics, Through, normalize},
+    batch_norm::{PieceMoments, PieceProducts, PieceSums, Statistics, Through, normalize},
     bias::repeat,
     conv::{Inputs, Outputs, Shape, Weights},
     conv_norm::Wanted,
@@ -48,6 +48,11 @@ impl<'a, M: Stored> Source<'a, M> {
     /// How much memory [`Source::normalized`] needs for pieces of so many elements.
     fn memory(&self, len: usize) -> usize {
         if self.norm.is_some() { len } else { 0 }
+    }
+
+    /// What the gradient behind the norm, if there is one, says to it at a piece of the map.
+    fn sums(&self, isa: Isa, x: &[M], gx: &[M], c: usize) -> Option<PieceSums> {
+        self.norm.as_ref().map(|[mean, ..]| PieceSums::of(isa, x, gx, mean, c))
     }
 
     /// A piece of the map behind its norm, if it has one, written to `memory`.
@@ -155,8 +160,9 @@ pub(super) fn probe<M: Stored>(
     })
 }
 
-/// The gradients at the input and of both convolutions' weights, as wanted; `(y, gz)` are the norm's input and what
-/// arrives behind it.
+/// The gradients at the input, what it says to the input's norm, and of both convolutions' weights, as wanted; `(y, gz)` are
+/// the norm's input and what arrives behind it.
+#[expect(clippy::type_complexity, reason = "what a backward finds")]
 pub(super) fn backward<M: Stored>(
     isa: Isa,
     shapes: Shapes<'_>,
@@ -165,7 +171,7 @@ pub(super) fn backward<M: Stored>(
     (y, gz): (&[M], &[M]),
     through: &Through<M::Real>,
     wanted: Wanted,
-) -> (Option<Vec<M>>, Option<WeightSums<M::Real>>) {
+) -> (Option<Vec<M>>, Option<Vec<PieceSums>>, Option<WeightSums<M::Real>>) {
     let passes = Passes::new(isa, shapes, source, (d, w), (y, gz), through);
     let Shapes { depthwise: first, .. } = shapes;
     let sum = |parts: Vec<Option<WeightSums<M::Real>>>| {
@@ -175,13 +181,15 @@ pub(super) fn backward<M: Stored>(
     if wanted == Wanted::Weights {
         let parts =
             collect(first.input.n.div_ceil(passes.images), shapes.work(), |i| passes.run(i, wanted, None));
-        return (None, Some(sum(parts)));
+        return (None, None, Some(sum(parts)));
     }
     let len = passes.images * first.input.image();
     let (gx, parts) = fill_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [M]| {
-        passes.run(i, wanted, Some(gx))
+        let weights = passes.run(i, wanted, Some(gx));
+        (passes.source.sums(isa, first.input(source.x, i, passes.images), gx, first.input.c), weights)
     });
-    (Some(gx), (wanted == Wanted::Both).then(|| sum(parts)))
+    let (sums, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    (Some(gx), sums.into_iter().collect(), (wanted == Wanted::Both).then(|| sum(parts)))
 }
 
 /// The gradients of both convolutions' weights.

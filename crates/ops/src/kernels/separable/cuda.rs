@@ -60,5 +60,6 @@ pub(super) fn backward(
         weights: (wanted != Wanted::Input).then(weights).transpose()?,
         scale_shift,
         product,
+        sums: None,
     })
 }

@@ -13,7 +13,7 @@ use candle_core::{Result, Tensor};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Channelwise, Moments},
+    batch_norm::{self, Arrived, Channelwise, Moments, Sums},
     conv,
     conv_norm::{Normalized, Waiting, Wanted},
     gpu::on_gpu,
@@ -51,6 +51,8 @@ pub struct Gradients {
     pub scale_shift: Option<(Tensor, Tensor)>,
     /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
     pub product: Option<Later>,
+    /// What the gradient at the input says to its norm, where there is one, for that one's own backward. (Not on a GPU.)
+    pub sums: Option<Sums>,
 }
 
 /// The maps at the input, between the convolutions, and at the output.
@@ -149,8 +151,8 @@ pub fn probe(
     })
 }
 
-/// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned. (The bias has none: the mean
-/// takes it out again.)
+/// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned, and `sums` what `∂L/∂z` says to
+/// the norm, where its maker knows. (The bias has none: the mean takes it out again.)
 ///
 /// # Errors
 /// Shapes or types do not fit.
@@ -161,6 +163,7 @@ pub fn backward(
     (y, moments): (&Tensor, &Moments),
     scale_shift: Option<(&Tensor, &Tensor)>,
     wanted: Wanted,
+    sums: Option<Sums>,
 ) -> Result<Gradients> {
     let maps = convolutions.maps(x)?;
     let shapes = convolutions.shapes(&maps);
@@ -171,16 +174,17 @@ pub fn backward(
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
     for_stored!(x, M, T => {
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
-        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, sums)?;
         let (x, d_values, w_values) = (Values::of(&x)?, Values::of(&dense_d)?, Values::of(&dense_w)?);
         let weights = (&*d_values, &*w_values);
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
-        let (gx, found) = cpu::backward::<M>(Isa::detect(), shapes, &source, weights, (&y, &gz), &through, wanted);
+        let (gx, sums, found) = cpu::backward::<M>(Isa::detect(), shapes, &source, weights, (&y, &gz), &through, wanted);
         Ok(Gradients {
             x: gx.map(|gx| tensor(gx, &maps.input.dims())).transpose()?,
             weights: found.map(|(gd, gw)| Ok::<_, candle_core::Error>((tensor(gd, d.dims())?, tensor(gw, w.dims())?))).transpose()?,
             scale_shift,
             product: Some(Later::Known(product)),
+            sums: sums.map(Sums),
         })
     })
 }

@@ -1,4 +1,4 @@
-use candle_core::Result;
+use candle_core::{Device, Result};
 
 use super::*;
 use crate::kernels::{depthwise, testing::*, values::Real};
@@ -78,7 +78,7 @@ fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
         let gd = depthwise::weight_gradient(x, &ga, across, Prelude::Relu)?;
         for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
             let found =
-                backward(&gz, x, case.convolutions(), (&y, &moments), Some((&scale, &shift)), wanted)?;
+                backward(&gz, x, case.convolutions(), (&y, &moments), Some((&scale, &shift)), wanted, None)?;
             let (has_x, has_weights) = (found.x.is_some(), found.weights.is_some());
             assert_eq!((has_x, has_weights), (wanted != Wanted::Weights, wanted != Wanted::Input));
             found.x.map_or(Ok(()), |found| assert_tensors_close(&found, &gx, 1e-9))?;
@@ -132,7 +132,7 @@ fn run<T: Real>(
     let source = cpu::Source::new(&x, norm.map(|norm| norm.each_ref().map(|values| cast(values))));
     let (y, _) = cpu::forward(isa, shapes, &source, &d, &w, None);
     let through = batch_norm::Through::of_constants(shapes.dense.output.c, 0.5);
-    let (gx, weights) = cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, Wanted::Both);
+    let (gx, _, weights) = cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, Wanted::Both);
     let (gd, gw) = weights.expect("they were wanted");
     (y, gx.expect("it was wanted"), gd, gw)
 }
@@ -144,7 +144,7 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
         let case = Case::new(map, across, Window::same((1, 1), (1, 1), (1, 1)), 5)?;
         let Normalized { y, z, moments } = forward_train(&case.x, case.convolutions(), None, EPS)?;
         let gz = random(z.dims(), 8)?;
-        let found = backward(&gz, &case.x, case.convolutions(), (&y, &moments), None, Wanted::Both)?;
+        let found = backward(&gz, &case.x, case.convolutions(), (&y, &moments), None, Wanted::Both, None)?;
         let (gd, gw) = found.weights.expect("they were wanted");
         let z = |x: &Tensor, d: &Tensor, w: &Tensor| {
             Ok(forward_train(x, Convolutions { d, w, ..case.convolutions() }, None, EPS)?.z)
@@ -152,6 +152,30 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
         assert_gradient(&case.x, &found.x.expect("it was wanted"), &gz, |x| z(x, &case.d, &case.w))?;
         assert_gradient(&case.d, &gd, &gz, |d| z(&case.x, d, &case.w))?;
         assert_gradient(&case.w, &gw, &gz, |w| z(&case.x, &case.d, w))?;
+    }
+    Ok(())
+}
+
+/// In bands and image by image; the norm has a channel that its scale shuts.
+#[test]
+fn a_gradient_tells_the_norm_in_front_what_that_would_ask_it() -> Result<()> {
+    for case in cases()?.iter().filter(|case| case.window.taps() == 1) {
+        let c = case.d.dims()[2];
+        let scale = (0..c).map(|i| i as f64 / 4.0).collect::<Vec<_>>();
+        let affine = (&Tensor::new(scale, &Device::Cpu)?, &random(&[c], 5)?);
+        let (moments, norm) = batch_norm::forward_waiting(&case.x, Some(affine), EPS)?;
+        let convolutions = Convolutions { norm: Some(&norm), ..case.convolutions() };
+        let Waiting { y, moments: of_y, .. } = forward_waiting(&case.x, convolutions, None, EPS)?;
+        let gz = random(y.dims(), 6)?;
+        let found = backward(&gz, &case.x, convolutions, (&y, &of_y), None, Wanted::Input, None)?;
+        let (x, gx) = (values(&case.x)?, values(&found.x.expect("it was wanted"))?);
+        let arrive = |sums| batch_norm::arrive(&x, &gx, Some(affine), &moments, sums);
+        let (told, asked) = (arrive(Some(found.sums.expect("there is a norm")))?, arrive(None)?);
+        let ((scale, shift), (scale_asked, shift_asked)) =
+            (told.scale_shift.expect("there is a scale"), asked.scale_shift.expect("there is a scale"));
+        assert_tensors_close(&scale, &scale_asked, 1e-12)?;
+        assert_tensors_close(&shift, &shift_asked, 1e-12)?;
+        assert_close(&[told.product], &[asked.product], 1e-12);
     }
     Ok(())
 }
@@ -167,7 +191,7 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     assert_same_on_any_threads(|| {
         let run = || {
             let Normalized { y, z, moments } = forward_train(&case.x, case.convolutions(), None, EPS)?;
-            let found = backward(&z, &case.x, case.convolutions(), (&y, &moments), None, Wanted::Both)?;
+            let found = backward(&z, &case.x, case.convolutions(), (&y, &moments), None, Wanted::Both, None)?;
             let (gd, gw) = found.weights.expect("they were wanted");
             let all = [Some(y), Some(z), found.x, Some(gd), Some(gw)];
             all.into_iter().flatten().map(|x| values(&x)).collect::<Result<Vec<_>>>()
@@ -197,10 +221,12 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
             let (found, _) = cpu::forward(isa, shapes, &source, &d, &w, None);
             assert_multiplied(isa, &found, &cpu::forward(isa, shapes, &source32, &d, &w, None).0);
             for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
-                let (gx, gw) = cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, wanted);
-                let (gx32, gw32) =
+                let (gx, sums, gw) =
+                    cpu::backward(isa, shapes, &source, (&d, &w), (&y, &gz), &through, wanted);
+                let (gx32, _, gw32) =
                     cpu::backward(isa, shapes, &source32, (&d, &w), (&y32, &gz32), &through, wanted);
                 assert_multiplied(isa, &gx.unwrap_or_default(), &gx32.unwrap_or_default());
+                assert_eq!(sums.is_some(), norm.is_some() && wanted != Wanted::Weights);
                 match (gw, gw32) {
                     (Some((gd, gw)), Some((gd32, gw32))) => {
                         assert_weighed(isa, &gd, &gd32);

@@ -206,7 +206,7 @@ pub fn backward(
         expect_dims("output of convolutions", &y, &layout.dims)?;
         expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
-        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments)?;
+        let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
         let (of_xs, ws) = dense.values::<M>()?;
         let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward((&y, &gz), &through, wanted);
         let x = |gx: Vec<M>| tensor(gx, xs[0].dims());

@@ -296,7 +296,7 @@ fn composed_kernels_agree() -> Result<()> {
         };
         let made = separable::forward_train(x, convolutions, affine, 1e-3)?;
         let of = (&made.y, &made.moments);
-        let found = separable::backward(gz, x, convolutions, of, affine, conv_norm::Wanted::Both)?;
+        let found = separable::backward(gz, x, convolutions, of, affine, conv_norm::Wanted::Both, None)?;
         let (gd, gw) = found.weights.expect("both are wanted");
         let mut all = vec![made.y.clone(), made.z, found.x.expect("both are wanted"), gd, gw];
         let made = conv_norm::forward_train(x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?;
