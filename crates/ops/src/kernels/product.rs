@@ -129,10 +129,10 @@ vectorized! {
         assert!(end(b.row, a.cols) + end(b.vector, vectors) + V::LANES <= b.values.len());
         assert!(end(stride, a.rows) + n <= out.len());
         assert!(!matches!(start, Start::Columns(values) if values.len() < n));
+        let (few, most) = (few_rows(a.rows), a.rows / 16 * 16);
         let mut vector = 0;
         while vector < vectors {
-            let pair = vector + 1 < vectors;
-            let (all, most) = (0..a.rows, a.rows / 16 * 16);
+            let (pair, all) = (vector + 1 < vectors, 0..a.rows);
             // SAFETY: just checked: every element of `a` lies in its values, every vector of `b` in its values and of
             // the columns' start in theirs, and `n` elements of every row in `out`.
             unsafe {
@@ -141,10 +141,12 @@ vectorized! {
                     (false, true) => matrix_tiles::<M, V, 4, 2>((a, all), b, out, stride, n, start, vector),
                     (false, false) => matrix_tiles::<M, V, 6, 1>((a, all), b, out, stride, n, start, vector),
                     (true, true) => matrix_tiles::<M, V, 8, 2>((a, all), b, out, stride, n, start, vector),
-                    (true, false) => {
+                    (true, false) if V::EVENS => {
                         matrix_tiles::<M, V, 16, 1>((a, 0..most), b, out, stride, n, start, vector);
                         matrix_tiles::<M, V, 8, 1>((a, most..a.rows), b, out, stride, n, start, vector);
                     }
+                    (true, false) if few => matrix_tiles::<M, V, 8, 1>((a, all), b, out, stride, n, start, vector),
+                    (true, false) => matrix_tiles::<M, V, 14, 1>((a, all), b, out, stride, n, start, vector),
                 }
             }
             vector += 1 + usize::from(pair);

@@ -248,6 +248,9 @@ pub(crate) trait Vector: Copy {
         }
     }
 
+    /// Whether [`Vector::evenly`] does something, for 16 rows or 8 of one vector and 8 of two.
+    const EVENS: bool = false;
+
     /// As [`Vector::paired`], of rows `apart` elements apart, the first of which begins at `from`.
     ///
     /// # Safety
@@ -451,6 +454,8 @@ mod x86 {
                 )?
 
                 $(
+                    const EVENS: bool = true;
+
                     #[inline(always)]
                     unsafe fn evenly<const P: usize, const Q: usize>(
                         acc: &mut [[Self; Q]; P],

@@ -99,8 +99,8 @@ pub(super) unsafe fn six_rows(
 }
 
 /// The loops of `Vector::evenly` for tiles of 16 rows or 8 of one vector, and 8 of two. What LLVM makes of them keeps an
-/// offset for every row, more than there are registers: a third of its loads bring those back, and what comes before and
-/// behind a short loop takes as long as the loop. Here rows are addressed from every fourth one.
+/// offset for every row, more than there are registers: of 14 rows six are brought back in every turn, and all multiplied out
+/// before every tile. Here rows are addressed from every fourth one.
 ///
 /// # Safety
 /// That of `Vector::evenly`; there are `P·Q` sums.

@@ -185,6 +185,11 @@ impl PieceSums {
         correlate(isa, x, gy, mean, &mut products, &mut sums);
         Self([fold(&products, c), fold(&sums, c)].concat())
     }
+
+    /// Whether they are of `c` channels.
+    pub(super) fn fits(&self, c: usize) -> bool {
+        self.0.len() == 2 * c
+    }
 }
 
 /// `∂L/∂x` of a whole map.

@@ -6,7 +6,7 @@ pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, PieceSums, Statistics, Through, normalize};
 
@@ -231,7 +231,8 @@ pub(in crate::kernels) struct Arrived<T> {
     pub(in crate::kernels) product: f64,
 }
 
-/// What a gradient says to the norm that it arrives at, taken by whoever wrote it, while it was in the caches.
+/// What a gradient says to the norm that it arrives at, taken by whoever wrote it, while it was in the caches:
+/// `Σ ∂L/∂y·(x − mean)` and `Σ ∂L/∂y` of each of the norm's channels, piece by piece.
 #[derive(Clone, Debug)]
 pub struct Sums(pub(in crate::kernels) Vec<PieceSums>);
 
@@ -248,6 +249,9 @@ pub(in crate::kernels) fn arrive<M: Stored>(
     let affine = affine::<M::Real>(scale_shift, c)?;
     let scale = affine.as_ref().map(|(scale, _)| &scale[..]);
     let sums = match known {
+        Some(Sums(parts)) if !parts.iter().all(|part| part.fits(c)) => {
+            bail!("found sums of a gradient with other channels, expected {c}")
+        }
         Some(Sums(parts)) => GradientSums::of(parts, &inv_std),
         None => cpu::gradient_sums(Isa::detect(), x, gy, &mean, &inv_std),
     };

@@ -51,7 +51,8 @@ pub struct Gradients {
     pub scale_shift: Option<(Tensor, Tensor)>,
     /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
     pub product: Option<Later>,
-    /// What the gradient at the input says to its norm, where there is one, for that one's own backward. (Not on a GPU.)
+    /// What the gradient at the input says to its norm, where there is one and the gradient was asked for; for that norm's own
+    /// backward. (Not on a GPU.)
     pub sums: Option<Sums>,
 }
 
@@ -152,7 +153,7 @@ pub fn probe(
 }
 
 /// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned, and `sums` what `∂L/∂z` says to
-/// the norm, where its maker knows. (The bias has none: the mean takes it out again.)
+/// the norm, where its maker knows ([`Gradients::sums`] of what read `z`). (The bias has none: the mean takes it out again.)
 ///
 /// # Errors
 /// Shapes or types do not fit.

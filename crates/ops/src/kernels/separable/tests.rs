@@ -238,3 +238,17 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
         }
     }
 }
+
+#[test]
+fn sums_for_another_norm_are_an_error() -> Result<()> {
+    let point = Window::same((1, 1), (1, 1), (1, 1));
+    let case = Case::new(Map { n: 2, h: 4, w: 4, c: 3, rank: 4 }, windows()[0], point, 5)?;
+    let (_, norm) = batch_norm::forward_waiting(&case.x, None, EPS)?;
+    let convolutions = Convolutions { norm: Some(&norm), ..case.convolutions() };
+    let Waiting { y, moments, .. } = forward_waiting(&case.x, convolutions, None, EPS)?;
+    let back = |sums| backward(&y, &case.x, convolutions, (&y, &moments), None, Wanted::Input, sums);
+    let of_three_channels = back(None)?.sums;
+    let error = back(of_three_channels).expect_err("this norm has five");
+    assert!(error.to_string().contains("other channels, expected 5"), "{error}");
+    Ok(())
+}
