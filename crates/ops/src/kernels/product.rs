@@ -137,7 +137,11 @@ vectorized! {
             // the columns' start in theirs, and `n` elements of every row in `out`.
             unsafe {
                 match (WIDE, pair) {
-                    (false, true) if V::PAIRS => matrix_tiles::<M, V, PAIRED, 2>((a, all), b, out, stride, n, start, vector),
+                    (false, true) if V::EVENS => {
+                        let sixes = in_sixes(a.rows);
+                        matrix_tiles::<M, V, PAIRED, 2>((a, 0..sixes), b, out, stride, n, start, vector);
+                        matrix_tiles::<M, V, 4, 2>((a, sixes..a.rows), b, out, stride, n, start, vector);
+                    }
                     (false, true) => matrix_tiles::<M, V, 4, 2>((a, all), b, out, stride, n, start, vector),
                     (false, false) => matrix_tiles::<M, V, 6, 1>((a, all), b, out, stride, n, start, vector),
                     (true, true) => matrix_tiles::<M, V, 8, 2>((a, all), b, out, stride, n, start, vector),
@@ -166,6 +170,16 @@ fn check<T>(sum: &Sum<'_, T>, out: usize, n: usize) {
 /// Whether tiles of 8 rows compute fewer rows over again than tiles of 14.
 fn few_rows(rows: usize) -> bool {
     rows.next_multiple_of(8) < rows.next_multiple_of(14)
+}
+
+/// How many rows go in tiles of 6, so that tiles of 4 take the others and none is computed over again; all where that cannot be.
+fn in_sixes(rows: usize) -> usize {
+    let others = match rows % 6 {
+        4 => 4,
+        2 => 8,
+        _ => 0,
+    };
+    rows.checked_sub(others).unwrap_or(rows)
 }
 
 fn end(stride: usize, count: usize) -> usize {

@@ -248,7 +248,7 @@ pub(crate) trait Vector: Copy {
         }
     }
 
-    /// Whether [`Vector::evenly`] does something, for 16 rows or 8 of one vector and 8 of two.
+    /// Whether [`Vector::evenly`] does something: with 32 registers for 16 rows or 8 of one vector and 8 of two, with 16 for 6 or 4 of two.
     const EVENS: bool = false;
 
     /// As [`Vector::paired`], of rows `apart` elements apart, the first of which begins at `from`.
@@ -356,7 +356,7 @@ mod x86 {
 
     use super::{
         PAIRED, Panels, Run, Vector,
-        tiles::{even_rows, six_rows},
+        tiles::{even_rows, few_even_rows, six_rows},
     };
 
     macro_rules! vector {
@@ -600,7 +600,8 @@ mod x86 {
         _mm256_storeu_ps,
         widen_ps,
         narrow_ps;
-        paired six_rows
+        paired six_rows;
+        evenly few_even_rows
     );
     vector!(
         __m256d,

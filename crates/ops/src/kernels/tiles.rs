@@ -98,6 +98,132 @@ pub(super) unsafe fn six_rows(
     acc.copy_from_slice(&[a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11]);
 }
 
+/// What multiplies the rows that are addressed from one: it, and the next ones, three at most.
+macro_rules! from_one {
+    ($multiply:ident, $from:literal, $s0:tt, $s1:tt $(, $s2:tt $(, $s3:tt)?)?) => {
+        concat!(
+            $multiply!(concat!("{", $from, "}"), $s0),
+            $multiply!(concat!("{", $from, "} + {apart}"), $s1),
+            $($multiply!(concat!("{", $from, "} + 2*{apart}"), $s2),
+            $($multiply!(concat!("{", $from, "} + {thrice}"), $s3),)?)?
+        )
+    };
+}
+
+/// `sum += b·x` of two vectors, by the registers of `b` and `x`.
+macro_rules! add_two {
+    ([$b0:literal, $b1:literal, $value:literal], $x:expr, ($first:literal, $second:literal)) => {
+        concat!(
+            concat!("vbroadcastss ", $value, ", dword ptr [", $x, "]\n"),
+            concat!("vfmadd231ps ", $first, ", ", $value, ", ", $b0, "\n"),
+            concat!("vfmadd231ps ", $second, ", ", $value, ", ", $b1, "\n"),
+        )
+    };
+}
+
+/// A loop over a run, of a tile's sums by name: what it loads, what it does, from where rows are addressed, and its registers.
+/// Four turns at a time: how often it goes round is easier to foretell, and runs of 16 gain a tenth (`BENCHMARKS.md`, Sixteen
+/// registers).
+macro_rules! sums {
+    ($acc:ident, $of:tt, [$($load:literal),+], [$($body:expr),+], [$($base:ident $first:literal),+], $($rest:tt)+) => {
+        sums!(
+            @ $acc, $of,
+            concat!(
+                $(concat!($load, "\n"),)+
+                $($body,)+
+                $(concat!("add {", stringify!($base), "}, {step}\n"),)+
+                "add {b}, {row}"
+            ),
+            [$($base $first),+], $($rest)+
+        )
+    };
+    (@ $acc:ident, ($from:ident, $apart:ident, $run:ident, $at:ident, $b:ident), $turn:expr,
+        [$($base:ident $first:literal),+], [$($sum:ident $reg:tt),+], [$($used:tt),+] $(, $operand:ident = $value:expr)*) => {{
+        let &mut [$($sum),+] = $acc else { unreachable!("a tile has as many sums") };
+        $(let mut $sum = $sum;)+
+        // SAFETY: reads `len` offsets of every row and `len` rows of `b`, all readable by the caller's promise, and
+        // nothing else.
+        unsafe {
+            asm!(
+                "sub {len}, 4",
+                "jb 3f",
+                "2:",
+                $turn,
+                $turn,
+                $turn,
+                $turn,
+                "sub {len}, 4",
+                "jae 2b",
+                "3:",
+                "add {len}, 4",
+                "jz 5f",
+                "4:",
+                $turn,
+                "dec {len}",
+                "jnz 4b",
+                "5:",
+                b = inout(reg) $at => _,
+                $($base = inout(reg) $from.wrapping_add($run.first + $first * $apart) => _,)+
+                len = inout(reg) $run.len => _,
+                apart = in(reg) 4 * $apart,
+                step = in(reg) 4 * $run.step,
+                row = in(reg) 4 * $b.row,
+                $($operand = in(reg) $value,)*
+                $(inout($reg) $sum,)+
+                $(out($used) _,)+
+                options(nostack, readonly),
+            );
+        }
+        $acc.copy_from_slice(&[$($sum),+]);
+        true
+    }};
+}
+
+/// The loops of `Vector::evenly` for tiles of two vectors and 6 rows or 4, in 16 registers.
+///
+/// # Safety
+/// That of `Vector::evenly`; there are `P·Q` sums.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn few_even_rows<const P: usize, const Q: usize>(
+    acc: &mut [__m256],
+    from: *const f32,
+    apart: usize,
+    run: Run,
+    at: *const f32,
+    b: Panels<'_, f32>,
+) -> bool {
+    macro_rules! two {
+        ($x:expr, $sums:tt) => {
+            add_two!(["ymm12", "ymm13", "ymm14"], $x, $sums)
+        };
+    }
+    match (P, Q) {
+        (6, 2) => sums!(
+            acc, (from, apart, run, at, b),
+            ["vmovups ymm12, [{b}]", "vmovups ymm13, [{b} + {vector}]"],
+            [from_one!(two, "x0", ("ymm0", "ymm1"), ("ymm2", "ymm3"), ("ymm4", "ymm5")),
+                from_one!(two, "x3", ("ymm6", "ymm7"), ("ymm8", "ymm9"), ("ymm10", "ymm11"))],
+            [x0 0, x3 3],
+            [a0 "ymm0", a1 "ymm1", a2 "ymm2", a3 "ymm3", a4 "ymm4", a5 "ymm5", a6 "ymm6", a7 "ymm7", a8 "ymm8", a9 "ymm9",
+                a10 "ymm10", a11 "ymm11"],
+            ["ymm12", "ymm13", "ymm14"],
+            vector = 4 * b.vector
+        ),
+        (4, 2) => sums!(
+            acc, (from, apart, run, at, b),
+            ["vmovups ymm12, [{b}]", "vmovups ymm13, [{b} + {vector}]"],
+            [from_one!(two, "x0", ("ymm0", "ymm1"), ("ymm2", "ymm3"), ("ymm4", "ymm5"), ("ymm6", "ymm7"))],
+            [x0 0],
+            [a0 "ymm0", a1 "ymm1", a2 "ymm2", a3 "ymm3", a4 "ymm4", a5 "ymm5", a6 "ymm6", a7 "ymm7"],
+            ["ymm12", "ymm13", "ymm14"],
+            thrice = 12 * apart,
+            vector = 4 * b.vector
+        ),
+        _ => false,
+    }
+}
+
 /// The loops of `Vector::evenly` for tiles of 16 rows or 8 of one vector, and 8 of two. What LLVM makes of them keeps an
 /// offset for every row, more than there are registers: of 14 rows six are brought back in every turn, and all multiplied out
 /// before every tile. Here rows are addressed from every fourth one.
@@ -114,94 +240,48 @@ pub(super) unsafe fn even_rows<const P: usize, const Q: usize>(
     at: *const f32,
     b: Panels<'_, f32>,
 ) -> bool {
-    let x = from.wrapping_add(run.first);
-    /// The rows that are addressed from one: it, and the next three.
-    macro_rules! four {
-        ($multiply:ident, $from:literal, $($sums:tt),+) => {
-            four!(@ $multiply, [concat!("{", $from, "}"), concat!("{", $from, "} + {apart}"),
-                concat!("{", $from, "} + 2*{apart}"), concat!("{", $from, "} + {thrice}")], [$($sums),+])
-        };
-        (@ $multiply:ident, [$a0:expr, $a1:expr, $a2:expr, $a3:expr], [$s0:tt, $s1:tt, $s2:tt, $s3:tt]) => {
-            concat!($multiply!($a0, $s0), $multiply!($a1, $s1), $multiply!($a2, $s2), $multiply!($a3, $s3))
-        };
-    }
     /// `sum += b·x` of one vector.
     macro_rules! one {
         ($x:expr, $sum:literal) => {
-            concat!("vfmadd231ps zmm", $sum, ", zmm16, dword ptr [", $x, "]{{1to16}}\n")
+            concat!("vfmadd231ps ", $sum, ", zmm16, dword ptr [", $x, "]{{1to16}}\n")
         };
     }
-    /// The same of two.
     macro_rules! two {
-        ($x:expr, ($first:literal, $second:literal)) => {
-            concat!(
-                "vbroadcastss zmm18, dword ptr [",
-                $x,
-                "]\n",
-                "vfmadd231ps zmm",
-                $first,
-                ", zmm18, zmm16\n",
-                "vfmadd231ps zmm",
-                $second,
-                ", zmm18, zmm17\n",
-            )
+        ($x:expr, $sums:tt) => {
+            add_two!(["zmm16", "zmm17", "zmm18"], $x, $sums)
         };
-    }
-    /// The loop, of a tile's sums by name.
-    macro_rules! sums {
-        ([$($load:literal),+], [$($body:expr),+], [$($base:ident $first:literal),+], [$($acc:ident $reg:tt),+] $(, $operand:ident = $value:expr)*) => {{
-            let &mut [$($acc),+] = acc else { unreachable!("a tile has as many sums") };
-            $(let mut $acc = $acc;)+
-            // SAFETY: reads `len` offsets of every row and `len` rows of `b`, all readable by the caller's promise, and
-            // nothing else; `len` is at least 1.
-            unsafe {
-                asm!(
-                    "2:",
-                    $($load,)+
-                    $($body,)+
-                    $(concat!("add {", stringify!($base), "}, {step}"),)+
-                    "add {b}, {row}",
-                    "dec {len}",
-                    "jnz 2b",
-                    b = inout(reg) at => _,
-                    $($base = inout(reg) x.wrapping_add($first * apart) => _,)+
-                    len = inout(reg) run.len => _,
-                    apart = in(reg) 4 * apart,
-                    thrice = in(reg) 12 * apart,
-                    step = in(reg) 4 * run.step,
-                    row = in(reg) 4 * b.row,
-                    $($operand = in(reg) $value,)*
-                    $(inout($reg) $acc,)+
-                    out("zmm16") _,
-                    out("zmm17") _,
-                    out("zmm18") _,
-                    options(nostack, readonly),
-                );
-            }
-            acc.copy_from_slice(&[$($acc),+]);
-            true
-        }};
     }
     match (P, Q) {
         (16, 1) => sums!(
+            acc, (from, apart, run, at, b),
             ["vmovups zmm16, [{b}]"],
-            [four!(one, "x0", 0, 1, 2, 3), four!(one, "x4", 4, 5, 6, 7), four!(one, "x8", 8, 9, 10, 11), four!(one, "x12", 12, 13, 14, 15)],
+            [from_one!(one, "x0", "zmm0", "zmm1", "zmm2", "zmm3"), from_one!(one, "x4", "zmm4", "zmm5", "zmm6", "zmm7"),
+                from_one!(one, "x8", "zmm8", "zmm9", "zmm10", "zmm11"), from_one!(one, "x12", "zmm12", "zmm13", "zmm14", "zmm15")],
             [x0 0, x4 4, x8 8, x12 12],
             [a0 "zmm0", a1 "zmm1", a2 "zmm2", a3 "zmm3", a4 "zmm4", a5 "zmm5", a6 "zmm6", a7 "zmm7", a8 "zmm8", a9 "zmm9",
-                a10 "zmm10", a11 "zmm11", a12 "zmm12", a13 "zmm13", a14 "zmm14", a15 "zmm15"]
+                a10 "zmm10", a11 "zmm11", a12 "zmm12", a13 "zmm13", a14 "zmm14", a15 "zmm15"],
+            ["zmm16"],
+            thrice = 12 * apart
         ),
         (8, 1) => sums!(
+            acc, (from, apart, run, at, b),
             ["vmovups zmm16, [{b}]"],
-            [four!(one, "x0", 0, 1, 2, 3), four!(one, "x4", 4, 5, 6, 7)],
+            [from_one!(one, "x0", "zmm0", "zmm1", "zmm2", "zmm3"), from_one!(one, "x4", "zmm4", "zmm5", "zmm6", "zmm7")],
             [x0 0, x4 4],
-            [a0 "zmm0", a1 "zmm1", a2 "zmm2", a3 "zmm3", a4 "zmm4", a5 "zmm5", a6 "zmm6", a7 "zmm7"]
+            [a0 "zmm0", a1 "zmm1", a2 "zmm2", a3 "zmm3", a4 "zmm4", a5 "zmm5", a6 "zmm6", a7 "zmm7"],
+            ["zmm16"],
+            thrice = 12 * apart
         ),
         (8, 2) => sums!(
+            acc, (from, apart, run, at, b),
             ["vmovups zmm16, [{b}]", "vmovups zmm17, [{b} + {vector}]"],
-            [four!(two, "x0", (0, 1), (2, 3), (4, 5), (6, 7)), four!(two, "x4", (8, 9), (10, 11), (12, 13), (14, 15))],
+            [from_one!(two, "x0", ("zmm0", "zmm1"), ("zmm2", "zmm3"), ("zmm4", "zmm5"), ("zmm6", "zmm7")),
+                from_one!(two, "x4", ("zmm8", "zmm9"), ("zmm10", "zmm11"), ("zmm12", "zmm13"), ("zmm14", "zmm15"))],
             [x0 0, x4 4],
             [a0 "zmm0", a1 "zmm1", a2 "zmm2", a3 "zmm3", a4 "zmm4", a5 "zmm5", a6 "zmm6", a7 "zmm7", a8 "zmm8", a9 "zmm9",
                 a10 "zmm10", a11 "zmm11", a12 "zmm12", a13 "zmm13", a14 "zmm14", a15 "zmm15"],
+            ["zmm16", "zmm17", "zmm18"],
+            thrice = 12 * apart,
             vector = 4 * b.vector
         ),
         _ => false,

@@ -62,7 +62,7 @@ impl PieceProducts {
         let (mut products, mut sums) = (vec![0.0; repeated.len()], vec![0.0; repeated.len()]);
         wide(gy, |gy| correlate(isa, x, gy, &repeated, &mut products, &mut sums));
         let about = about.iter().map(|x| x.to_f64()).collect();
-        Self { moments, about, products: fold(&products, c), sums: fold(&sums, c) }
+        Self { moments, about, products: fold(products, c), sums: fold(sums, c) }
     }
 }
 
@@ -115,14 +115,15 @@ impl PieceMoments {
     /// Of whole rows of `c` channels, at least one.
     pub(in crate::kernels) fn of<M: Stored>(isa: Isa, x: &[M], c: usize) -> Self {
         // Sums about the first row's values lose no digits to a large mean.
-        let pivot: Vec<_> = x[..c].iter().map(|x| x.real()).collect();
-        let (about, rows) = (repeat(&pivot), (x.len() / c) as f64);
+        let about = repeat(&x[..c]).into_iter().map(|x| x.real()).collect::<Vec<_>>();
         let (mut sums, mut squares) = (vec![0.0; about.len()], vec![0.0; about.len()]);
         moments(isa, x, &about, &mut sums, &mut squares);
-        let (sums, squares) = (fold(&sums, c), fold(&squares, c));
-        let mean = pivot.iter().zip(&sums).map(|(pivot, sum)| pivot.to_f64() + sum / rows).collect();
-        let squares = squares.iter().zip(&sums).map(|(square, sum)| (square - sum * sum / rows).max(0.0));
-        Self { rows, mean, squares: squares.collect() }
+        let (rows, mut mean, mut squares) = ((x.len() / c) as f64, fold(sums, c), fold(squares, c));
+        for ((mean, square), about) in mean.iter_mut().zip(&mut squares).zip(&about) {
+            let sum = *mean;
+            (*mean, *square) = (about.to_f64() + sum / rows, (*square - sum * sum / rows).max(0.0));
+        }
+        Self { rows, mean, squares }
     }
 
     /// Pairs added in order (Chan, Golub & LeVeque, 1983).
@@ -183,7 +184,9 @@ impl PieceSums {
     pub(in crate::kernels) fn of<M: Stored>(isa: Isa, x: &[M], gy: &[M], mean: &[M::Real], c: usize) -> Self {
         let (mut products, mut sums) = (vec![0.0; mean.len()], vec![0.0; mean.len()]);
         correlate(isa, x, gy, mean, &mut products, &mut sums);
-        Self([fold(&products, c), fold(&sums, c)].concat())
+        let mut both = fold(products, c);
+        both.extend(fold(sums, c));
+        Self(both)
     }
 
     /// Whether they are of `c` channels.

@@ -18,9 +18,14 @@ pub(in crate::kernels) fn repeat<T: Copy>(channels: &[T]) -> Vec<T> {
     channels.repeat(PERIOD.div_ceil(channels.len()))
 }
 
-/// Adds up the repetitions of `c` channels.
-pub(in crate::kernels) fn fold(repeated: &[f64], c: usize) -> Vec<f64> {
-    add_in_order(repeated.chunks_exact(c).map(<[f64]>::to_vec), c)
+/// Adds up the repetitions of `c` channels, where they are: every piece of every map asks for it.
+pub(in crate::kernels) fn fold(mut repeated: Vec<f64>, c: usize) -> Vec<f64> {
+    let (sums, others) = repeated.split_at_mut(c);
+    for other in others.chunks_exact(c) {
+        sums.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
+    }
+    repeated.truncate(c);
+    repeated
 }
 
 pub(super) fn gradient<M: Stored>(isa: Isa, gy: &[M], c: usize) -> Vec<M::Real> {
@@ -34,5 +39,5 @@ pub(super) fn gradient<M: Stored>(isa: Isa, gy: &[M], c: usize) -> Vec<M::Real> 
 pub(in crate::kernels) fn channel_sums<T: Real>(isa: Isa, x: &[T], c: usize) -> Vec<f64> {
     let mut sums = repeat(&vec![0.0; c]);
     add_up(isa, x, &mut sums);
-    fold(&sums, c)
+    fold(sums, c)
 }

@@ -71,7 +71,7 @@ vectorized! {
         assert!(rows > 0 && columns > 0 && c > 0);
         assert!(read <= frame.len() && written <= out.len() && taps.len() * width <= weights.len());
         assert!(x.is_none_or(|x| written <= x.len()));
-        let rows_of_taps = if WIDE { pixels.rows_of_taps() } else { None };
+        let rows_of_taps = pixels.rows_of_taps();
         for row in 0..rows {
             for ch in (0..c).step_by(V::LANES) {
                 let left = c - ch;
