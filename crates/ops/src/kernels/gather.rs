@@ -92,6 +92,20 @@ impl Frame {
         }
     }
 
+    /// As [`Frame::fill`], of some rows of an image, which are all that `seen` holds; they stay as they are.
+    pub(crate) fn put<T: Copy>(&self, map: &Map, rows: Range<usize>, seen: &[T], frame: &mut [T]) {
+        let before = (-self.left).clamp(0, self.w as isize) as usize;
+        let left = self.left.max(0) as usize;
+        let inside = map.w.saturating_sub(left).min(self.w - before) * self.c;
+        for (y, x) in rows.zip(seen.chunks_exact(map.w * self.c)) {
+            let row = usize::try_from(y as isize - self.top).ok().filter(|&row| row < self.h);
+            if let Some(row) = row {
+                let to = (row * self.w + before) * self.c;
+                frame[to..to + inside].copy_from_slice(&x[left * self.c..][..inside]);
+            }
+        }
+    }
+
     /// Elements of a row.
     pub(crate) fn row(&self) -> usize {
         self.w * self.c

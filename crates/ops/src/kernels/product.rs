@@ -390,7 +390,7 @@ mod tests {
         const GAP: usize = 3;
         let vector = lanes::<T>(isa);
         for (rows, cols, n) in [1, 5, 8, 14, 16, 17, 24, 31, 45].into_iter().flat_map(|rows| {
-            [1, 3, 16].into_iter().flat_map(move |cols| [1, 2, 3].map(|n| (rows, cols, n * vector)))
+            [1, 3, 7, 16].into_iter().flat_map(move |cols| [1, 2, 3].map(|n| (rows, cols, n * vector)))
         }) {
             let stride = n + GAP;
             let (x, w, before) = (noise(rows * cols, 1), noise(cols * n, 2), noise(rows * stride, 3));

@@ -8,7 +8,7 @@ use crate::kernels::{
     rows::{correlate, moments},
     simd::vectorized,
     stored::{Stored, computed, wide},
-    threads::{add_in_order, collect, fill, piece, rows_per_piece},
+    threads::{add_in_order, collect, overwrite, piece, rows_per_piece},
     values::Real,
 };
 
@@ -157,7 +157,7 @@ pub(super) fn apply<M: Stored>(
     let factor: Vec<f64> = scale.iter().zip(inv_std).map(|(scale, inv_std)| scale * inv_std).collect();
     let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<M::Real>(values)));
     let len = rows_per_piece(x.len(), c) * c;
-    fill(x.len(), len, x.len(), |i, y| {
+    overwrite(x.len(), len, x.len(), |i, y| {
         computed(y, |y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y));
     })
 }
@@ -204,7 +204,7 @@ pub(super) fn backward<M: Stored>(
     through: &Through<M::Real>,
 ) -> Vec<M> {
     let len = rows_per_piece(x.len(), c) * c;
-    fill(x.len(), len, x.len(), |i, gx| {
+    overwrite(x.len(), len, x.len(), |i, gx| {
         computed(gx, |gx| through.write(isa, piece(x, i, len), piece(gy, i, len), gx));
     })
 }

@@ -6,7 +6,7 @@ use crate::kernels::{
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
     stored::{Stored, wide},
-    threads::{Reused, Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
+    threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
 };
 
 /// The convolution's output and its moments.
@@ -19,7 +19,7 @@ pub(super) fn forward<M: Stored>(
 ) -> (Vec<M>, Statistics) {
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
     let outputs = Outputs::new::<M>(isa, shape, w, bias, images);
-    let (y, parts) = fill_and_collect(
+    let (y, parts) = overwrite_and_collect(
         shape.output.len(),
         images * shape.output.image(),
         shape.work(),
@@ -91,6 +91,7 @@ pub(super) fn backward<M: Stored>(
             })
         })
     };
-    let (gx, parts) = fill_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), write);
+    let (gx, parts) =
+        overwrite_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), write);
     (Some(gx), sum(parts))
 }

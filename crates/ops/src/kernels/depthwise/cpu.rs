@@ -91,6 +91,22 @@ impl<'a, T: Real> Inputs<'a, T> {
     ) {
         self.sums.write(gy, (self.prelude == Prelude::Relu).then_some(x), gx);
     }
+
+    /// As [`Inputs::write`] of one image, to which `arrive` brings its gradient: it calls what it is given with some rows after
+    /// the other. They go where they are read; elsewhere they would wait in the second-level cache.
+    pub(in crate::kernels) fn write_arriving<M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        arrive: impl FnOnce(&mut dyn FnMut(Range<usize>, &[T])),
+        x: &[M],
+        gx: &mut [N],
+    ) {
+        let Sight { from, gather, frames, .. } = &self.sums.sight;
+        let (frame, len) = (&gather.frame, gather.frame.len() + MAX_LANES);
+        frames.lend_with_margins(len, len, |memory| {
+            arrive(&mut |rows, gy| frame.put(from, rows, gy, memory));
+            self.sums.write_image(memory, (self.prelude == Prelude::Relu).then_some(x), gx);
+        });
+    }
 }
 
 /// How pixels of one map see another, image by image.
@@ -216,12 +232,20 @@ impl<'a, T: Real> ChannelSums<'a, T> {
         let (from, to) = (self.sight.from.image(), self.sight.to.image());
         for (i, (source, target)) in source.chunks_exact(from).zip(target.chunks_exact_mut(to)).enumerate() {
             let x = x.map(|x| &x[i * to..][..to]);
-            self.sight.frame(source, |frame| {
-                for (phase, weights) in self.sight.gather.phases.iter().zip(&self.weights) {
-                    let pixels = Pixels::of(phase, 0..phase.size.0);
-                    sums(self.sight.lens.isa, frame, pixels, weights, self.sight.to.c, x, target);
-                }
-            });
+            self.sight.frame(source, |frame| self.write_image(frame, x, target));
+        }
+    }
+
+    /// Computes one image from its frame, as [`ChannelSums::write`].
+    fn write_image<M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        frame: &[T],
+        x: Option<&[M]>,
+        target: &mut [N],
+    ) {
+        for (phase, weights) in self.sight.gather.phases.iter().zip(&self.weights) {
+            let pixels = Pixels::of(phase, 0..phase.size.0);
+            sums(self.sight.lens.isa, frame, pixels, weights, self.sight.to.c, x, target);
         }
     }
 

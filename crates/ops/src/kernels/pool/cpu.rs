@@ -8,7 +8,7 @@ use crate::kernels::{
     Isa, Window,
     simd::{MAX_LANES, vectorized},
     stored::{Stored, added_up, computed, wide},
-    threads::{fill, fill_pair_and_collect, images_per_piece, piece},
+    threads::{fill, images_per_piece, overwrite, overwrite_pair_and_collect, piece},
     values::{Map, Real},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn max<M: Stored>(
 ) -> (Vec<M>, Vec<u8>) {
     let (maxima, images) = (Maxima::new(input, output, window), images_per_piece(input.n, input.image()));
     let (len, work) = (images * output.image(), output.len() * window.taps());
-    let (y, winners, _) = fill_pair_and_collect(output.len(), len, work, |i, y: &mut [M], winners| {
+    let (y, winners, _) = overwrite_pair_and_collect(output.len(), len, work, |i, y: &mut [M], winners| {
         wide(piece(x, i, images * input.image()), |x| computed(y, |y| maxima.write(isa, x, y, winners)));
     });
     (y, winners)
@@ -58,9 +58,9 @@ pub(super) fn max_gradient<M: Stored>(
     window: &Window,
 ) -> Vec<M> {
     let (shares, images) = (Shares::new(input, output, window), images_per_piece(input.n, input.image()));
-    fill(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
+    overwrite(input.len(), images * input.image(), output.len() * window.taps(), |i, gx| {
         let len = images * output.image();
-        wide(piece(gy, i, len), |gy| added_up(gx, |gx| shares.add(isa, gy, piece(winners, i, len), gx)));
+        wide(piece(gy, i, len), |gy| computed(gx, |gx| shares.write(isa, gy, piece(winners, i, len), gx)));
     })
 }
 
@@ -181,8 +181,9 @@ impl Shares {
         Self { runs: runs(input, output, window), sizes: (input.image(), output.image()) }
     }
 
-    /// Adds what arrives at some consecutive images to the winners' places.
-    pub(super) fn add<T: Real>(&self, isa: Isa, gy: &[T], winners: &[u8], gx: &mut [T]) {
+    /// Adds up what arrives at some consecutive images at the winners' places.
+    pub(super) fn write<T: Real>(&self, isa: Isa, gy: &[T], winners: &[u8], gx: &mut [T]) {
+        gx.fill(T::ZERO);
         max_gradient_piece(isa, gy, winners, &self.runs, self.sizes, gx);
     }
 }
@@ -221,7 +222,11 @@ vectorized! {
             for ((y, winners), &end) in outputs.zip(&reads.ends) {
                 let taps = &reads.taps[start..end];
                 start = end;
-                let [(first, at), rest @ ..] = taps else { continue };
+                let [(first, at), rest @ ..] = taps else {
+                    y.fill(T::ZERO); // sees nothing but margins
+                    winners.fill(0);
+                    continue;
+                };
                 for lane in (0..c).step_by(V::LANES) {
                     let left = c - lane;
                     // SAFETY: `c` elements at every tap lie in the image, as checked above, and this many are left.

@@ -8,7 +8,7 @@ use crate::kernels::{
     Isa, Window,
     simd::{Vector, each_vector, vectorized},
     stored::{Stored, computed, wide},
-    threads::{fill, images_per_piece, piece},
+    threads::{images_per_piece, overwrite, piece},
     values::{Map, Real},
 };
 
@@ -133,7 +133,7 @@ impl<T: Real> Means<T> {
     /// All images.
     fn whole<M: Stored<Real = T>>(&self, isa: Isa, x: &[M], window: &Window) -> Vec<M> {
         let images = images_per_piece(self.from.n, self.from.image().max(self.to.image()));
-        fill(self.to.len(), images * self.to.image(), self.to.len() * window.taps(), |i, y| {
+        overwrite(self.to.len(), images * self.to.image(), self.to.len() * window.taps(), |i, y| {
             wide(piece(x, i, images * self.from.image()), |x| computed(y, |y| self.write(isa, x, y)));
         })
     }

@@ -16,8 +16,11 @@ use crate::kernels::{
     conv_norm::Waiting,
     gpu::on_gpu,
     later::Later,
-    stored::{Stored, added_up, computed, wide},
-    threads::{Scratch, collect, fill, fill_and_collect, fill_pair_and_collect, images_per_piece, piece},
+    stored::{Stored, computed, wide},
+    threads::{
+        Scratch, collect, images_per_piece, overwrite, overwrite_and_collect, overwrite_pair_and_collect,
+        piece,
+    },
     values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
@@ -184,7 +187,8 @@ impl<'a> Shape<'a> {
                     wide(self.input(x, i), |x| computed(y, |y| maxima.write(isa, x, y, winners)));
                     PieceMoments::of(isa, y, c)
                 };
-                let (y, winners, parts) = fill_pair_and_collect(self.output.len(), len, self.work(), write);
+                let (y, winners, parts) =
+                    overwrite_pair_and_collect(self.output.len(), len, self.work(), write);
                 (y, Some(winners), parts)
             }
             Pool::Average => {
@@ -193,7 +197,7 @@ impl<'a> Shape<'a> {
                     wide(self.input(x, i), |x| computed(y, |y| means.write(isa, x, y)));
                     PieceMoments::of(isa, y, c)
                 };
-                let (y, parts) = fill_and_collect(self.output.len(), len, self.work(), write);
+                let (y, parts) = overwrite_and_collect(self.output.len(), len, self.work(), write);
                 (y, None, parts)
             }
         };
@@ -234,24 +238,24 @@ impl<'a> Shape<'a> {
         through: &Through<M::Real>,
     ) -> Vec<M> {
         let gradients = Scratch::new();
-        let pass = |i, gx: &mut [M], add: &OnImages<'_, M::Real>| {
+        let pass = |i, gx: &mut [M], write: &OnImages<'_, M::Real>| {
             let (y, gz) = (self.output(y, i), self.output(gz, i));
             gradients.lend(y.len(), |gy| {
                 through.write(isa, y, gz, gy);
-                added_up(gx, |gx| add(gy, gx));
+                computed(gx, |gx| write(gy, gx));
             });
         };
         let len = self.images * self.input.image();
         match winners {
             Some(winners) => {
                 let shares = Shares::new(&self.input, &self.output, self.window);
-                fill(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
-                    pass(i, gx, &|gy, gx| shares.add(isa, gy, self.output(winners, i), gx));
+                overwrite(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
+                    pass(i, gx, &|gy, gx| shares.write(isa, gy, self.output(winners, i), gx));
                 })
             }
             None => {
                 let means = Means::backward(&self.input, &self.output, self.window);
-                fill(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
+                overwrite(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
                     pass(i, gx, &|gy, gx| means.write(isa, gy, gx));
                 })
             }

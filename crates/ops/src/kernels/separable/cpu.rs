@@ -10,7 +10,7 @@ use crate::kernels::{
     conv_norm::Wanted,
     depthwise::{self, BAND, ChannelSums},
     stored::Stored,
-    threads::{Scratch, add_in_order, collect, fill_and_collect, images_per_piece},
+    threads::{Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
     values::{Map, Real},
 };
 
@@ -134,7 +134,7 @@ pub(super) fn forward<M: Stored>(
     let output = shapes.dense.output;
     let between = Between::new(isa, shapes, source, (d, w), bias);
     let len = between.images * output.image();
-    let (y, parts) = fill_and_collect(output.len(), len, shapes.work(), |i, y: &mut [M]| {
+    let (y, parts) = overwrite_and_collect(output.len(), len, shapes.work(), |i, y: &mut [M]| {
         between.write(i, y);
         PieceMoments::of(isa, y, output.c)
     });
@@ -184,7 +184,7 @@ pub(super) fn backward<M: Stored>(
         return (None, None, Some(sum(parts)));
     }
     let len = passes.images * first.input.image();
-    let (gx, parts) = fill_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [M]| {
+    let (gx, parts) = overwrite_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [M]| {
         let weights = passes.run(i, wanted, Some(gx));
         (passes.source.sums(isa, first.input(source.x, i, passes.images), gx, first.input.c), weights)
     });
@@ -251,7 +251,7 @@ impl<'a, M: Stored> Passes<'a, M> {
         // Elements of the gradient at the output, of the one between the convolutions, and of what lies there, at once.
         let band = self.between.sight.band();
         let rows = |map: &Map| if self.is_banded() { band * map.w * map.c } else { n * map.image() };
-        let lengths = [rows(second.output), n * second.input.image(), rows(second.input)];
+        let lengths = [rows(second.output), rows(second.input), rows(second.input)];
         let zeros = |len| vec![M::Real::ZERO; len];
         let mut weights = (wanted != Wanted::Input).then(|| (zeros(self.sizes.0), zeros(self.sizes.1)));
         let seen = self.source.memory(x.len());
@@ -287,9 +287,17 @@ impl<'a, M: Stored> Passes<'a, M> {
         let (inner, outer) = (second.input.image(), second.output.image());
         if self.is_banded() {
             let images = y.chunks_exact(outer).zip(gz.chunks_exact(outer));
-            let images = images.zip(x.chunks_exact(first.input.image())).zip(ga.chunks_exact_mut(inner));
-            for ((arriving, x), ga) in images {
-                self.bands(x, arriving, ga, (&mut *gy, &mut *a), weights.as_deref_mut());
+            let mut gxs = gx.map(|gx| gx.chunks_exact_mut(first.input.image()));
+            for (arriving, x) in images.zip(x.chunks_exact(first.input.image())) {
+                let memory = [&mut *gy, &mut *ga, &mut *a];
+                match gxs.as_mut().and_then(Iterator::next) {
+                    None => self.bands(x, arriving, memory, weights.as_deref_mut(), |_, _| ()),
+                    Some(gx) => self.inputs.write_arriving(
+                        |come| self.bands(x, arriving, memory, weights.as_deref_mut(), come),
+                        x,
+                        gx,
+                    ),
+                }
             }
         } else {
             self.through.write(self.isa, y, gz, gy);
@@ -305,20 +313,20 @@ impl<'a, M: Stored> Passes<'a, M> {
                 }
                 self.of_dense.add(a, gy, of_dense);
             }
-        }
-        if let Some(gx) = gx {
-            self.inputs.write(ga, x, gx);
+            if let Some(gx) = gx {
+                self.inputs.write(ga, x, gx);
+            }
         }
     }
 
-    /// Writes one image's gradient between the convolutions, and adds to those of the weights, a few rows at a time.
+    /// Hands one image's gradient between the convolutions to `come`, and adds to those of the weights, a few rows at a time.
     fn bands<X: Stored<Real = M::Real>>(
         &self,
         x: &[X],
         (y, gz): (&[M], &[M]),
-        ga: &mut [M::Real],
-        (gy, a): (&mut [M::Real], &mut [M::Real]),
+        [gy, ga, a]: [&mut [M::Real]; 3],
         weights: Option<&mut WeightSums<M::Real>>,
+        mut come: impl FnMut(Range<usize>, &[M::Real]),
     ) {
         let Shape { input, output, .. } = self.shapes.dense;
         let arrive = |rows: &Range<usize>, ga: &mut [M::Real], gy: &mut [M::Real]| {
@@ -326,15 +334,18 @@ impl<'a, M: Stored> Passes<'a, M> {
             self.through.write(self.isa, y, gz, gy);
             self.backwards.write::<M, M::Real>(gy, &[], ga);
         };
-        let len = |rows: &Range<usize>| rows.len() * output.w * output.c;
+        let len = |map: &Map, rows: &Range<usize>| rows.len() * map.w * map.c;
         let Some((of_depthwise, of_dense)) = weights else {
             return self.between.sight.rows().for_each(|rows| {
-                arrive(&rows, rows_of_mut(ga, &rows, input), &mut gy[..len(&rows)]);
+                let ga = &mut ga[..len(input, &rows)];
+                arrive(&rows, ga, &mut gy[..len(output, &rows)]);
+                come(rows, ga);
             });
         };
         self.between.sight.bands(x, |frame, rows| {
-            let (ga, gy) = (rows_of_mut(ga, &rows, input), &mut gy[..len(&rows)]);
+            let (ga, gy) = (&mut ga[..len(input, &rows)], &mut gy[..len(output, &rows)]);
             arrive(&rows, ga, gy);
+            come(rows.clone(), ga);
             let a = &mut a[..ga.len()];
             self.between.sight.add_weights(frame, rows.clone(), ga, of_depthwise);
             self.between.write_rows(frame, rows, a);

@@ -13,7 +13,8 @@ use crate::kernels::{
     simd::{lanes, vectorized},
     stored::Stored,
     threads::{
-        Reused, Scratch, add_in_order, collect, fill_and_collect, fill_several, images_per_piece, piece,
+        Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect, overwrite_several,
+        piece,
     },
     transpose::transpose,
     values::{Map, Real, Values},
@@ -88,7 +89,7 @@ impl<'a, M: Stored> Strided<'a, M> {
     pub(in crate::kernels) fn forward(&self, bias: Option<&[M::Real]>) -> (Vec<M>, Statistics) {
         let output = &self.layout.output;
         let len = self.images * output.image();
-        let (y, parts) = fill_and_collect(output.len(), len, self.work(), |i, y: &mut [M]| {
+        let (y, parts) = overwrite_and_collect(output.len(), len, self.work(), |i, y: &mut [M]| {
             self.write(i, bias, y);
             PieceMoments::of(self.isa, y, output.c)
         });
@@ -139,6 +140,9 @@ impl<'a, M: Stored> Strided<'a, M> {
         let weights = self.ws.iter().map(|w| w.len()).sum();
         let run = |i: usize, gxs: &mut [&mut [M]]| {
             let mut sum = (wanted != Wanted::Input).then(|| Reused::zeros(weights));
+            if self.layout.stride != (1, 1) {
+                gxs.iter_mut().for_each(|gx| gx.fill(M::zero())); // not every pixel is read
+            }
             let len = self.images * output.image();
             let (y, gz) = (piece(y, i, len), piece(gz, i, len));
             let (of_y, of_x) = (self.band() * output.w * output.c, self.band() * self.row());
@@ -175,7 +179,7 @@ impl<'a, M: Stored> Strided<'a, M> {
             Wanted::Weights => (None, collect(self.pieces(), self.work(), |i| run(i, &mut []))),
             _ => {
                 let (gxs, parts) =
-                    fill_several(*maps, input.len(), self.images * input.image(), self.work(), run);
+                    overwrite_several(*maps, input.len(), self.images * input.image(), self.work(), run);
                 (Some(gxs), parts)
             }
         };

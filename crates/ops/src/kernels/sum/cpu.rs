@@ -9,7 +9,7 @@ use crate::kernels::{
     bias::repeat,
     simd::{Vector, each_vector, vectorized},
     stored::{Stored, computed},
-    threads::{collect, fill, piece, piece_of, rows_per_piece},
+    threads::{collect, fill, overwrite, piece, piece_of, rows_per_piece},
     values::Real,
 };
 
@@ -66,7 +66,7 @@ pub(super) fn weighted<M: Stored>(isa: Isa, terms: &[Addend<'_, M>], c: usize) -
     let (rows, period) = (rows_per_piece(len, c), repeat(&vec![(); c]).len());
     let piece = rows * c;
     if terms.iter().all(|term| term.norm.is_none()) {
-        return fill(len, piece, len * terms.len(), |i, y| match terms.len() {
+        return overwrite(len, piece, len * terms.len(), |i, y| match terms.len() {
             ..=SIDE_BY_SIDE => add_plain(isa, terms, i * piece, true, y),
             _ => in_chunks(terms, i * piece, CHUNK, y, |terms, at, j, y| {
                 add_plain(isa, terms, at, j == 0, y);
@@ -75,7 +75,7 @@ pub(super) fn weighted<M: Stored>(isa: Isa, terms: &[Addend<'_, M>], c: usize) -
     }
     let channels: Vec<_> = terms.iter().map(|term| term.channels(period)).collect();
     let chunk = (CHUNK / period).max(1) * period;
-    fill(len, piece, len * terms.len(), |i, y| match terms.len() {
+    overwrite(len, piece, len * terms.len(), |i, y| match terms.len() {
         ..=SIDE_BY_SIDE => add_normed(isa, terms, &channels, i * piece, true, y),
         _ => in_chunks(terms, i * piece, chunk, y, |terms, at, j, y| {
             add_normed(isa, terms, &channels[j * SIDE_BY_SIDE..], at, j == 0, y);

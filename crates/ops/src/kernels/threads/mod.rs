@@ -51,26 +51,46 @@ pub(crate) fn fill<T: WithDType>(
     work: usize,
     write: impl Fn(usize, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
-    fill_and_collect(len, piece, work, write).0
+    write_pieces(len, piece, work, |i, out| write(i, zeroed(out))).0
 }
 
-/// As [`fill`], and what writing each piece returned, in order.
-pub(crate) fn fill_and_collect<T: WithDType, R: Send>(
+/// As [`fill`] for whoever writes every element before it reads any: pieces hold what was left there.
+pub(crate) fn overwrite<T: WithDType>(
+    len: usize,
+    piece: usize,
+    work: usize,
+    write: impl Fn(usize, &mut [T]) + Sync + Send,
+) -> Vec<T> {
+    overwrite_and_collect(len, piece, work, write).0
+}
+
+/// As [`overwrite`], and what writing each piece returned, in order.
+pub(crate) fn overwrite_and_collect<T: WithDType, R: Send>(
     len: usize,
     piece: usize,
     work: usize,
     write: impl Fn(usize, &mut [T]) -> R + Sync + Send,
 ) -> (Vec<T>, Vec<R>) {
+    write_pieces(len, piece, work, |i, out| write(i, left_over(out)))
+}
+
+/// A fresh vector, and what writing each of its pieces returned, in order; `write` initializes every piece.
+fn write_pieces<T: Send, R: Send>(
+    len: usize,
+    piece: usize,
+    work: usize,
+    write: impl Fn(usize, &mut [MaybeUninit<T>]) -> R + Sync + Send,
+) -> (Vec<T>, Vec<R>) {
     let mut out = Vec::with_capacity(len);
     let pieces: Vec<_> = out.spare_capacity_mut()[..len].chunks_mut(piece.max(1)).collect();
-    let results = share(pieces, work, |i, out| write(i, zeroed(out)));
-    // SAFETY: every element lies in a piece, and `zeroed` has initialized each piece.
+    let results = share(pieces, work, write);
+    // SAFETY: every element lies in a piece, and both callers initialize each piece.
     unsafe { out.set_len(len) };
     (out, results)
 }
 
-/// As [`fill_and_collect`], `n` vectors of one length at once.
-pub(crate) fn fill_several<T: WithDType, R: Send>(
+/// As [`overwrite_and_collect`], `n` vectors of one length at once.
+pub(crate) fn overwrite_several<T: WithDType, R: Send>(
     n: usize,
     len: usize,
     piece: usize,
@@ -84,16 +104,16 @@ pub(crate) fn fill_several<T: WithDType, R: Send>(
         .map(|_| chunks.iter_mut().filter_map(Iterator::next).collect())
         .collect();
     let results = share(pieces, work, |i, outs| {
-        let mut outs: Vec<&mut [T]> = outs.into_iter().map(zeroed).collect();
+        let mut outs: Vec<&mut [T]> = outs.into_iter().map(left_over).collect();
         write(i, &mut outs)
     });
-    // SAFETY: as in `fill_and_collect`, of every vector.
+    // SAFETY: as in `write_pieces`, of every vector.
     all.iter_mut().for_each(|out| unsafe { out.set_len(len) });
     (all, results)
 }
 
-/// As [`fill_and_collect`], two vectors of one length at once.
-pub(crate) fn fill_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
+/// As [`overwrite_and_collect`], two vectors of one length at once.
+pub(crate) fn overwrite_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
     len: usize,
     piece: usize,
     work: usize,
@@ -102,8 +122,8 @@ pub(crate) fn fill_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
     let (mut first, mut second) = (Vec::with_capacity(len), Vec::with_capacity(len));
     let a = first.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
     let b = second.spare_capacity_mut()[..len].chunks_mut(piece.max(1));
-    let results = share(a.zip(b).collect(), work, |i, (a, b)| write(i, zeroed(a), zeroed(b)));
-    // SAFETY: as in `fill_and_collect`.
+    let results = share(a.zip(b).collect(), work, |i, (a, b)| write(i, left_over(a), left_over(b)));
+    // SAFETY: as in `write_pieces`.
     unsafe {
         first.set_len(len);
         second.set_len(len);
@@ -156,6 +176,24 @@ fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
     piece.fill(MaybeUninit::new(T::zero()));
     // SAFETY: every element has just been written.
     unsafe { piece.assume_init_mut() }
+}
+
+/// A piece that will be overwritten, whatever it holds: clearing it would be a way to memory more. Not for maps that are read
+/// where they are written.
+fn left_over<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
+    if cfg!(any(test, debug_assertions)) {
+        // SAFETY: as many bytes as the piece has. All ones are NaN, which shows who reads what it has not written.
+        unsafe { piece.as_mut_ptr().write_bytes(0xff, piece.len()) };
+    }
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: does nothing, but might have written any numbers here: for the compiler, these are what the piece holds. Any
+    // bytes are a number of these types.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) piece.as_mut_ptr(), options(nostack, preserves_flags));
+        piece.assume_init_mut()
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    zeroed(piece)
 }
 
 /// What `each` makes of every piece, in order; on several threads where that pays.

@@ -31,6 +31,14 @@ fn pieces_are_written_where_they_lie() {
     assert_eq!(numbers, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0]);
 }
 
+/// Where tests run, NaN shows who reads what it has not written, or leaves something out.
+#[test]
+fn what_is_not_overwritten_is_no_number() {
+    let numbers = on(2, || overwrite(8, 3, usize::MAX, |i, piece: &mut [f64]| piece[0] = i as f64));
+    assert_eq!([numbers[0], numbers[3], numbers[6]], [0.0, 1.0, 2.0]);
+    assert!([1, 2, 4, 5, 7].into_iter().all(|at| numbers[at].is_nan()));
+}
+
 /// A loop within a loop, and loops of several threads at once: the team serves one of them.
 #[test]
 fn loops_within_loops_and_beside_them_end() {
