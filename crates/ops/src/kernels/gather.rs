@@ -81,29 +81,32 @@ impl Frame {
         frame: &mut [N],
         lens: &Lens<'_, M::Real>,
     ) {
-        let before = (-self.left).clamp(0, self.w as isize) as usize; // columns left of the image
-        let left = self.left.max(0) as usize;
-        let inside = map.w.saturating_sub(left).min(self.w - before);
+        let (before, columns) = self.shows(map);
         let row =
             |frame_row: usize| usize::try_from(frame_row as isize + self.top).ok().filter(|&y| y < map.h);
-        for (seen, y) in rows.filter_map(|at| Some((at, row(at)?))).filter(|_| inside > 0) {
-            let x = &image[(y * map.w + left) * self.c..][..inside * self.c];
-            lens.write(x, &mut frame[(seen * self.w + before) * self.c..][..x.len()]);
+        for (seen, y) in rows.filter_map(|at| Some((at, row(at)?))) {
+            let x = &image[y * map.w * self.c..][columns.clone()];
+            lens.write(x, &mut frame[seen * self.row() + before..][..x.len()]);
         }
     }
 
     /// As [`Frame::fill`], of some rows of an image, which are all that `seen` holds; they stay as they are.
     pub(crate) fn put<T: Copy>(&self, map: &Map, rows: Range<usize>, seen: &[T], frame: &mut [T]) {
-        let before = (-self.left).clamp(0, self.w as isize) as usize;
-        let left = self.left.max(0) as usize;
-        let inside = map.w.saturating_sub(left).min(self.w - before) * self.c;
+        let (before, columns) = self.shows(map);
         for (y, x) in rows.zip(seen.chunks_exact(map.w * self.c)) {
-            let row = usize::try_from(y as isize - self.top).ok().filter(|&row| row < self.h);
-            if let Some(row) = row {
-                let to = (row * self.w + before) * self.c;
-                frame[to..to + inside].copy_from_slice(&x[left * self.c..][..inside]);
+            if let Some(row) = usize::try_from(y as isize - self.top).ok().filter(|&row| row < self.h) {
+                let x = &x[columns.clone()];
+                frame[row * self.row() + before..][..x.len()].copy_from_slice(x);
             }
         }
+    }
+
+    /// Where in a row of the frame the image begins, and which part of the image's row it shows, in elements.
+    fn shows(&self, map: &Map) -> (usize, Range<usize>) {
+        let before = (-self.left).clamp(0, self.w as isize) as usize;
+        let left = (self.left.max(0) as usize).min(map.w);
+        let inside = (map.w - left).min(self.w - before);
+        (before * self.c, left * self.c..(left + inside) * self.c)
     }
 
     /// Elements of a row.

@@ -389,7 +389,7 @@ mod tests {
     fn check_product<T: Real>(isa: Isa, tolerance: f64) {
         const GAP: usize = 3;
         let vector = lanes::<T>(isa);
-        for (rows, cols, n) in [1, 5, 8, 14, 16, 17, 24, 31, 45].into_iter().flat_map(|rows| {
+        for (rows, cols, n) in [1, 2, 4, 5, 8, 10, 14, 16, 17, 24, 31, 45].into_iter().flat_map(|rows| {
             [1, 3, 7, 16].into_iter().flat_map(move |cols| [1, 2, 3].map(|n| (rows, cols, n * vector)))
         }) {
             let stride = n + GAP;

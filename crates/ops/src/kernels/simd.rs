@@ -162,7 +162,7 @@ vectorized! {
     }
 }
 
-/// Rows of a tile two vectors wide that [`Vector::paired`] knows how to sum.
+/// Rows of a tile two vectors wide that [`Vector::paired`] knows how to sum, and [`Vector::evenly`] where there are 16 registers.
 pub(crate) const PAIRED: usize = 6;
 
 /// A few numbers in one register. Only for use inside `vectorized!`, where the processor is known to have it.

@@ -92,18 +92,17 @@ impl<'a, T: Real> Inputs<'a, T> {
         self.sums.write(gy, (self.prelude == Prelude::Relu).then_some(x), gx);
     }
 
-    /// As [`Inputs::write`] of one image, to which `arrive` brings its gradient: it calls what it is given with some rows after
-    /// the other. They go where they are read; elsewhere they would wait in the second-level cache.
+    /// As [`Inputs::write`] of one image, whose gradient `bands` hands over: it calls what it is given with some rows after the
+    /// other. They go where they are read; elsewhere they would wait in the second-level cache.
     pub(in crate::kernels) fn write_arriving<M: Stored<Real = T>, N: Stored<Real = T>>(
         &self,
-        arrive: impl FnOnce(&mut dyn FnMut(Range<usize>, &[T])),
+        bands: impl FnOnce(&mut dyn FnMut(Range<usize>, &[T])),
         x: &[M],
         gx: &mut [N],
     ) {
-        let Sight { from, gather, frames, .. } = &self.sums.sight;
-        let (frame, len) = (&gather.frame, gather.frame.len() + MAX_LANES);
-        frames.lend_with_margins(len, len, |memory| {
-            arrive(&mut |rows, gy| frame.put(from, rows, gy, memory));
+        let sight = &self.sums.sight;
+        sight.lend(|memory| {
+            bands(&mut |rows, gy| sight.gather.frame.put(sight.from, rows, gy, memory));
             self.sums.write_image(memory, (self.prelude == Prelude::Relu).then_some(x), gx);
         });
     }
@@ -135,13 +134,19 @@ impl<'a, T: Real> Sight<'a, T> {
         Self { from: output, to: input, gather, lens, frames: Scratch::new() }
     }
 
+    /// Lends memory for a frame, with margins of zeros and a vector behind it.
+    fn lend<R>(&self, work: impl FnOnce(&mut [T]) -> R) -> R {
+        let len = self.gather.frame.len() + MAX_LANES;
+        self.frames.lend_with_margins(len, len, work)
+    }
+
     /// Calls `seen` with an image as windows see it: with margins, in memory that the next one reuses.
     fn frame<M: Stored<Real = T>, R>(&self, image: &[M], seen: impl FnOnce(&[T]) -> R) -> R {
         if self.is_clear() {
             return wide(image, seen);
         }
         let frame = &self.gather.frame;
-        self.frames.lend_with_margins(frame.len() + MAX_LANES, frame.len() + MAX_LANES, |memory| {
+        self.lend(|memory| {
             frame.fill(self.from, 0..frame.rows(), image, memory, &self.lens);
             seen(memory)
         })
@@ -159,7 +164,7 @@ impl<'a, T: Real> Sight<'a, T> {
         }
         let (frame, phase) = (&self.gather.frame, self.phase());
         let reach = phase.reads.at(0, phase.size.1 - 1) + phase.offsets.iter().max().copied().unwrap_or(0);
-        self.frames.lend_with_margins(frame.len() + MAX_LANES, frame.len() + MAX_LANES, |memory| {
+        self.lend(|memory| {
             let mut filled = 0;
             for rows in self.rows() {
                 let end = ((rows.end - 1) * phase.reads.row + reach) / frame.row() + 1;

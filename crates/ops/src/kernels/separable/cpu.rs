@@ -293,7 +293,7 @@ impl<'a, M: Stored> Passes<'a, M> {
                 match gxs.as_mut().and_then(Iterator::next) {
                     None => self.bands(x, arriving, memory, weights.as_deref_mut(), |_, _| ()),
                     Some(gx) => self.inputs.write_arriving(
-                        |come| self.bands(x, arriving, memory, weights.as_deref_mut(), come),
+                        |each_band| self.bands(x, arriving, memory, weights.as_deref_mut(), each_band),
                         x,
                         gx,
                     ),
@@ -319,17 +319,17 @@ impl<'a, M: Stored> Passes<'a, M> {
         }
     }
 
-    /// Hands one image's gradient between the convolutions to `come`, and adds to those of the weights, a few rows at a time.
+    /// Hands one image's gradient between the convolutions over, and adds to those of the weights, a few rows at a time.
     fn bands<X: Stored<Real = M::Real>>(
         &self,
         x: &[X],
         (y, gz): (&[M], &[M]),
         [gy, ga, a]: [&mut [M::Real]; 3],
         weights: Option<&mut WeightSums<M::Real>>,
-        mut come: impl FnMut(Range<usize>, &[M::Real]),
+        mut each_band: impl FnMut(Range<usize>, &[M::Real]),
     ) {
         let Shape { input, output, .. } = self.shapes.dense;
-        let arrive = |rows: &Range<usize>, ga: &mut [M::Real], gy: &mut [M::Real]| {
+        let produce = |rows: &Range<usize>, ga: &mut [M::Real], gy: &mut [M::Real]| {
             let (y, gz) = (rows_of(y, rows, output), rows_of(gz, rows, output));
             self.through.write(self.isa, y, gz, gy);
             self.backwards.write::<M, M::Real>(gy, &[], ga);
@@ -338,14 +338,14 @@ impl<'a, M: Stored> Passes<'a, M> {
         let Some((of_depthwise, of_dense)) = weights else {
             return self.between.sight.rows().for_each(|rows| {
                 let ga = &mut ga[..len(input, &rows)];
-                arrive(&rows, ga, &mut gy[..len(output, &rows)]);
-                come(rows, ga);
+                produce(&rows, ga, &mut gy[..len(output, &rows)]);
+                each_band(rows, ga);
             });
         };
         self.between.sight.bands(x, |frame, rows| {
             let (ga, gy) = (&mut ga[..len(input, &rows)], &mut gy[..len(output, &rows)]);
-            arrive(&rows, ga, gy);
-            come(rows.clone(), ga);
+            produce(&rows, ga, gy);
+            each_band(rows.clone(), ga);
             let a = &mut a[..ga.len()];
             self.between.sight.add_weights(frame, rows.clone(), ga, of_depthwise);
             self.between.write_rows(frame, rows, a);

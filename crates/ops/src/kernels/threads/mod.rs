@@ -51,7 +51,7 @@ pub(crate) fn fill<T: WithDType>(
     work: usize,
     write: impl Fn(usize, &mut [T]) + Sync + Send,
 ) -> Vec<T> {
-    write_pieces(len, piece, work, |i, out| write(i, zeroed(out))).0
+    write_pieces(len, piece, work, zeroed, write).0
 }
 
 /// As [`fill`] for whoever writes every element before it reads any: pieces hold what was left there.
@@ -71,20 +71,21 @@ pub(crate) fn overwrite_and_collect<T: WithDType, R: Send>(
     work: usize,
     write: impl Fn(usize, &mut [T]) -> R + Sync + Send,
 ) -> (Vec<T>, Vec<R>) {
-    write_pieces(len, piece, work, |i, out| write(i, left_over(out)))
+    write_pieces(len, piece, work, left_over, write)
 }
 
-/// A fresh vector, and what writing each of its pieces returned, in order; `write` initializes every piece.
-fn write_pieces<T: Send, R: Send>(
+/// A fresh vector, of which every piece is made ready and then written, and what writing returned, in order.
+fn write_pieces<T: WithDType, R: Send>(
     len: usize,
     piece: usize,
     work: usize,
-    write: impl Fn(usize, &mut [MaybeUninit<T>]) -> R + Sync + Send,
+    ready: fn(&mut [MaybeUninit<T>]) -> &mut [T],
+    write: impl Fn(usize, &mut [T]) -> R + Sync + Send,
 ) -> (Vec<T>, Vec<R>) {
     let mut out = Vec::with_capacity(len);
     let pieces: Vec<_> = out.spare_capacity_mut()[..len].chunks_mut(piece.max(1)).collect();
-    let results = share(pieces, work, write);
-    // SAFETY: every element lies in a piece, and both callers initialize each piece.
+    let results = share(pieces, work, |i, out| write(i, ready(out)));
+    // SAFETY: every element lies in a piece, and whatever makes pieces ready returns them initialized.
     unsafe { out.set_len(len) };
     (out, results)
 }
@@ -183,7 +184,10 @@ fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
 fn left_over<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
     if cfg!(any(test, debug_assertions)) {
         // SAFETY: as many bytes as the piece has. All ones are NaN, which shows who reads what it has not written.
-        unsafe { piece.as_mut_ptr().write_bytes(0xff, piece.len()) };
+        unsafe {
+            piece.as_mut_ptr().write_bytes(0xff, piece.len());
+            return piece.assume_init_mut();
+        }
     }
     #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
     // SAFETY: does nothing, but might have written any numbers here: for the compiler, these are what the piece holds. Any
