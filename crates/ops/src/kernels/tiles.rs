@@ -122,8 +122,7 @@ macro_rules! add_two {
 }
 
 /// A loop over a run, of a tile's sums by name: what it loads, what it does, from where rows are addressed, and its registers.
-/// Four turns at a time: how often it goes round is easier to foretell, and runs of 16 gain a tenth (`BENCHMARKS.md`, Sixteen
-/// registers).
+/// Four turns at a time: with the tiles that fit, runs of 16 gain a tenth with AVX2 (`BENCHMARKS.md`, Sixteen registers).
 macro_rules! sums {
     ($acc:ident, $of:tt, [$($load:literal),+], [$($body:expr),+], [$($base:ident $first:literal),+], $($rest:tt)+) => {
         sums!(

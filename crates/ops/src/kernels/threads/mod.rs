@@ -179,8 +179,8 @@ fn zeroed<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
     unsafe { piece.assume_init_mut() }
 }
 
-/// A piece that will be overwritten, whatever it holds: clearing it would be a way to memory more. Not for maps that are read
-/// where they are written.
+/// A piece that will be overwritten, as it is: clearing it would be one more pass over memory. Not for whoever adds to what it
+/// holds.
 fn left_over<T: WithDType>(piece: &mut [MaybeUninit<T>]) -> &mut [T] {
     if cfg!(any(test, debug_assertions)) {
         // SAFETY: as many bytes as the piece has. All ones are NaN, which shows who reads what it has not written.
