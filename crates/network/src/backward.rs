@@ -4,12 +4,14 @@ use candle_core::{Device, Tensor};
 use ops::{
     Backward, Forward, Op, Saved, Statistics, Summand,
     kernels::{Later, gpu, shuffle, sum},
+    layers::readers::{self, Returning},
+    op,
 };
-use search_space::{Block, Cell, CellInput, Edge, Layout};
+use search_space::{Block, Cell, Edge, Layout};
 
 use crate::{
     Error, Purpose, bypass,
-    graph::{self, Built, Graph},
+    graph::{Built, Graph, Input},
     terms::Terms,
     trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
@@ -129,6 +131,8 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             },
         };
         accumulate(&mut grads[n_blocks], g)?;
+        // What prepared each output for cells: it goes back together, once all of these have been walked.
+        let mut waiting: Vec<Vec<Returning<'_>>> = (0..=n_blocks).map(|_| Vec::new()).collect();
         for index in (0..n_blocks).rev() {
             if let (Some(op), Some(aux), Some(g)) = (&graph.auxiliary, &graph.layout.auxiliary, &auxiliary)
                 && aux.after == index
@@ -138,35 +142,53 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 accumulate(&mut grads[index + 1], g)?;
             }
             let Some(kept) = trace.blocks.pop() else { continue };
-            let arrived = std::mem::take(&mut grads[index + 1]);
-            let made_of = |index: usize| maps_of(&graph.layout, index);
+            let (mut arrived, readers) =
+                (std::mem::take(&mut grads[index + 1]), std::mem::take(&mut waiting[index + 1]));
             match (&graph.blocks[index], &graph.layout.blocks[index], kept) {
                 (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
-                    let Some(g) = arrived.into_iter().next().map_or(Ok(None), Terms::total)? else {
-                        continue;
-                    };
-                    let asked = (wanted.0[index], made_of(index));
-                    let g = gpu::recorded(|| self.op(op.as_ref(), saved, &g, asked))?;
+                    let g = gpu::recorded(|| {
+                        self.readers(readers, &mut arrived)?;
+                        let Some(g) = arrived.into_iter().next().map_or(Ok(None), Terms::total)? else {
+                            return Ok::<_, Error>(Vec::new());
+                        };
+                        self.op(op.as_ref(), saved, &g, (wanted.0[index], maps_of(&graph.layout, index)))
+                    })?;
                     accumulate(&mut grads[index], g)?;
                 }
-                (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(kept)) => {
+                (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(mut kept)) => {
                     let frame = Frame { mode: trace.mode, draw: trace.draw, purpose: trace.purpose };
-                    let source = |input: &CellInput| (index + 1).saturating_sub(input.back);
-                    let asked: Vec<(bool, usize)> = cell
-                        .inputs
-                        .iter()
-                        .map(source)
-                        .map(|source| (wanted.0[source], made_of(source)))
+                    let sources: Vec<_> = (0..cell.inputs.len())
+                        .map(|input| Input { block: index, index: input }.source(cell))
                         .collect();
-                    let back =
-                        gpu::recorded(|| self.cell(cell, preprocess, edges, kept, arrived, frame, &asked))?;
-                    for (input, g) in cell.inputs.iter().zip(back).rev() {
-                        accumulate(&mut grads[source(input)], g)?;
-                    }
+                    let needs: Vec<_> = (sources.iter().zip(preprocess))
+                        .map(|(&at, op)| wanted.0[at] || (op.is_some() && self.pass.gradients.is_some()))
+                        .collect();
+                    let prepared = std::mem::take(&mut kept.preprocess);
+                    gpu::recorded(|| {
+                        self.readers(readers, &mut arrived)?;
+                        let back = self.cell(cell, edges, kept, arrived, frame, &needs)?;
+                        let of_inputs = preprocess.iter().zip(prepared).zip(&sources).zip(back);
+                        for (((op, saved), &source), g) in of_inputs.rev() {
+                            let Some(g) = g else { continue };
+                            match op {
+                                None => accumulate(
+                                    &mut grads[source],
+                                    sum::separate(&g, maps_of(&graph.layout, source))?,
+                                )?,
+                                Some(op) if wanted.0[source] => {
+                                    let saved = saved.ok_or(Error::NothingKept)?;
+                                    waiting[source].push(Returning { op: op.as_ref(), saved, grad: g });
+                                }
+                                Some(op) => drop(self.op(op.as_ref(), saved, &g, (false, 1))?),
+                            }
+                        }
+                        Ok::<_, Error>(())
+                    })?;
                 }
                 _ => return Err(Error::NothingKept),
             }
         }
+        gpu::recorded(|| self.readers(std::mem::take(&mut waiting[0]), &mut grads[0]))?;
         let at_stem = grads.swap_remove(0).into_iter().next().map_or(Ok(None), Terms::total)?;
         if let (Some(stem), Some(g)) = (&graph.stem, at_stem) {
             self.op(stem.as_ref(), trace.stem.take(), &g, (false, 1))?;
@@ -174,27 +196,28 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         Ok(())
     }
 
-    /// Gradients at the maps of the cell's inputs, from those that arrive at the nodes of its output; `asked` says of each
-    /// input whether its gradient is, and of how many maps it is made.
-    #[expect(clippy::too_many_arguments, reason = "a cell's parts, and what arrives at it")]
+    /// Adds what the readers of an output say of it to the terms of its maps.
+    fn readers(&mut self, readers: Vec<Returning<'_>>, terms: &mut [Terms]) -> Result<(), Error> {
+        let n = terms.len();
+        readers::backward(readers, n, self.pass)?.into_iter().try_for_each(|g| accumulate(terms, g))
+    }
+
+    /// Gradients at the cell's inputs, from those that arrive at the nodes of its output; `needs` says of each input whether
+    /// its gradient is asked for.
     pub(crate) fn cell(
         &mut self,
         cell: &Cell,
-        preprocess: &[Option<Box<dyn Op>>],
         edges: &[Vec<Option<Box<dyn Op>>>],
         mut kept: CellTrace,
         arrived: Vec<Terms>,
         frame: Frame,
-        asked: &[(bool, usize)],
-    ) -> Result<Vec<Vec<Tensor>>, Error> {
+        needs: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, Error> {
         let n_inputs = cell.inputs.len();
         let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
         for (&node, g) in cell.output.iter().zip(arrived) {
             grads[node] = g;
         }
-        let at_input: Vec<bool> = (0..n_inputs)
-            .map(|i| asked[i].0 || (preprocess[i].is_some() && self.pass.gradients.is_some()))
-            .collect();
         let mut arrived: (usize, Option<Tensor>) = (n_inputs + cell.nodes, None); // at the node that edges lead to now
         for (index, edge) in cell.edges.iter().enumerate().rev() {
             let ran = kept.edges.pop().ok_or(Error::NothingKept)?;
@@ -202,19 +225,11 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total()?);
             }
             let Some(g) = &arrived.1 else { continue };
-            let need = edge.from >= n_inputs || at_input[edge.from];
+            let need = edge.from >= n_inputs || needs[edge.from];
             let source = kept.nodes.get(edge.from);
             self.edge(edge, ran, &edges[index], source, g, need, frame, &mut grads[edge.from])?;
         }
-        let mut back = Vec::with_capacity(n_inputs);
-        for (i, ((op, saved), g)) in preprocess.iter().zip(kept.preprocess).zip(grads).enumerate() {
-            back.push(match (op, g.total()?) {
-                (Some(op), Some(g)) => self.op(op.as_ref(), saved, &g, asked[i])?,
-                (None, Some(g)) => sum::separate(&g, asked[i].1)?,
-                (_, None) => Vec::new(),
-            });
-        }
-        Ok(back)
+        grads.into_iter().take(n_inputs).map(Terms::total).collect()
     }
 
     /// Adds `∂L/∂x` of one edge to the terms of where it comes from, and to `∂L/∂gate` and `∂L/∂strength` of what ran.
@@ -327,7 +342,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 statistics: &mut statistics,
                 draw: frame.draw,
             };
-            let product = graph::run(op.as_ref(), || op.probe(x, grad, &mut pass))?;
+            let product = op::run(op.as_ref(), || op.probe(x, grad, &mut pass))?;
             self.slopes.push(Slope {
                 group: edge.group,
                 row: edge.row,
@@ -367,7 +382,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             .map(|mut g| g.pop());
         }
         let saved = saved.ok_or(Error::NothingKept)?;
-        let (g, product) = graph::run(op.as_ref(), || op.backward_weighed(saved, grad, self.pass))?;
+        let (g, product) = op::run(op.as_ref(), || op.backward_weighed(saved, grad, self.pass))?;
         match product {
             Some(product) => self.slopes.push(at.slope(product)),
             None => self.weigh(at, output.as_ref(), grad)?,
@@ -385,13 +400,13 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     ) -> Result<Vec<Tensor>, Error> {
         let saved = saved.ok_or(Error::NothingKept)?;
         if need {
-            return Ok(graph::run(op, || match maps {
+            return Ok(op::run(op, || match maps {
                 1 => op.backward(saved, grad, self.pass).map(|g| vec![g]),
                 _ => op.backward_beside(saved, grad, maps, self.pass),
             })?);
         }
         if self.pass.gradients.is_some() {
-            graph::run(op, || op.backward_weights(saved, grad, self.pass))?;
+            op::run(op, || op.backward_weights(saved, grad, self.pass))?;
         }
         Ok(Vec::new())
     }

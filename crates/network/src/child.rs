@@ -59,7 +59,7 @@ impl Network {
         purpose: Purpose,
         pass: &mut Forward<'_>,
     ) -> Result<(Logits, Trace), Error> {
-        Walk { pass, purpose, drop_path, watch: false }.run(&self.graph, x, (&self.paths).into())
+        Walk { drop_path, ..Walk::new(pass, purpose) }.run(&self.graph, x, (&self.paths).into())
     }
 
     /// Walks back from the logits' gradients and fills `pass.gradients`.
@@ -81,7 +81,7 @@ impl Network {
     /// # Errors
     /// As [`Network::forward`].
     pub fn diagnose(&self, x: &Tensor, pass: &mut Forward<'_>) -> Result<Option<Place>, Error> {
-        let walk = Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true };
+        let walk = Walk { watch: true, ..Walk::new(pass, Purpose::Evaluate) };
         culprit(walk.run(&self.graph, x, (&self.paths).into()))
     }
 }

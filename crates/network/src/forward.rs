@@ -1,12 +1,14 @@
 //! The walk forward over blocks, nodes and edges.
 
-use std::{cell::OnceCell, rc::Rc};
+use std::{cell::OnceCell, collections::HashMap, rc::Rc};
 
 use candle_core::Tensor;
 use controller::Paths;
 use ops::{
     Forward, Op, Saved, Summand,
     kernels::{gpu, sum},
+    layers::readers,
+    op,
 };
 use rand::Rng;
 use search_space::{Block, Cell, Edge};
@@ -14,7 +16,7 @@ use search_space::{Block, Cell, Edge};
 use crate::{
     Error, Place, Purpose, Routes,
     bypass::{self, Bypass},
-    graph::{self, Built, Graph, edge_place},
+    graph::{Built, Graph, Input, edge_place},
     terms::Terms,
     trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
@@ -60,9 +62,16 @@ pub(crate) struct Walk<'w, 'p> {
     pub(crate) drop_path: f64,
     /// Whether every output is checked to be finite.
     pub(crate) watch: bool,
+    /// Inputs of cells that were made together with another's, of the same output, before their cell's turn.
+    pub(crate) ahead: HashMap<Input, (Tensor, Saved)>,
 }
 
-impl Walk<'_, '_> {
+impl<'w, 'p> Walk<'w, 'p> {
+    /// One that drops nothing and checks nothing.
+    pub(crate) fn new(pass: &'w mut Forward<'p>, purpose: Purpose) -> Self {
+        Self { pass, purpose, drop_path: 0.0, watch: false, ahead: HashMap::new() }
+    }
+
     /// Runs the whole network. What it stores on the way may be narrower than what goes in and comes out.
     pub(crate) fn run(
         mut self,
@@ -89,9 +98,12 @@ impl Walk<'_, '_> {
         let mut auxiliary = None;
         for (index, (built, block)) in graph.blocks.iter().zip(&graph.layout.blocks).enumerate() {
             let (y, kept) = match (built, block) {
-                (Built::Cell { preprocess, edges }, Block::Cell(cell)) => {
+                (Built::Cell { edges, .. }, Block::Cell(cell)) => {
                     let sources = [&*last, &before];
-                    let (y, kept) = gpu::recorded(|| self.cell(cell, preprocess, edges, sources, routes))?;
+                    let (y, kept) = gpu::recorded(|| {
+                        let inputs = self.inputs(graph, index, sources)?;
+                        self.cell(cell, inputs, edges, routes)
+                    })?;
                     (y, BlockTrace::Cell(kept))
                 }
                 (Built::Fixed(op), _) => {
@@ -121,30 +133,67 @@ impl Walk<'_, '_> {
         Ok((logits, trace))
     }
 
-    /// Runs one cell on the outputs of the previous block and of the one before it: the nodes that make its output.
+    /// The inputs of the cell that block `block` is, from the outputs of the block before it and of the one before that; and what
+    /// their preprocessing kept.
+    pub(crate) fn inputs(
+        &mut self,
+        graph: &Graph,
+        block: usize,
+        sources: [&Output; 2],
+    ) -> Result<Vec<(Tensor, Option<Saved>)>, Error> {
+        let (Built::Cell { preprocess, .. }, Block::Cell(cell)) =
+            (&graph.blocks[block], &graph.layout.blocks[block])
+        else {
+            return Ok(Vec::new());
+        };
+        let mut values = Vec::with_capacity(cell.inputs.len());
+        for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
+            let x = sources[input.back - 1];
+            let Some(op) = op else {
+                values.push((x.joined()?.clone(), None));
+                continue;
+            };
+            let (place, at) = (
+                || Place::Input { cell: (cell.index, cell.name.clone()), input: index },
+                Input { block, index },
+            );
+            if !self.ahead.contains_key(&at) {
+                self.look_ahead(graph, (at, at.source(cell)), op.as_ref(), x)?;
+            }
+            values.push(match self.ahead.remove(&at) {
+                Some(found) => self.kept(found, place)?,
+                None => self.step(op.as_ref(), x, place)?,
+            });
+        }
+        Ok(values)
+    }
+
+    /// Runs what reads an output first, together with all that will read it and can run with it.
+    fn look_ahead(
+        &mut self,
+        graph: &Graph,
+        (first, source): (Input, usize),
+        op: &dyn Op,
+        x: &Output,
+    ) -> Result<(), Error> {
+        let later = graph.readers(source).filter(|&(at, other)| at != first && readers::alike(op, other));
+        let (inputs, ops): (Vec<_>, Vec<_>) = std::iter::once((first, op)).chain(later).unzip();
+        if let Some(found) = readers::forward(&ops, &x.maps, self.pass)? {
+            self.ahead.extend(inputs.into_iter().zip(found));
+        }
+        Ok(())
+    }
+
+    /// Runs one cell: the nodes that make its output.
     pub(crate) fn cell(
         &mut self,
         cell: &Cell,
-        preprocess: &[Option<Box<dyn Op>>],
+        inputs: Vec<(Tensor, Option<Saved>)>,
         edges: &[Vec<Option<Box<dyn Op>>>],
-        sources: [&Output; 2],
         routes: Routes<'_>,
     ) -> Result<(Vec<Tensor>, CellTrace), Error> {
-        let mut kept =
-            CellTrace { preprocess: Vec::new(), nodes: Vec::new(), edges: Vec::with_capacity(edges.len()) };
-        let mut nodes = Vec::with_capacity(cell.inputs.len() + cell.nodes);
-        for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
-            let x = sources[input.back - 1];
-            let (x, saved) = match op {
-                None => (x.joined()?.clone(), None),
-                Some(op) => {
-                    let place = || Place::Input { cell: (cell.index, cell.name.clone()), input: index };
-                    self.step(op.as_ref(), x, place)?
-                }
-            };
-            nodes.push(x);
-            kept.preprocess.push(saved);
-        }
+        let (mut nodes, preprocess): (Vec<_>, _) = inputs.into_iter().unzip();
+        let mut kept = CellTrace { preprocess, nodes: Vec::new(), edges: Vec::with_capacity(edges.len()) };
         let mut next = 0;
         for node in nodes.len()..cell.inputs.len() + cell.nodes {
             let mut terms = Terms::default();
@@ -228,7 +277,7 @@ impl Walk<'_, '_> {
     ) -> Result<Option<(Summand, Ran)>, Error> {
         let Some(op) = &candidates[k] else { return Ok(None) };
         if self.drop_path == 0.0 && !self.watch {
-            let (y, saved) = graph::run(op.as_ref(), || op.forward_summand(x, self.pass))?;
+            let (y, saved) = op::run(op.as_ref(), || op.forward_summand(x, self.pass))?;
             let saved = (self.purpose != Purpose::Evaluate).then_some(saved);
             let output = self.purpose.weighs_outputs().then(|| y.clone());
             return Ok(Some((y, Ran { saved, output, factors: None })));
@@ -265,15 +314,24 @@ impl Walk<'_, '_> {
     ) -> Result<(Tensor, Option<Saved>), Error> {
         let apart = match &x.maps[..] {
             [_] => None,
-            xs => graph::run(op, || op.forward_beside(xs, self.pass))?,
+            xs => op::run(op, || op.forward_beside(xs, self.pass))?,
         };
-        let (y, saved) = match apart {
+        let found = match apart {
             Some(found) => found,
             None => {
                 let x = x.joined()?;
-                graph::run(op, || op.forward(x, self.pass))?
+                op::run(op, || op.forward(x, self.pass))?
             }
         };
+        self.kept(found, place)
+    }
+
+    /// What an operation made, and its state where a backward will come.
+    fn kept(
+        &self,
+        (y, saved): (Tensor, Saved),
+        place: impl Fn() -> Place,
+    ) -> Result<(Tensor, Option<Saved>), Error> {
         if self.watch && !sum::is_finite(&y)? {
             return Err(Error::NotFinite(place()));
         }

@@ -2,7 +2,6 @@
 
 use ops::{
     Catalog, Op, ParamBuilder,
-    kernels::gpu,
     layers::{Classifier, classifier},
 };
 use search_space::{Block, Cell, Edge, Layout, OpSpec, Site};
@@ -30,7 +29,41 @@ pub(crate) enum Built {
     },
 }
 
+/// An input of the cell that a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Input {
+    pub(crate) block: usize,
+    pub(crate) index: usize,
+}
+
+impl Input {
+    /// What it reads: 0 is the stem's output, `i + 1` that of block `i`.
+    pub(crate) fn source(self, cell: &Cell) -> usize {
+        (self.block + 1).saturating_sub(cell.inputs[self.index].back)
+    }
+
+    /// All that read an output, in the order in which cells come.
+    pub(crate) fn readers(layout: &Layout, source: usize) -> impl Iterator<Item = (Self, &Cell)> {
+        // A cell looks back two blocks at most.
+        let blocks = layout.blocks.iter().enumerate().skip(source).take(2);
+        let inputs = blocks.flat_map(|(block, what)| {
+            let cell = if let Block::Cell(cell) = what { Some(cell) } else { None };
+            cell.into_iter()
+                .flat_map(move |cell| (0..cell.inputs.len()).map(move |index| (Self { block, index }, cell)))
+        });
+        inputs.filter(move |(input, cell)| input.source(cell) == source)
+    }
+}
+
 impl Graph {
+    /// What prepares an output for cells, in the order in which these come.
+    pub(crate) fn readers(&self, source: usize) -> impl Iterator<Item = (Input, &dyn Op)> {
+        Input::readers(&self.layout, source).filter_map(|(input, _)| match &self.blocks[input.block] {
+            Built::Cell { preprocess, .. } => Some((input, preprocess[input.index].as_deref()?)),
+            Built::Fixed(_) => None,
+        })
+    }
+
     /// Builds everything; weights are named by place, so that a child finds its parent's.
     pub(crate) fn build(
         layout: Layout,
@@ -61,11 +94,6 @@ impl Graph {
         };
         Ok(Self { layout, stem, blocks, before_pool, classifier, auxiliary })
     }
-}
-
-/// Runs a function of an operation, whose launches wait where it says that they may.
-pub(crate) fn run<R>(op: &dyn Op, f: impl FnOnce() -> candle_core::Result<R>) -> candle_core::Result<R> {
-    if op.gathers() { f() } else { gpu::at_once(f) }
 }
 
 /// Where an edge's candidate stands.

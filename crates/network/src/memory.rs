@@ -1,18 +1,18 @@
 //! What a step holds: the walk there and back, with sizes in place of tensors.
 
-use std::{
-    cell::{Cell as Number, OnceCell, RefCell},
-    rc::Rc,
-};
+mod ledger;
+
+use std::collections::HashMap;
 
 use controller::{Demand, Paths};
 use ops::{Catalog, Output, Side};
 use search_space::{Block, Cell, Edge, Layout, OpSpec, Shape, Site, Vocabulary, WordError};
 
+use self::ledger::{Ledger, Map, Maps, Term, Terms};
 use crate::{
     Purpose,
     backward::{Wanted, maps_of},
-    terms::MOST,
+    graph::Input,
 };
 
 /// Bytes of a number.
@@ -21,12 +21,6 @@ const NUMBER: u64 = 4;
 /// Numbers of the parts of a weight's gradient that a device adds up, at most; and pixels of one part, at least.
 const PARTS: u64 = 1 << 20;
 const PART: u64 = 128;
-
-/// Launches that a device is sent together, at most (`ops::kernels::gpu::recorded`); each writes about one map.
-const LAUNCHES: usize = 256;
-
-/// Maps that one kernel of a device adds up (`ops::kernels::sum`).
-const SUMMED: usize = 4;
 
 /// Batches that are made or being made before a step asks for them (`data::batches`).
 const AHEAD: u64 = 3;
@@ -120,7 +114,7 @@ impl StepMemory<'_> {
         if purpose != Purpose::Evaluate {
             walk.backward(trace)?;
         }
-        let moved: u64 = walk.gradients.iter().map(|gradient| gradient.0.bytes).sum();
+        let moved: u64 = walk.gradients.iter().map(Map::bytes).sum();
         ledger.hold(2 * moved);
         Ok(ledger.peak())
     }
@@ -141,126 +135,6 @@ impl StepMemory<'_> {
     /// Of maps of so many numbers an example in all.
     fn bytes(&self, numbers: u64) -> u64 {
         self.map_bytes * self.n() * numbers
-    }
-}
-
-/// Bytes that are held now, and that were at most.
-#[derive(Clone, Default)]
-struct Ledger(Rc<Book>);
-
-#[derive(Default)]
-struct Book {
-    now: Number<u64>,
-    peak: Number<u64>,
-    /// What launches that wait to be sent read and write, where they wait.
-    waiting: RefCell<Option<Vec<Map>>>,
-}
-
-impl Ledger {
-    fn hold(&self, bytes: u64) -> Map {
-        let Book { now, peak, .. } = &*self.0;
-        now.set(now.get() + bytes);
-        peak.set(peak.get().max(now.get()));
-        let map = Map(Rc::new(Held { bytes, ledger: self.clone() }));
-        self.wait(&map);
-        map
-    }
-
-    /// Keeps a map until the launches that wait are sent.
-    fn wait(&self, map: &Map) {
-        if let Some(waiting) = &mut *self.0.waiting.borrow_mut() {
-            if waiting.len() == LAUNCHES {
-                waiting.clear();
-            }
-            waiting.push(map.clone());
-        }
-    }
-
-    /// What a device writes on its way to a sum of `terms` maps, before they become one: its kernel adds [`SUMMED`].
-    fn hold_partial_sums(&self, terms: usize, bytes: u64) {
-        if self.0.waiting.borrow().is_some() {
-            (0..terms.saturating_sub(SUMMED).div_ceil(SUMMED - 1)).for_each(|_| drop(self.hold(bytes)));
-        }
-    }
-
-    fn peak(&self) -> u64 {
-        self.0.peak.get()
-    }
-}
-
-/// What stands for a tensor: held until its last owner lets it go.
-#[derive(Clone)]
-struct Map(Rc<Held>);
-
-struct Held {
-    bytes: u64,
-    ledger: Ledger,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let now = &self.ledger.0.now;
-        now.set(now.get() - self.bytes);
-    }
-}
-
-/// An output on its way into a sum, perhaps with a norm still to be applied, or a factor.
-#[derive(Clone)]
-struct Term {
-    /// What holds it; more than itself, perhaps.
-    map: Map,
-    bytes: u64,
-    bare: bool,
-}
-
-impl From<Map> for Term {
-    fn from(map: Map) -> Self {
-        Self { bytes: map.0.bytes, map, bare: true }
-    }
-}
-
-/// What waits to be added up.
-#[derive(Clone, Default)]
-struct Terms(Vec<Term>);
-
-impl Terms {
-    fn push(&mut self, ledger: &Ledger, term: impl Into<Term>) {
-        if self.0.len() == MOST {
-            let sum = std::mem::take(self).total(ledger);
-            self.0.extend(sum.map(Term::from));
-        }
-        self.0.push(term.into());
-    }
-
-    fn total(self, ledger: &Ledger) -> Option<Map> {
-        match &self.0[..] {
-            [] => None,
-            [only] if only.bare => Some(only.map.clone()),
-            terms @ [first, ..] => {
-                ledger.hold_partial_sums(terms.len(), first.bytes);
-                Some(ledger.hold(first.bytes))
-            }
-        }
-    }
-}
-
-/// What a block puts out, as [`forward::Output`](crate::forward).
-struct Maps {
-    apart: Vec<Map>,
-    joined: OnceCell<Map>,
-}
-
-impl Maps {
-    fn of(apart: Vec<Map>) -> Rc<Self> {
-        Rc::new(Self { apart, joined: OnceCell::new() })
-    }
-
-    /// One map for all who ask.
-    fn joined(&self, ledger: &Ledger) -> &Map {
-        match &self.apart[..] {
-            [only] => only,
-            maps => self.joined.get_or_init(|| ledger.hold(maps.iter().map(|map| map.0.bytes).sum())),
-        }
     }
 }
 
@@ -317,10 +191,9 @@ impl<'a> Walk<'a> {
 
     /// As [`ops::kernels::gpu::recorded`]: on a device, whatever `f` makes or reads is held until `f` is over.
     fn recorded<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
-        let waiting = (self.step.side == Side::Device).then(Vec::new);
-        self.ledger.0.waiting.replace(waiting);
+        self.ledger.set_waiting(self.step.side == Side::Device);
         let result = f(self);
-        self.ledger.0.waiting.replace(None);
+        self.ledger.set_waiting(false);
         result
     }
 
@@ -337,13 +210,17 @@ impl<'a> Walk<'a> {
             (last, trace.stem) = (Maps::of(vec![y]), Some(ran));
         }
         let mut before = last.clone();
-        for block in &layout.blocks {
+        let mut ahead = HashMap::new();
+        for (index, block) in layout.blocks.iter().enumerate() {
             let (y, kept) = match block {
                 Block::Fixed { op, site } => {
                     let (y, ran) = self.recorded(|walk| walk.alone(op, site, &last))?;
                     (vec![y], BlockTrace::Fixed(ran))
                 }
-                Block::Cell(cell) => self.recorded(|walk| walk.cell(cell, [&last, &before]))?,
+                Block::Cell(cell) => self.recorded(|walk| {
+                    let inputs = walk.inputs(index, cell, [&last, &before], &mut ahead)?;
+                    walk.cell(cell, inputs)
+                })?,
             };
             if self.purpose != Purpose::Evaluate {
                 trace.blocks.push(kept);
@@ -390,17 +267,53 @@ impl<'a> Walk<'a> {
         Ok((term, Ran { op, site, kept, output: None }))
     }
 
-    fn cell(&mut self, cell: &'a Cell, sources: [&Maps; 2]) -> Result<(Vec<Map>, BlockTrace<'a>), WordError> {
-        let (mut nodes, mut preprocess, mut edges) = (Vec::new(), Vec::new(), Vec::new());
-        for input in &cell.inputs {
-            let x = sources[input.back - 1];
-            let (x, ran) = match &input.preprocess {
-                None => (x.joined(&self.ledger).clone(), None),
-                Some((op, site)) => self.alone(op, site, x).map(|(y, ran)| (y, Some(ran)))?,
+    /// A cell's inputs; those of later cells that are made with them go `ahead`.
+    fn inputs(
+        &self,
+        block: usize,
+        cell: &'a Cell,
+        sources: [&Maps; 2],
+        ahead: &mut HashMap<Input, (Map, Ran<'a>)>,
+    ) -> Result<Vec<(Map, Option<Ran<'a>>)>, WordError> {
+        let mut values = Vec::with_capacity(cell.inputs.len());
+        for (index, input) in cell.inputs.iter().enumerate() {
+            let (x, first) = (sources[input.back - 1], Input { block, index });
+            let Some((op, site)) = &input.preprocess else {
+                values.push((x.joined(&self.ledger).clone(), None));
+                continue;
             };
-            nodes.push(x);
-            preprocess.push(ran);
+            let (y, ran) = match ahead.remove(&first) {
+                Some(found) => found,
+                None => {
+                    for (at, other) in Input::readers(self.step.layout, first.source(cell)) {
+                        if let Some((other, its_site)) = &other.inputs[at.index].preprocess
+                            && at != first
+                            && self.together((op, site), (other, its_site))?
+                        {
+                            ahead.insert(at, self.alone(other, its_site, x)?);
+                        }
+                    }
+                    self.alone(op, site, x)?
+                }
+            };
+            values.push((y, Some(ran)));
         }
+        Ok(values)
+    }
+
+    /// Whether two operations that read one output run together, as [`readers`](ops::layers::readers) do.
+    fn together(&self, a: (&OpSpec, &Site), b: (&OpSpec, &Site)) -> Result<bool, WordError> {
+        let beside =
+            |(op, site): (&OpSpec, &Site)| Ok(self.step.catalog.footprint(op, site, self.step.side)?.beside);
+        Ok(a.0 == b.0 && a.1.stride == b.1.stride && beside(a)? && beside(b)?)
+    }
+
+    fn cell(
+        &mut self,
+        cell: &'a Cell,
+        inputs: Vec<(Map, Option<Ran<'a>>)>,
+    ) -> Result<(Vec<Map>, BlockTrace<'a>), WordError> {
+        let ((mut nodes, preprocess), mut edges): ((Vec<_>, _), _) = (inputs.into_iter().unzip(), Vec::new());
         let inner = Shape { channels: cell.shape.channels / cell.output.len(), ..cell.shape };
         let mut next = 0;
         for node in nodes.len()..cell.inputs.len() + cell.nodes {
@@ -446,7 +359,7 @@ impl<'a> Walk<'a> {
         }
         if let Some(rest) = &rest {
             let _mixed = mixed.total(&self.ledger);
-            let whole = rest.0.bytes + self.step.bytes(edge.site.output().elements() as u64);
+            let whole = rest.bytes() + self.step.bytes(edge.site.output().elements() as u64);
             terms.push(&self.ledger, self.ledger.hold(whole));
         }
         Ok(EdgeTrace { ran, _bypass: rest.filter(|_| self.purpose.weighs_outputs()) })
@@ -474,26 +387,44 @@ impl<'a> Walk<'a> {
             }
         };
         self.accumulate(&mut grads[blocks], g);
+        let mut waiting: Vec<Vec<(Ran<'a>, Map)>> = (0..=blocks).map(|_| Vec::new()).collect();
         for (index, block) in layout.blocks.iter().enumerate().rev() {
             let Some(kept) = trace.blocks.pop() else { continue };
-            let arrived = std::mem::take(&mut grads[index + 1]);
+            let mut arrived = std::mem::take(&mut grads[index + 1]);
+            let readers = std::mem::take(&mut waiting[index + 1]);
             match (block, kept) {
                 (Block::Cell(cell), BlockTrace::Cell { preprocess, edges, _nodes }) => {
-                    let at = |input: usize| (index + 1).saturating_sub(cell.inputs[input].back);
-                    let asked: Vec<(bool, usize)> =
-                        (0..cell.inputs.len()).map(at).map(|source| (wanted[source], maps(source))).collect();
-                    let back =
-                        self.recorded(|walk| walk.cell_back(cell, preprocess, edges, arrived, &asked))?;
-                    for (input, g) in back.into_iter().enumerate().rev() {
-                        self.accumulate(&mut grads[at(input)], g);
-                    }
+                    let sources: Vec<_> = (0..cell.inputs.len())
+                        .map(|input| Input { block: index, index: input }.source(cell))
+                        .collect();
+                    let needs: Vec<_> = (sources.iter().zip(&preprocess))
+                        .map(|(&at, ran)| wanted[at] || (ran.is_some() && self.trains()))
+                        .collect();
+                    self.recorded(|walk| {
+                        walk.readers_back(readers, &mut arrived)?;
+                        let back = walk.cell_back(cell, edges, arrived, &needs)?;
+                        for ((ran, &source), g) in preprocess.into_iter().zip(&sources).zip(back).rev() {
+                            match (ran, g) {
+                                (_, None) => (),
+                                (None, Some(g)) => {
+                                    let g = walk.separate(g, maps(source));
+                                    walk.accumulate(&mut grads[source], g);
+                                }
+                                (Some(ran), Some(g)) if wanted[source] => waiting[source].push((ran, g)),
+                                (Some(ran), Some(g)) => drop(walk.back(ran, &g, (false, 1))?),
+                            }
+                        }
+                        Ok(())
+                    })?;
                 }
                 (_, BlockTrace::Fixed(ran)) => {
-                    let Some(g) = arrived.into_iter().next().and_then(|g| g.total(&self.ledger)) else {
-                        continue;
-                    };
-                    let asked = (wanted[index], maps(index));
-                    let g = self.recorded(|walk| walk.back(ran, &g, asked))?;
+                    let g = self.recorded(|walk| {
+                        walk.readers_back(readers, &mut arrived)?;
+                        match arrived.into_iter().next().and_then(|g| g.total(&walk.ledger)) {
+                            None => Ok(Vec::new()),
+                            Some(g) => walk.back(ran, &g, (wanted[index], maps(index))),
+                        }
+                    })?;
                     self.accumulate(&mut grads[index], g);
                 }
                 (Block::Fixed { .. }, BlockTrace::Cell { .. }) => {
@@ -501,6 +432,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        self.recorded(|walk| walk.readers_back(std::mem::take(&mut waiting[0]), &mut grads[0]))?;
         let at_stem = grads.swap_remove(0).into_iter().next().and_then(|g| g.total(&self.ledger));
         if let (Some(ran), Some(g)) = (trace.stem.take(), at_stem) {
             self.back(ran, &g, (false, 1))?;
@@ -516,18 +448,33 @@ impl<'a> Walk<'a> {
     fn separate(&self, map: Map, n: usize) -> Vec<Map> {
         match n {
             1 => vec![map],
-            _ => (0..n).map(|_| self.ledger.hold(map.0.bytes / n as u64)).collect(),
+            _ => (0..n).map(|_| self.ledger.hold(map.bytes() / n as u64)).collect(),
         }
+    }
+
+    /// What the readers of an output say of its maps: those that run together write one gradient.
+    fn readers_back(&mut self, readers: Vec<(Ran<'a>, Map)>, terms: &mut [Terms]) -> Result<(), WordError> {
+        let mut written: Vec<(&OpSpec, &Site)> = Vec::new();
+        for (ran, g) in readers {
+            let own = (ran.op, ran.site);
+            let mut is_written = false;
+            for other in &written {
+                is_written |= self.together(*other, own)?;
+            }
+            let gx = self.back(ran, &g, (!is_written, terms.len()))?;
+            self.accumulate(terms, gx);
+            written.push(own);
+        }
+        Ok(())
     }
 
     fn cell_back(
         &mut self,
         cell: &'a Cell,
-        preprocess: Vec<Option<Ran<'a>>>,
         mut edges: Vec<EdgeTrace<'a>>,
         arrived: Vec<Terms>,
-        asked: &[(bool, usize)],
-    ) -> Result<Vec<Vec<Map>>, WordError> {
+        needs: &[bool],
+    ) -> Result<Vec<Option<Map>>, WordError> {
         let n_inputs = cell.inputs.len();
         let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
         for (&node, g) in cell.output.iter().zip(arrived) {
@@ -540,19 +487,10 @@ impl<'a> Walk<'a> {
                 arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total(&self.ledger));
             }
             let Some(g) = &arrived.1 else { continue };
-            let at_input = |i: usize| asked[i].0 || (preprocess[i].is_some() && self.trains());
-            let need = edge.from >= n_inputs || at_input(edge.from);
+            let need = edge.from >= n_inputs || needs[edge.from];
             self.edge_back(edge, kept, g, need, &mut grads[edge.from])?;
         }
-        let mut back = Vec::new();
-        for (i, (ran, g)) in preprocess.into_iter().zip(grads).enumerate() {
-            back.push(match (ran, g.total(&self.ledger)) {
-                (Some(ran), Some(g)) => self.back(ran, &g, asked[i])?,
-                (None, Some(g)) => self.separate(g, asked[i].1),
-                (_, None) => Vec::new(),
-            });
-        }
-        Ok(back)
+        Ok(grads.into_iter().take(n_inputs).map(|g| g.total(&self.ledger)).collect())
     }
 
     fn edge_back(

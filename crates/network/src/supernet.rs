@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A network in which every edge still holds all its candidates, and gates say which run.
-pub struct Supernet(Graph);
+pub struct Supernet(pub(crate) Graph);
 
 impl Supernet {
     /// Builds every candidate of `layout`, with fresh weights drawn from `rng` in the order of construction.
@@ -51,8 +51,7 @@ impl Supernet {
         pass: &mut Forward<'_>,
     ) -> Result<(Tensor, Trace), Error> {
         let routes = self.checked(routes.into())?;
-        let walk = Walk { pass, purpose, drop_path: 0.0, watch: false };
-        let (logits, trace) = walk.run(&self.0, x, routes)?;
+        let (logits, trace) = Walk::new(pass, purpose).run(&self.0, x, routes)?;
         Ok((logits.main, trace))
     }
 
@@ -81,7 +80,7 @@ impl Supernet {
         pass: &mut Forward<'_>,
     ) -> Result<Option<Place>, Error> {
         let routes = self.checked(routes.into())?;
-        let walk = Walk { pass, purpose: Purpose::Evaluate, drop_path: 0.0, watch: true };
+        let walk = Walk { watch: true, ..Walk::new(pass, Purpose::Evaluate) };
         culprit(walk.run(&self.0, x, routes))
     }
 

@@ -38,7 +38,7 @@ pub struct Recorded {
 
 impl<F> Autograd<F>
 where
-    F: Fn(&Tensor, &[Tensor]) -> Result<Tensor> + Send + Sync,
+    F: Fn(&Tensor, &[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
 {
     /// The operation `function(x, weights)`; the weights come in the order given here.
     pub fn new(weights: Vec<WeightId>, function: F) -> Self {
@@ -48,7 +48,7 @@ where
 
 impl<F> Layer for Autograd<F>
 where
-    F: Fn(&Tensor, &[Tensor]) -> Result<Tensor> + Send + Sync,
+    F: Fn(&Tensor, &[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
 {
     type Saved = Recorded;
 

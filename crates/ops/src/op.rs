@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Sketch, Summand,
-    kernels::{Later, sum},
+    kernels::{Later, gpu, sum},
     params::{Gradients, ParamStore, Statistics},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     message = "`{Self}` is no operation",
     note = "implement `Op`, implement `Layer` (typed saved state), or wrap a candle function in `Autograd`"
 )]
-pub trait Op: Send + Sync {
+pub trait Op: Any + Send + Sync {
     /// Computes `y` from `x`, and what [`Op::backward`] needs besides `∂L/∂y`.
     ///
     /// # Errors
@@ -111,6 +111,14 @@ pub trait Op: Send + Sync {
     }
 }
 
+/// Runs a function of an operation, whose launches wait where it says that they may.
+///
+/// # Errors
+/// Those of `f`; or a launch fails.
+pub fn run<R>(op: &dyn Op, f: impl FnOnce() -> Result<R>) -> Result<R> {
+    if op.gathers() { f() } else { gpu::at_once(f) }
+}
+
 /// What a forward reads and reports, besides its input.
 #[derive(Debug)]
 pub struct Forward<'a> {
@@ -167,7 +175,7 @@ impl Draw {
 pub type Saved = Box<dyn Any + Send>;
 
 /// An operation whose saved state has a type: what operations are written and composed as. Every `Layer` is an [`Op`].
-pub trait Layer: Send + Sync {
+pub trait Layer: Any + Send + Sync {
     /// What the forward keeps.
     type Saved: Any + Send;
 

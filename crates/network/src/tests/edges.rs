@@ -84,16 +84,15 @@ fn walk(
     paths: &Paths,
     purpose: Purpose,
 ) -> Result<Walked, Error> {
-    let (Built::Cell { preprocess, edges }, Block::Cell(cell)) = (&graph.blocks[0], &graph.layout.blocks[0])
-    else {
+    let (Built::Cell { edges, .. }, Block::Cell(cell)) = (&graph.blocks[0], &graph.layout.blocks[0]) else {
         unreachable!("the only block is a cell");
     };
     let mut statistics = Statistics::default();
     let mut pass = Forward { params, mode: Mode::Train, statistics: &mut statistics, draw: draw() };
-    let mut forward = Walk { pass: &mut pass, purpose, drop_path: 0.0, watch: false };
+    let mut forward = Walk::new(&mut pass, purpose);
     let source = Output::of(vec![x.clone()]);
-    let (y, kept) =
-        forward.cell(cell, preprocess, edges, [&source, &source], std::slice::from_ref(paths).into())?;
+    let inputs = forward.inputs(graph, 0, [&source, &source])?;
+    let (y, kept) = forward.cell(cell, inputs, edges, std::slice::from_ref(paths).into())?;
     let [y] = <[Tensor; 1]>::try_from(y).expect("one node makes the output");
     let mut arrived = Terms::default();
     arrived.push(1.0, gy.clone())?;
@@ -102,7 +101,7 @@ fn walk(
     let mut pass = Backward { params, gradients: weights };
     let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
-    let gx = back.cell(cell, preprocess, edges, kept, vec![arrived], frame, &[(true, 1)])?.remove(0).pop();
+    let gx = back.cell(cell, edges, kept, vec![arrived], frame, &[true])?.remove(0);
     let gates = back.slopes().answers(&graph.layout)?.gates[0].get(0)?.to_vec1()?;
     Ok(Walked { y, gx, gates, gradients })
 }

@@ -11,4 +11,5 @@ mod memory;
 mod names;
 mod nets;
 mod partial;
+mod readers;
 mod rig;

@@ -15,6 +15,7 @@ mod head;
 mod linear;
 mod pool;
 mod pool_norm;
+pub mod readers;
 mod separable;
 
 use search_space::{Norm, Rank, Site};

@@ -14,12 +14,13 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Channelwise, Moments},
+    batch_norm::{self, Arrived, Channelwise, Moments, Statistics},
     conv,
     gpu::on_gpu,
     later::Later,
     simd::lanes,
-    strided::{Convolution, Layout, Strided},
+    stored::Stored,
+    strided::{Convolution, Layout, Returning, Strided, only},
     values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 
@@ -46,6 +47,20 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Of a convolution's output in row-major order, and its statistics.
+    pub(in crate::kernels) fn of<M: Stored>(
+        y: Vec<M>,
+        dims: &[usize],
+        statistics: Statistics,
+        scale_shift: Option<(&Tensor, &Tensor)>,
+        eps: f64,
+    ) -> Result<Self> {
+        let c = dims.last().copied().unwrap_or(1);
+        let moments = batch_norm::moments_of::<M::Real>(statistics, y.len() / c, eps)?;
+        let by = moments.channelwise(scale_shift)?;
+        Ok(Self { y: tensor(y, dims)?, moments, by })
+    }
+
     /// Normalizes what waited.
     pub(in crate::kernels) fn now(self) -> Result<Normalized> {
         let Self { y, moments, by } = self;
@@ -130,13 +145,11 @@ pub fn forward_beside(
         let (y, statistics) = match pixelwise::<T>(&xs, &w, window)? {
             Some(layout) => {
                 let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
-                Strided::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref())
+                only(Strided::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref()))
             }
             None => cpu::forward::<M>(isa, shape, &Values::of(alone(&xs)?)?, &ws[0], bias.as_deref()),
         };
-        let moments = batch_norm::moments_of::<T>(statistics, y.len() / output.c, eps)?;
-        let by = moments.channelwise(scale_shift)?;
-        Ok(Waiting { y: tensor(y, &output.dims())?, moments, by })
+        Waiting::of::<M>(y, &output.dims(), statistics, scale_shift, eps)
     })
 }
 
@@ -257,7 +270,8 @@ pub fn backward_beside(
             Some(layout) => {
                 let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
                 let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
-                let (gxs, gws) = strided.backward((&y, &gz), &through, wanted);
+                let returning = [Returning { y: &y, gz: &gz, through: &through }];
+                let (gxs, gws) = strided.backward(&returning, wanted);
                 (gxs, gws.and_then(|mut gws| gws.pop()))
             }
             None => {

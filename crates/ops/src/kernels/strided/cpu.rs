@@ -12,10 +12,7 @@ use crate::kernels::{
     product::{Matrix, Panels, Start, matrix_product},
     simd::{lanes, vectorized},
     stored::Stored,
-    threads::{
-        Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect, overwrite_several,
-        piece,
-    },
+    threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_several, piece},
     transpose::transpose,
     values::{Map, Real, Values},
 };
@@ -32,6 +29,14 @@ pub(super) struct Path {
     pub(super) first: usize,
     /// How many it writes.
     pub(super) channels: usize,
+}
+
+/// One of the output's maps, the norm's input, and the gradient behind that norm, on its way back through it.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Returning<'a, M: Stored> {
+    pub(in crate::kernels) y: &'a [M],
+    pub(in crate::kernels) gz: &'a [M],
+    pub(in crate::kernels) through: &'a Through<M::Real>,
 }
 
 /// The convolutions, ready to run.
@@ -79,60 +84,69 @@ impl<'a, M: Stored> Strided<'a, M> {
         (pixels / self.layout.output.w).clamp(1, self.images * self.layout.output.h)
     }
 
-    /// The rows of outputs of a piece with so many elements, a band at a time.
-    fn bands(&self, len: usize) -> impl Iterator<Item = Range<usize>> + use<M> {
-        let (rows, band) = (len / (self.layout.output.w * self.layout.output.c), self.band());
+    /// So many rows of outputs, a band at a time.
+    fn bands(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<M> {
+        let band = self.band();
         (0..rows).step_by(band).map(move |first| first..rows.min(first + band))
     }
 
-    /// The output and its moments; `bias` has an element for each channel.
-    pub(in crate::kernels) fn forward(&self, bias: Option<&[M::Real]>) -> (Vec<M>, Statistics) {
-        let output = &self.layout.output;
-        let len = self.images * output.image();
-        let (y, parts) = overwrite_and_collect(output.len(), len, self.work(), |i, y: &mut [M]| {
-            self.write(i, bias, y);
-            PieceMoments::of(self.isa, y, output.c)
+    /// Each of the output's maps and its moments; `bias` has an element for each channel of all.
+    pub(in crate::kernels) fn forward(&self, bias: Option<&[M::Real]>) -> Vec<(Vec<M>, Statistics)> {
+        let outputs: Vec<_> = self.layout.outputs().map(|(_, output)| output).collect();
+        let sizes: Vec<_> = outputs.iter().map(|map| (map.len(), self.images * map.image())).collect();
+        let (ys, parts) = overwrite_several(&sizes, self.work(), |i, ys: &mut [&mut [M]]| {
+            self.write(i, bias, ys);
+            let moments = ys.iter().zip(&outputs).map(|(y, map)| PieceMoments::of(self.isa, y, map.c));
+            moments.collect::<Vec<_>>()
         });
-        (y, PieceMoments::merge(parts, output.c))
+        let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+        let mut next = || parts.iter_mut().filter_map(Iterator::next).collect();
+        ys.into_iter().zip(outputs).map(|(y, map)| (y, PieceMoments::merge(next(), map.c))).collect()
     }
 
-    /// What the pieces of an output that nobody keeps say together with the gradient behind its norm; `bias` as forward.
+    /// What the pieces of an only output that nobody keeps say together with the gradient behind its norm; `bias` as forward.
     pub(in crate::kernels) fn probe(&self, gz: &[M], bias: Option<&[M::Real]>) -> Vec<PieceProducts> {
         let (output, outputs) = (&self.layout.output, Scratch::new());
         collect(self.pieces(), self.work(), |i| {
             let gz = piece(gz, i, self.images * output.image());
             outputs.lend(gz.len(), |y| {
-                self.write(i, bias, y);
+                self.write(i, bias, &mut [&mut *y]);
                 PieceProducts::of(self.isa, y, gz, output.c)
             })
         })
     }
 
-    /// The outputs of a piece.
-    fn write<N: Stored<Real = M::Real>>(&self, i: usize, bias: Option<&[M::Real]>, y: &mut [N]) {
-        let Layout { output, paths, .. } = self.layout;
+    /// A piece of each of the output's maps.
+    fn write<N: Stored<Real = M::Real>>(&self, i: usize, bias: Option<&[M::Real]>, ys: &mut [&mut [N]]) {
+        let Layout { output: Map { w, .. }, paths, outs, .. } = self.layout;
+        let rows = ys[0].len() / (w * outs[0]);
         self.scratch.lend(self.band() * self.row(), |picked| {
-            for rows in self.bands(y.len()) {
-                let y = &mut y[rows.start * output.w * output.c..rows.end * output.w * output.c];
-                for (path, w) in paths.iter().zip(&self.ws) {
-                    let start = bias.map_or(Start::Zero, |bias| Start::Columns(&bias[path.first..]));
+            for rows in self.bands(rows) {
+                for (path, weights) in paths.iter().zip(&self.ws) {
                     let a = self.pixels(self.pick(*path, i, &rows, picked));
-                    let b = Panels { values: w, row: path.channels, vector: lanes::<M::Real>(self.isa) };
-                    matrix_product(self.isa, a, b, &mut y[path.first..], output.c, path.channels, start);
+                    // One output of all paths, or one path for all outputs.
+                    for ((first, Map { c, .. }), y) in self.layout.outputs().zip(ys.iter_mut()) {
+                        let y = &mut y[rows.start * w * c..rows.end * w * c][path.first..];
+                        let start =
+                            bias.map_or(Start::Zero, |bias| Start::Columns(&bias[path.first + first..]));
+                        let (row, vector) = (path.channels, lanes::<M::Real>(self.isa));
+                        let b = Panels { values: &weights[first..], row, vector };
+                        matrix_product(self.isa, a, b, y, c, path.channels.min(c), start);
+                    }
                 }
             }
         });
     }
 
-    /// The gradients at the maps and of the weights, as wanted; `(y, gz)` are the norm's input and what arrives behind it.
+    /// The gradients at the maps and of the weights, as wanted, from each of the output's.
     #[expect(clippy::type_complexity, reason = "gradients of maps, and of weights")]
     pub(in crate::kernels) fn backward(
         &self,
-        (y, gz): (&[M], &[M]),
-        through: &Through<M::Real>,
+        returning: &[Returning<'_, M>],
         wanted: Wanted,
     ) -> (Option<Vec<Vec<M>>>, Option<Vec<Vec<M::Real>>>) {
         let Layout { input, output, maps, paths, .. } = self.layout;
+        assert_eq!(returning.len(), self.layout.outs.len());
         let turned: Vec<Vec<M::Real>> = match wanted {
             Wanted::Weights => Vec::new(),
             _ => paths.iter().zip(&self.ws).map(|(path, w)| transpose(w, path.channels)).collect(),
@@ -143,16 +157,12 @@ impl<'a, M: Stored> Strided<'a, M> {
             if self.layout.stride != (1, 1) {
                 gxs.iter_mut().for_each(|gx| gx.fill(M::zero())); // not every pixel is read
             }
-            let len = self.images * output.image();
-            let (y, gz) = (piece(y, i, len), piece(gz, i, len));
             let (of_y, of_x) = (self.band() * output.w * output.c, self.band() * self.row());
-            self.scratch.lend(of_y + 2 * of_x, |memory| {
+            self.scratch.lend(of_y + of_x + of_x.max(of_y), |memory| {
                 let (gy, memory) = memory.split_at_mut(of_y);
                 let (picked, gpicked) = memory.split_at_mut(of_x);
-                for rows in self.bands(y.len()) {
-                    let at = rows.start * output.w * output.c..rows.end * output.w * output.c;
-                    let gy = &mut gy[..at.len()];
-                    through.write(self.isa, &y[at.clone()], &gz[at], gy);
+                for rows in self.bands(self.images.min(output.n - i * self.images) * output.h) {
+                    let gy = self.arrive(returning, i, &rows, gy, gpicked);
                     let mut rest = sum.as_mut().map(|sum| &mut sum[..]);
                     for (p, (path, w)) in paths.iter().zip(&self.ws).enumerate() {
                         if let (Some(w), true) = (turned.get(p), self.is_direct(*path)) {
@@ -178,8 +188,8 @@ impl<'a, M: Stored> Strided<'a, M> {
         let (gxs, parts) = match wanted {
             Wanted::Weights => (None, collect(self.pieces(), self.work(), |i| run(i, &mut []))),
             _ => {
-                let (gxs, parts) =
-                    overwrite_several(*maps, input.len(), self.images * input.image(), self.work(), run);
+                let sizes = vec![(input.len(), self.images * input.image()); *maps];
+                let (gxs, parts) = overwrite_several(&sizes, self.work(), run);
                 (Some(gxs), parts)
             }
         };
@@ -188,6 +198,32 @@ impl<'a, M: Stored> Strided<'a, M> {
             self.ws.iter().map(|w| all.drain(..w.len()).collect()).collect()
         });
         (gxs, gws)
+    }
+
+    /// The gradient at some rows of a piece's outputs, channels of all maps side by side; by way of some memory where there are
+    /// several.
+    fn arrive<'m>(
+        &self,
+        returning: &[Returning<'_, M>],
+        i: usize,
+        rows: &Range<usize>,
+        gy: &'m mut [M::Real],
+        memory: &mut [M::Real],
+    ) -> &'m [M::Real] {
+        let Map { w, c: width, .. } = self.layout.output;
+        let gy = &mut gy[..rows.len() * w * width];
+        for ((first, map), &Returning { y, gz, through }) in self.layout.outputs().zip(returning) {
+            let at = rows.start * w * map.c..rows.end * w * map.c;
+            let [y, gz] = [y, gz].map(|values| &piece(values, i, self.images * map.image())[at.clone()]);
+            if map.c == width {
+                through.write(self.isa, y, gz, gy);
+            } else {
+                let one = &mut memory[..at.len()];
+                through.write(self.isa, y, gz, one);
+                pick(self.isa, one, (map.c, map.c), false, &mut gy[first..], width);
+            }
+        }
+        gy
     }
 
     /// Picked pixels as a matrix.
@@ -287,7 +323,7 @@ impl<'a, M: Stored> Strided<'a, M> {
         let Layout { input, output, .. } = self.layout;
         let (c, width) = (input.c, self.layout.channels());
         let pixels = rows.start * output.w..rows.end * output.w;
-        let (rows, row) = (pixels.len(), output.c);
+        let (rows, row) = (pixels.len(), self.layout.output.c);
         let a = Matrix { values: &gy[path.first..], rows, cols: path.channels, row, col: 1 };
         for (m, (gx, x)) in gxs.iter_mut().zip(&self.xs).enumerate() {
             let at = pixels.start * c..pixels.end * c;
@@ -309,10 +345,10 @@ impl<'a, M: Stored> Strided<'a, M> {
         gpicked: &mut [M::Real],
         gxs: &mut [&mut [M]],
     ) {
-        let Layout { input, output, stride, .. } = self.layout;
+        let Layout { input, stride, .. } = self.layout;
         let (Matrix { rows: pixels, cols: width, .. }, c) = (self.pixels(picked), input.c);
-        let a =
-            Matrix { values: &gy[path.first..], rows: pixels, cols: path.channels, row: output.c, col: 1 };
+        let (cols, row) = (path.channels, self.layout.output.c);
+        let a = Matrix { values: &gy[path.first..], rows: pixels, cols, row, col: 1 };
         let gpicked = &mut gpicked[..picked.len()];
         let b = Panels { values: w, row: width, vector: lanes::<M::Real>(self.isa) };
         matrix_product(self.isa, a, b, gpicked, width, width, Start::Zero);

@@ -3,8 +3,12 @@
 //!
 //! Maps side by side are never joined: what a block of pixels reads of all of them is gathered in the cache, where one product
 //! over all channels is faster than one a map. `conv_norm` computes its 1×1 convolutions here.
+//!
+//! Convolutions that read the same pixels, each with a norm of its own, are one convolution whose output is cut into as many
+//! maps ([`readers`]): what they read is gathered once, and their gradients are written once.
 
 mod cpu;
+pub mod readers;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +25,7 @@ use super::{
     values::{self, Map, Real, Values, expect_dims, for_real, for_stored, tensor},
 };
 use cpu::Path;
-pub(in crate::kernels) use cpu::Strided;
+pub(in crate::kernels) use cpu::{Returning, Strided};
 
 /// One of the convolutions.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +56,8 @@ pub(in crate::kernels) struct Layout {
     input: Map,
     maps: usize,
     output: Map,
+    /// Channels of the maps that the output is cut into; several only of one convolution.
+    outs: Vec<usize>,
     stride: (usize, usize),
     paths: Vec<Path>,
     /// The output's dimensions.
@@ -101,7 +107,28 @@ impl Layout {
             (1, 1) => [input, output].map(|map| Map { n: map.n * map.h * map.w, h: 1, w: 1, ..map }),
             _ => [input, output],
         };
-        Ok(fits.then_some(Self { input, maps: xs.len(), output, stride, paths, dims }))
+        Ok(fits.then(|| Self { input, maps: xs.len(), output, outs: vec![channels], stride, paths, dims }))
+    }
+
+    /// The output of one convolution, cut into maps of so many channels, each whole vectors.
+    fn cut(self, outs: Vec<usize>, lanes: usize) -> Option<Self> {
+        let whole = outs.iter().all(|c| *c > 0 && c.is_multiple_of(lanes));
+        let all = self.paths.len() == 1 && outs.iter().sum::<usize>() == self.output.c;
+        (whole && all).then_some(Self { outs, ..self })
+    }
+
+    /// The maps that the output is cut into, each with its first channel.
+    fn outputs(&self) -> impl Iterator<Item = (usize, Map)> {
+        let next = |next: &mut usize, c: &usize| Some((std::mem::replace(next, *next + c), *c));
+        self.outs.iter().scan(0, next).map(|(first, c)| (first, Map { c, ..self.output }))
+    }
+
+    /// The dimensions of one of them.
+    fn dims_of(&self, output: Map) -> Vec<usize> {
+        let mut dims = self.dims.clone();
+        dims.pop();
+        dims.push(output.c);
+        dims
     }
 
     /// Channels at the input, all maps'.
@@ -118,6 +145,11 @@ impl Layout {
             }
         }
     }
+}
+
+/// What there is one of.
+pub(in crate::kernels) fn only<T>(all: Vec<T>) -> T {
+    <[T; 1]>::try_from(all).map_or_else(|all| unreachable!("{} outputs of one", all.len()), |[only]| only)
 }
 
 fn first_of(xs: &[Tensor]) -> Result<&Tensor> {
@@ -154,10 +186,8 @@ pub fn forward_waiting(
     for_stored!(first_of(xs)?, M, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         let (xs, ws) = dense.values::<M>()?;
-        let (y, statistics) = Strided::new(isa, &layout, prelude, &xs, &ws).forward(None);
-        let moments = batch_norm::moments_of::<T>(statistics, y.len() / layout.output.c, eps)?;
-        let by = moments.channelwise(scale_shift)?;
-        Ok(Waiting { y: tensor(y, &layout.dims)?, moments, by })
+        let (y, statistics) = only(Strided::new(isa, &layout, prelude, &xs, &ws).forward(None));
+        Waiting::of::<M>(y, &layout.dims, statistics, scale_shift, eps)
     })
 }
 
@@ -208,7 +238,8 @@ pub fn backward(
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
         let (of_xs, ws) = dense.values::<M>()?;
-        let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward((&y, &gz), &through, wanted);
+        let returning = [Returning { y: &y, gz: &gz, through: &through }];
+        let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward(&returning, wanted);
         let x = |gx: Vec<M>| tensor(gx, xs[0].dims());
         let w = |(gw, of): (Vec<T>, &Convolution<'_>)| tensor(gw, of.w.dims());
         Ok(Gradients {
@@ -238,9 +269,10 @@ impl Dense {
 
     #[expect(clippy::type_complexity, reason = "maps and weights")]
     fn values<M: Stored>(&self) -> Result<(Vec<Values<'_, M>>, Vec<Values<'_, M::Real>>)> {
-        Ok((
-            self.xs.iter().map(Values::of).collect::<Result<_>>()?,
-            self.ws.iter().map(Values::of).collect::<Result<_>>()?,
-        ))
+        Ok((values_of(&self.xs)?, values_of(&self.ws)?))
     }
+}
+
+fn values_of<M: Stored>(maps: &[Tensor]) -> Result<Vec<Values<'_, M>>> {
+    maps.iter().map(Values::of).collect()
 }

@@ -1,6 +1,9 @@
 use candle_core::{DType, WithDType};
 
-use super::*;
+use super::{
+    readers::{Read, Reader},
+    *,
+};
 use crate::kernels::{conv, sum, testing::*};
 
 const EPS: f64 = 1e-3;
@@ -74,16 +77,16 @@ fn convolutions_beside_each_other_are_those_one_by_one() -> Result<()> {
 }
 
 /// Every set in `f32` against the portable one in `f64`: as many pixels as fill blocks and pieces, or not; one map and
-/// several, of one vector of channels and of two, which become few and many; with strides and without.
+/// several, of one vector of channels and of two, which become few and many; with strides and without, and outputs cut apart.
 #[test]
 fn every_instruction_set_agrees() -> Result<()> {
     let sizes = [(1, 1, 1), (5, 3, 5), (2, 33, 31), (5, 9, 12)];
     let channels = [(1, 16, 16), (3, 16, 32), (2, 32, 16), (9, 32, 48)];
     for (size, channels) in sizes.into_iter().flat_map(|size| channels.map(|channels| (size, channels))) {
-        for stride in [(1, 1), (2, 2)] {
-            let expected = run_all(Isa::Portable, DType::F64, size, channels, stride)?;
+        for (stride, cut) in [((1, 1), false), ((2, 2), false), ((1, 1), channels.2 > 16)] {
+            let expected = run_all(Isa::Portable, DType::F64, size, channels, stride, cut)?;
             for isa in sets() {
-                let found = run_all(isa, DType::F32, size, channels, stride)?;
+                let found = run_all(isa, DType::F32, size, channels, stride, cut)?;
                 assert_eq!(found.len(), expected.len());
                 for (found, expected) in found.iter().zip(&expected) {
                     assert_close(found, expected, 5e-5);
@@ -94,13 +97,15 @@ fn every_instruction_set_agrees() -> Result<()> {
     Ok(())
 }
 
-/// Outputs and gradients of all that is computed, and the gradients at the maps where these alone are wanted.
+/// Outputs and gradients of all that is computed, and the gradients at the maps where these alone are wanted; the output of an
+/// only convolution perhaps cut into a map of 16 channels and the rest.
 fn run_all(
     isa: Isa,
     dtype: DType,
     (n, h, w): (usize, usize, usize),
     (maps, c, to): (usize, usize, usize),
     stride: (usize, usize),
+    cut: bool,
 ) -> Result<Vec<Vec<f64>>> {
     let cast = |dims: &[usize], seed| random(dims, seed)?.to_dtype(dtype);
     let xs = (0..maps).map(|i| cast(&[n, h, w, c], i as u64)).collect::<Result<Vec<_>>>()?;
@@ -108,18 +113,27 @@ fn run_all(
     let windows = &windows(stride)[..paths];
     let ws = (0..paths).map(|p| cast(&[1, 1, maps * c, to], 20 + p as u64)).collect::<Result<Vec<_>>>()?;
     let convolutions: Vec<_> = ws.iter().zip(windows).map(|(w, window)| Convolution { w, window }).collect();
-    let gz = cast(&[n, h.div_ceil(stride.0), w.div_ceil(stride.1), paths * to], 30)?;
-    let bias = cast(&[paths * to], 31)?;
-    for_real!(gz, T => {
-        let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
+    let (h, w, to) = (h.div_ceil(stride.0), w.div_ceil(stride.1), paths * to);
+    let outs = if cut { vec![16, to - 16] } else { vec![to] };
+    let gzs = outs.iter().map(|c| cast(&[n, h, w, *c], 30 + *c as u64)).collect::<Result<Vec<_>>>()?;
+    let bias = cast(&[to], 29)?;
+    for_real!(bias, T => {
+        let mut layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
+        if cut {
+            layout = layout.cut(outs.clone(), lanes::<T>(isa)).expect("16 channels are whole vectors");
+        }
         let dense = Dense::of(&xs, &convolutions)?;
         let (xs, ws) = dense.values::<T>()?;
         let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
-        let (y, _) = strided.forward(Some(&Values::<T>::of(&bias)?));
-        let (gz, through) = (Values::<T>::of(&gz)?, batch_norm::Through::of_constants(paths * to, 0.5));
-        let mut all = vec![y];
+        let outputs = strided.forward(Some(&Values::<T>::of(&bias)?));
+        let mut all: Vec<_> = outputs.into_iter().map(|(y, _)| y).collect();
+        let (ys, gzs) = (all.clone(), values_of::<T>(&gzs)?);
+        let through: Vec<_> = outs.iter().map(|c| batch_norm::Through::of_constants(*c, *c as f64 / 32.0)).collect();
+        let returning: Vec<_> = (ys.iter().zip(&gzs).zip(&through))
+            .map(|((y, gz), through)| Returning { y, gz, through })
+            .collect();
         for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
-            let (gxs, gws) = strided.backward((&all[0], &gz), &through, wanted);
+            let (gxs, gws) = strided.backward(&returning, wanted);
             all.extend(gxs.into_iter().chain(gws).flatten());
         }
         Ok(all.into_iter().map(|values| values.into_iter().map(|x| x.to_f64()).collect()).collect())
@@ -142,11 +156,12 @@ fn nan_passes_a_relu_and_not_its_mask() -> Result<()> {
                 let dense = Dense::of(&xs, &convolutions)?;
                 let (xs, ws) = dense.values::<T>()?;
                 let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
-                let (y, _) = strided.forward(None);
+                let (y, _) = only(strided.forward(None));
                 assert!(y.iter().all(|y| y.is_nan()));
                 let (y, gz) = (vec![T::ONE; 2 * to], vec![T::ONE; 2 * to]);
                 let through = batch_norm::Through::of_constants(to, 0.5);
-                let (gxs, _) = strided.backward((&y, &gz), &through, Wanted::Input);
+                let returning = [Returning { y: &y, gz: &gz, through: &through }];
+                let (gxs, _) = strided.backward(&returning, Wanted::Input);
                 let gx = &gxs.expect("it was wanted")[0];
                 assert!(gx[3] == T::ZERO && gx[4] == T::ZERO && gx[20] == T::ZERO);
                 assert!(gx.iter().zip(&x).all(|(&gx, &x)| (gx != T::ZERO) == (x > 0.0)));
@@ -158,9 +173,9 @@ fn nan_passes_a_relu_and_not_its_mask() -> Result<()> {
 
 #[test]
 fn bytes_do_not_depend_on_threads() {
-    for stride in [(1, 1), (2, 2)] {
+    for (stride, cut) in [((1, 1), false), ((2, 2), false), ((1, 1), true)] {
         assert_same_on_any_threads(|| {
-            run_all(Isa::detect(), DType::F32, (21, 8, 8), (2, 16, 32), stride).expect("the shapes fit")
+            run_all(Isa::detect(), DType::F32, (21, 8, 8), (2, 16, 32), stride, cut).expect("the shapes fit")
         });
     }
 }
@@ -218,12 +233,14 @@ fn narrow_maps_are_convolved_as_their_numbers_are() -> Result<()> {
             let layout = Layout::fitting::<f32>(&dense.xs, &convolutions, isa)?;
             let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
             let strided32 = Strided::new(isa, &layout, prelude, &xs32, &ws);
-            let y32 = strided32.forward(None).0;
-            assert_multiplied(isa, &strided.forward(None).0, &y32);
+            let (y32, _) = only(strided32.forward(None));
+            assert_multiplied(isa, &only(strided.forward(None)).0, &y32);
             let ((y, y32), (gz, gz32)) = (narrow(&noise(y32.len(), 8)), narrow(&noise(y32.len(), 9)));
             for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
-                let (gxs, gws) = strided.backward((&y, &gz), &through, wanted);
-                let (gxs32, gws32) = strided32.backward((&y32, &gz32), &through, wanted);
+                let returning = [Returning { y: &y, gz: &gz, through: &through }];
+                let (gxs, gws) = strided.backward(&returning, wanted);
+                let returning = [Returning { y: &y32, gz: &gz32, through: &through }];
+                let (gxs32, gws32) = strided32.backward(&returning, wanted);
                 assert_multiplied(
                     isa,
                     &gxs.unwrap_or_default().concat(),
@@ -233,5 +250,103 @@ fn narrow_maps_are_convolved_as_their_numbers_are() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// Each convolution and its norm alone are the specification: of one map and of several, images and series, with and without
+/// scale and shift, as many channels as the input has and more, in `f64` and narrow.
+#[test]
+fn readers_are_what_each_is_alone() -> Result<()> {
+    let sizes: [&[usize]; 4] = [&[3, 8, 8], &[1, 7, 5], &[5, 12], &[2, 33, 31]];
+    let cases =
+        [(1, 16, 2, DType::F64), (4, 16, 2, DType::F64), (1, 48, 3, DType::F64), (3, 32, 2, DType::BF16)];
+    for (pixels, (maps, to, n, dtype)) in sizes.into_iter().flat_map(|size| cases.map(|case| (size, case))) {
+        let (weights, within, sums_within) = match dtype {
+            DType::BF16 => (DType::F32, 3e-2, 1e-4),
+            _ => (dtype, 1e-10, 1e-10),
+        };
+        let cast = |dims: &[usize], seed| random(dims, seed)?.to_dtype(dtype);
+        let xs = (0..maps).map(|i| cast(&[pixels, &[16]].concat(), i)).collect::<Result<Vec<_>>>()?;
+        let window = Window::same((1, 1), (1, 1), (1, 1));
+        let of_each = |dims: &[usize], first: u64| {
+            let dims = |i: usize| [dims, &[to + 16 * (i % 2)]].concat(); // not all alike
+            (0..n).map(|i| random(&dims(i), first + i as u64)?.to_dtype(weights)).collect::<Result<Vec<_>>>()
+        };
+        let ws = of_each(&[1, 1, 16 * maps as usize], 20)?;
+        let (scales, shifts) = (of_each(&[], 30)?, of_each(&[], 40)?);
+        let gzs = of_each(pixels, 50)?.iter().map(|gz| gz.to_dtype(dtype)).collect::<Result<Vec<_>>>()?;
+        assert!(readers::fits(&xs, &ws.iter().collect::<Vec<_>>(), &window)?);
+        for (prelude, affine) in [(Prelude::Relu, false), (Prelude::Identity, true)] {
+            let of = |i: usize| affine.then(|| (&scales[i], &shifts[i]));
+            let all: Vec<_> = ws.iter().enumerate().map(|(i, w)| Reader { w, scale_shift: of(i) }).collect();
+            let found = readers::forward_waiting(&xs, &all, &window, prelude, EPS)?;
+            let alone = ws.iter().enumerate().map(|(i, w)| {
+                forward_waiting(&xs, &[Convolution { w, window: &window }], prelude, of(i), EPS)
+            });
+            let alone = alone.collect::<Result<Vec<_>>>()?;
+            for (found, alone) in found.iter().zip(&alone) {
+                assert_tensors_close(&found.y, &alone.y, within)?;
+                assert_tensors_close(&found.moments.mean, &alone.moments.mean, within)?;
+                assert_tensors_close(&found.by.factor, &alone.by.factor, within)?;
+            }
+            let reads: Vec<_> = (found.iter().zip(&gzs))
+                .map(|(Waiting { y, moments, .. }, gz)| Read { y, moments, gz })
+                .collect();
+            for wanted in [Wanted::Input, Wanted::Weights, Wanted::Both] {
+                let (gxs, of_each) = readers::backward(&xs, &all, &reads, &window, prelude, wanted)?;
+                let mut sums: Option<Vec<Tensor>> = None;
+                for (i, (of, w)) in of_each.iter().zip(&ws).enumerate() {
+                    let convolution = [Convolution { w, window: &window }];
+                    let kept = (reads[i].y, reads[i].moments);
+                    let alone =
+                        backward(&gzs[i], &xs, &convolution, prelude, kept, all[i].scale_shift, wanted)?;
+                    assert_eq!(of.w.is_some(), wanted != Wanted::Input);
+                    if let (Some(w), Some(alone)) = (&of.w, &alone.ws) {
+                        assert_tensors_close(w, &alone[0], sums_within)?;
+                    }
+                    assert_eq!(of.scale_shift.is_some(), affine);
+                    if let (Some(of), Some(alone)) = (&of.scale_shift, &alone.scale_shift) {
+                        assert_tensors_close(&of.0, &alone.0, sums_within)?;
+                        assert_tensors_close(&of.1, &alone.1, sums_within)?;
+                    }
+                    let product = alone.product.expect("of a norm").get()?;
+                    assert_close(&[of.product.get()?], &[product], sums_within);
+                    sums = match (sums, alone.xs) {
+                        (Some(sums), Some(gxs)) => {
+                            Some(sums.iter().zip(&gxs).map(|(a, b)| sum::add(a, b)).collect::<Result<_>>()?)
+                        }
+                        (sums, gxs) => sums.or(gxs),
+                    };
+                }
+                assert_eq!(gxs.is_some(), wanted != Wanted::Weights);
+                for (gx, sum) in gxs.iter().flatten().zip(sums.iter().flatten()) {
+                    assert_tensors_close(gx, sum, within)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Weights for other inputs, channels that fill no vector once they are cut apart, none at all, a gradient too few.
+#[test]
+fn other_readers_do_not_fit() -> Result<()> {
+    let cast = |dims: &[usize], seed| random(dims, seed)?.to_dtype(DType::F32);
+    let (x, window) = (cast(&[2, 6, 6, 16], 1)?, Window::same((1, 1), (1, 1), (1, 1)));
+    let xs = std::slice::from_ref(&x);
+    let (w, other) = (cast(&[1, 1, 16, 16], 2)?, cast(&[1, 1, 32, 16], 3)?);
+    assert!(readers::fits(xs, &[&w, &w], &window)?);
+    assert!(readers::fits(xs, &[&w, &other], &window).is_err());
+    assert!(!readers::fits(xs, &[], &window)?);
+    assert!(!readers::fits(xs, &[&w, &w], &Window::same((3, 3), (1, 1), (1, 1)))?);
+    let few = cast(&[1, 1, 16, 5], 4)?;
+    assert!(!readers::fits(xs, &[&few, &few], &window)?);
+    let all = [Reader { w: &few, scale_shift: None }; 2];
+    assert!(readers::forward_waiting(xs, &all, &window, Prelude::Relu, EPS).is_err());
+    assert!(readers::forward_waiting(xs, &[], &window, Prelude::Relu, EPS).is_err());
+    let all = [Reader { w: &w, scale_shift: None }; 2];
+    let found = readers::forward_waiting(xs, &all, &window, Prelude::Relu, EPS)?;
+    let one = [Read { y: &found[0].y, moments: &found[0].moments, gz: &x }];
+    assert!(readers::backward(xs, &all, &one, &window, Prelude::Relu, Wanted::Both).is_err());
     Ok(())
 }

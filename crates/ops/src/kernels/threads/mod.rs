@@ -90,26 +90,27 @@ fn write_pieces<T: WithDType, R: Send>(
     (out, results)
 }
 
-/// As [`overwrite_and_collect`], `n` vectors of one length at once.
+/// As [`overwrite_and_collect`], several vectors at once: each one's length and that of its pieces, of which all have as many.
 pub(crate) fn overwrite_several<T: WithDType, R: Send>(
-    n: usize,
-    len: usize,
-    piece: usize,
+    sizes: &[(usize, usize)],
     work: usize,
     write: impl Fn(usize, &mut [&mut [T]]) -> R + Sync + Send,
 ) -> (Vec<Vec<T>>, Vec<R>) {
-    let mut all: Vec<Vec<T>> = (0..n).map(|_| Vec::with_capacity(len)).collect();
-    let mut chunks: Vec<_> =
-        all.iter_mut().map(|out| out.spare_capacity_mut()[..len].chunks_mut(piece.max(1))).collect();
-    let pieces: Vec<Vec<_>> = (0..len.div_ceil(piece.max(1)))
-        .map(|_| chunks.iter_mut().filter_map(Iterator::next).collect())
+    let count = |&(len, piece): &(usize, usize)| len.div_ceil(piece.max(1));
+    let n = sizes.first().map_or(0, count);
+    assert!(sizes.iter().all(|size| count(size) == n), "as many pieces of each");
+    let mut all: Vec<Vec<T>> = sizes.iter().map(|&(len, _)| Vec::with_capacity(len)).collect();
+    let mut chunks: Vec<_> = (all.iter_mut().zip(sizes))
+        .map(|(out, &(len, piece))| out.spare_capacity_mut()[..len].chunks_mut(piece.max(1)))
         .collect();
+    let pieces: Vec<Vec<_>> =
+        (0..n).map(|_| chunks.iter_mut().filter_map(Iterator::next).collect()).collect();
     let results = share(pieces, work, |i, outs| {
         let mut outs: Vec<&mut [T]> = outs.into_iter().map(left_over).collect();
         write(i, &mut outs)
     });
     // SAFETY: as in `write_pieces`, of every vector.
-    all.iter_mut().for_each(|out| unsafe { out.set_len(len) });
+    all.iter_mut().zip(sizes).for_each(|(out, &(len, _))| unsafe { out.set_len(len) });
     (all, results)
 }
 
