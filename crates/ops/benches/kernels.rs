@@ -4,8 +4,9 @@ use candle_core::{Device, Result, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ops::kernels::{
     Prelude, Window,
-    conv_norm::{self, Normalized, Wanted},
-    pool,
+    batch_norm::Normalized,
+    conv::Wanted,
+    conv_norm, pool,
     separable::{self, Convolutions},
     sum,
 };

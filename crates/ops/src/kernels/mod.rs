@@ -21,13 +21,13 @@ pub mod depthwise;
 pub mod gpu;
 pub mod linear;
 pub mod loss;
+pub mod pixelwise;
 pub mod pool;
 pub mod ranks;
 pub mod recycling;
 pub mod roofline;
 pub mod separable;
 pub mod shuffle;
-pub mod strided;
 pub mod sum;
 pub mod update;
 

@@ -5,12 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{BatchNorm, Conv};
 use crate::{
     Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
-    kernels::{
-        Later,
-        batch_norm::Moments,
-        conv_norm::{self, Wanted},
-        sum,
-    },
+    kernels::{Later, batch_norm::Moments, conv::Wanted, conv_norm, sum},
 };
 
 /// `norm(conv(x))`. With the batch's own statistics both are computed together, in fewer passes over memory; with

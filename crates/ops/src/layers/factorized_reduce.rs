@@ -9,8 +9,8 @@ use crate::{
     kernels::{
         Later, Prelude, Window,
         batch_norm::Moments,
-        conv_norm::Wanted,
-        strided::{self, Convolution},
+        conv::Wanted,
+        pixelwise::{self, Convolution},
         sum,
     },
 };
@@ -60,7 +60,7 @@ impl<A: Layer, B: Layer> Layer for Concat<A, B> {
 ///
 /// Where the shift leaves the map it reads zeros, so odd sizes work; an odd number of channels gives the second
 /// convolution one more (the original refuses both). With the batch's own statistics all are computed together where the
-/// [kernels](strided) can, otherwise one after the other.
+/// [kernels](pixelwise) can, otherwise one after the other.
 ///
 /// # References
 /// - Liu, Simonyan & Yang, *DARTS*, 2019, <https://arxiv.org/abs/1806.09055>; its code's `operations.py`.
@@ -117,12 +117,12 @@ impl FactorizedReduce {
     /// Whether all is computed together.
     fn together(&self, xs: &[Tensor], pass: &Forward<'_>) -> Result<bool> {
         let plain = pass.mode == Mode::Train && self.both().iter().all(|conv| conv.bias.is_none());
-        Ok(plain && strided::fits(xs, &self.kernels(pass.params))?)
+        Ok(plain && pixelwise::fits(xs, &self.kernels(pass.params))?)
     }
 
     fn train(&self, xs: &[Tensor], pass: &mut Forward<'_>) -> Result<(Summand, ReduceSaved)> {
         let (convolutions, affine) = (self.kernels(pass.params), self.norm.scale_shift(pass.params));
-        let waiting = strided::forward_waiting(xs, &convolutions, Prelude::Relu, affine, self.norm.eps)?;
+        let waiting = pixelwise::forward_waiting(xs, &convolutions, Prelude::Relu, affine, self.norm.eps)?;
         self.norm.report(&waiting.moments, pass);
         let summand = Summand { map: waiting.y.clone(), norm: Some(waiting.by) };
         Ok((summand, ReduceSaved::Train { xs: xs.to_vec(), y: waiting.y, moments: waiting.moments }))
@@ -145,7 +145,7 @@ impl FactorizedReduce {
         };
         let (convolutions, affine) = (self.kernels(pass.params), self.norm.scale_shift(pass.params));
         let of = (&y, &moments);
-        let found = strided::backward(grad, &xs, &convolutions, Prelude::Relu, of, affine, wanted)?;
+        let found = pixelwise::backward(grad, &xs, &convolutions, Prelude::Relu, of, affine, wanted)?;
         if let (Some(gradients), Some(of_weights)) = (pass.gradients.as_deref_mut(), found.ws) {
             for (conv, of_weight) in self.both().into_iter().zip(of_weights) {
                 gradients.add(conv.weight, of_weight)?;
@@ -200,7 +200,7 @@ impl Layer for FactorizedReduce {
             return self.forward_summand(x, pass)?.0.dot(grad);
         }
         let (convolutions, affine) = (self.kernels(pass.params), self.norm.scale_shift(pass.params));
-        strided::probe(grad, x, &convolutions, Prelude::Relu, affine, self.norm.eps)
+        pixelwise::probe(grad, x, &convolutions, Prelude::Relu, affine, self.norm.eps)
     }
 
     fn backward(&self, saved: ReduceSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {

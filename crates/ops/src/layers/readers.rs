@@ -9,8 +9,8 @@ use super::{ConvNorm, ConvNormSaved};
 use crate::{
     Backward, Forward, Mode, Op, ParamStore, Saved, Summand,
     kernels::{
-        conv_norm::Wanted,
-        strided::readers::{self, Read, Reader},
+        conv::Wanted,
+        pixelwise::readers::{self, Read, Reader},
     },
     op,
 };

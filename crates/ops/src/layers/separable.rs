@@ -8,7 +8,7 @@ use crate::{
     kernels::{
         Later, Prelude,
         batch_norm::{Channelwise, Moments, Sums},
-        conv_norm::Wanted,
+        conv::Wanted,
         separable::{self, Convolutions},
         sum,
     },

@@ -5,12 +5,15 @@ mod cpu;
 pub(in crate::kernels) mod cuda;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use candle_core::{Result, Tensor, bail};
 
 pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, PieceSums, Statistics, Through, normalize};
 
 use cpu::GradientSums;
+
+pub use waiting::{Normalized, Waiting};
 
 use super::{
     Isa,

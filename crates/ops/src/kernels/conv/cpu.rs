@@ -26,7 +26,7 @@ use super::{
 
 /// What a pass over the gradient adds up.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum Added {
     Weights,
     WeightsAndBias,
 }
@@ -94,20 +94,20 @@ pub(super) fn input_gradient<M: Stored>(
     })
 }
 
-/// The gradients of the weights and, where wanted, of the bias.
+/// The gradients of the weights and, where added, of the bias.
 pub(super) fn weight_gradient<M: Stored>(
     isa: Isa,
     shape: Shape<'_>,
-    wanted: Wanted,
+    added: Added,
     x: &[M],
     gy: &[M],
 ) -> (Vec<M::Real>, Vec<M::Real>) {
     let images = images_per_piece(shape.input.n, shape.input.image());
     let weights = Weights::new(isa, shape, images);
     let part = |x: &[M::Real], gy: &[M::Real]| {
-        let bias = match wanted {
-            Wanted::Weights => Vec::new(),
-            Wanted::WeightsAndBias => channel_sums(isa, gy, shape.output.c),
+        let bias = match added {
+            Added::Weights => Vec::new(),
+            Added::WeightsAndBias => channel_sums(isa, gy, shape.output.c),
         };
         (weights.part(x, gy), bias)
     };
@@ -115,9 +115,9 @@ pub(super) fn weight_gradient<M: Stored>(
         wide(shape.input(x, i, images), |x| wide(shape.output(gy, i, images), |gy| part(x, gy)))
     });
     let (parts, bias): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    let bias = match wanted {
-        Wanted::Weights => vec![M::Real::ZERO; shape.output.c],
-        Wanted::WeightsAndBias => {
+    let bias = match added {
+        Added::Weights => vec![M::Real::ZERO; shape.output.c],
+        Added::WeightsAndBias => {
             add_in_order(bias, shape.output.c).into_iter().map(M::Real::from_f64).collect()
         }
     };

@@ -19,6 +19,17 @@ use super::{
     values::{Map, Values, dense, expect_dims, for_stored, tensor},
 };
 
+/// Which gradients of a convolution are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The input's.
+    Input,
+    /// The weights'.
+    Weights,
+    /// Both.
+    Both,
+}
+
 /// The convolution of `x` `(N, H, W, c_in)` with `w` `(kh, kw, c_in, c_out)`: `(N, ⌈H/s⌉, ⌈W/s⌉, c_out)`.
 ///
 /// # Errors
@@ -92,7 +103,7 @@ pub fn input_gradient(
 /// # Errors
 /// Shapes or types do not fit.
 pub fn weight_gradient(x: &Tensor, gy: &Tensor, window: &Window, prelude: Prelude) -> Result<Tensor> {
-    Ok(gradients(cpu::Wanted::Weights, x, gy, window, prelude)?.0)
+    Ok(gradients(cpu::Added::Weights, x, gy, window, prelude)?.0)
 }
 
 /// `∂L/∂w` as [`weight_gradient`], and `∂L/∂bias = Σ ∂L/∂y` over batch and pixels, `(c_out,)`.
@@ -105,11 +116,11 @@ pub fn weight_and_bias_gradients(
     window: &Window,
     prelude: Prelude,
 ) -> Result<(Tensor, Tensor)> {
-    gradients(cpu::Wanted::WeightsAndBias, x, gy, window, prelude)
+    gradients(cpu::Added::WeightsAndBias, x, gy, window, prelude)
 }
 
 fn gradients(
-    wanted: cpu::Wanted,
+    added: cpu::Added,
     x: &Tensor,
     gy: &Tensor,
     window: &Window,
@@ -121,8 +132,8 @@ fn gradients(
     expect_dims("gradient of a convolution", gy, &output.dims())?;
     on_gpu!(x, gpu => {
         let gw = cuda::weight_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, x, gy)?;
-        // Without a wanted bias the second is never looked at.
-        let gb = if wanted == cpu::Wanted::Weights { gw.clone() } else { super::bias::gradient(gy)? };
+        // Without a added bias the second is never looked at.
+        let gb = if added == cpu::Added::Weights { gw.clone() } else { super::bias::gradient(gy)? };
         Ok((gw, gb))
     });
     let (x, gy) = (dense(x)?, dense(gy)?);
@@ -130,7 +141,7 @@ fn gradients(
     for_stored!(x, M => {
         let (x, gy) = (Values::of(&x)?, Values::of(&gy)?);
         let shape = Shape { input: &input, output: &output, window, prelude };
-        let (gw, gb) = cpu::weight_gradient::<M>(Isa::detect(), shape, wanted, &x, &gy);
+        let (gw, gb) = cpu::weight_gradient::<M>(Isa::detect(), shape, added, &x, &gy);
         Ok((tensor(gw, &dims)?, tensor(gb, &[output.c])?))
     })
 }

@@ -76,7 +76,7 @@ fn agrees<T: Real>(isa: Isa, tolerance: f64) {
         assert_close(&found, &gx, tolerance);
         let sums: Vec<f64> =
             (0..C_OUT).map(|c| gy.iter().skip(c).step_by(C_OUT).map(|gy| gy.to_f64()).sum()).collect();
-        let both = cpu::Wanted::WeightsAndBias;
+        let both = cpu::Added::WeightsAndBias;
         let (of_weight, of_bias) = cpu::weight_gradient(isa, shape, both, &x, &gy);
         assert_close(&of_weight, &gw, tolerance);
         assert_close(&of_bias, &sums, tolerance);
@@ -131,7 +131,7 @@ fn bytes_do_not_depend_on_threads() {
     assert_same_on_any_threads(|| {
         let shape = cpu::Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
         let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
-        let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Wanted::WeightsAndBias, &x, &y);
+        let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Added::WeightsAndBias, &x, &y);
         let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
         (y, gw, gx)
     });
@@ -164,11 +164,11 @@ fn random_shapes_agree_with_the_portable_path() {
         let portable = Isa::Portable;
         let y = cpu::forward(portable, shape, &x, &w, None);
         let gx = cpu::input_gradient(portable, shape, &gy, &w, &x);
-        let (gw, _) = cpu::weight_gradient(portable, shape, cpu::Wanted::Weights, &x, &gy);
+        let (gw, _) = cpu::weight_gradient(portable, shape, cpu::Added::Weights, &x, &gy);
         for isa in sets() {
             assert_close(&cpu::forward(isa, shape, &x32, &w32, None), &y, 2e-5);
             assert_close(&cpu::input_gradient(isa, shape, &gy32, &w32, &x32), &gx, 2e-5);
-            let (found, _) = cpu::weight_gradient(isa, shape, cpu::Wanted::Weights, &x32, &gy32);
+            let (found, _) = cpu::weight_gradient(isa, shape, cpu::Added::Weights, &x32, &gy32);
             assert_close(&found, &gw, 2e-5);
         }
     }
@@ -242,9 +242,9 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
             assert_multiplied(isa, &cpu::forward(isa, shape, &x, &w, Some(&bias)), &y);
             let gx = cpu::input_gradient(isa, shape, &gy32, &w, &x32);
             assert_multiplied(isa, &cpu::input_gradient(isa, shape, &gy, &w, &x), &gx);
-            let wanted = cpu::Wanted::WeightsAndBias;
-            let of_weights = cpu::weight_gradient(isa, shape, wanted, &x32, &gy32);
-            assert_eq!(cpu::weight_gradient(isa, shape, wanted, &x, &gy), of_weights);
+            let added = cpu::Added::WeightsAndBias;
+            let of_weights = cpu::weight_gradient(isa, shape, added, &x32, &gy32);
+            assert_eq!(cpu::weight_gradient(isa, shape, added, &x, &gy), of_weights);
         }
     }
 }

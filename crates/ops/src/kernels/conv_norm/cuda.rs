@@ -3,10 +3,10 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Gradients, Waiting, Wanted};
+use super::Gradients;
 use crate::kernels::{
-    batch_norm::{self, Moments},
-    conv::{self, Shape},
+    batch_norm::{self, Moments, Waiting},
+    conv::{self, Shape, Wanted},
     gpu::Gpu,
 };
 

@@ -14,59 +14,14 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Channelwise, Moments, Statistics},
-    conv,
+    batch_norm::{self, Arrived, Moments, Normalized, Waiting},
+    conv::{self, Wanted},
     gpu::on_gpu,
     later::Later,
+    pixelwise::{Convolution, Layout, Pixelwise, Returning, only},
     simd::lanes,
-    stored::Stored,
-    strided::{Convolution, Layout, Returning, Strided, only},
     values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
 };
-
-/// What a forward computes.
-#[derive(Clone, Debug)]
-pub struct Normalized {
-    /// The convolution's output, bias included.
-    pub y: Tensor,
-    /// `y` normalized by its own moments.
-    pub z: Tensor,
-    /// Those moments.
-    pub moments: Moments,
-}
-
-/// What a forward computes for whoever normalizes while reading.
-#[derive(Clone, Debug)]
-pub struct Waiting {
-    /// The convolution's output, bias included.
-    pub y: Tensor,
-    /// Its moments.
-    pub moments: Moments,
-    /// How they, a scale and a shift normalize it.
-    pub by: Channelwise,
-}
-
-impl Waiting {
-    /// Of a convolution's output in row-major order, and its statistics.
-    pub(in crate::kernels) fn of<M: Stored>(
-        y: Vec<M>,
-        dims: &[usize],
-        statistics: Statistics,
-        scale_shift: Option<(&Tensor, &Tensor)>,
-        eps: f64,
-    ) -> Result<Self> {
-        let c = dims.last().copied().unwrap_or(1);
-        let moments = batch_norm::moments_of::<M::Real>(statistics, y.len() / c, eps)?;
-        let by = moments.channelwise(scale_shift)?;
-        Ok(Self { y: tensor(y, dims)?, moments, by })
-    }
-
-    /// Normalizes what waited.
-    pub(in crate::kernels) fn now(self) -> Result<Normalized> {
-        let Self { y, moments, by } = self;
-        Ok(Normalized { z: batch_norm::apply(&y, &by)?, y, moments })
-    }
-}
 
 /// What a backward computes: the gradients that were asked for.
 #[derive(Clone, Debug)]
@@ -79,17 +34,6 @@ pub struct Gradients<X = Tensor> {
     pub scale_shift: Option<(Tensor, Tensor)>,
     /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
     pub product: Option<Later>,
-}
-
-/// Which gradients of a convolution are needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The input's.
-    Input,
-    /// The weights'.
-    Weights,
-    /// Both.
-    Both,
 }
 
 /// `z = normalize(w ∗ prelude(x) + bias) · scale + shift` with the batch's own moments; as [`conv::forward`] followed by
@@ -145,7 +89,7 @@ pub fn forward_beside(
         let (y, statistics) = match pixelwise::<T>(&xs, &w, window)? {
             Some(layout) => {
                 let xs = xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
-                only(Strided::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref()))
+                only(Pixelwise::new(isa, &layout, prelude, &xs, &ws).forward(bias.as_deref()))
             }
             None => cpu::forward::<M>(isa, shape, &Values::of(alone(&xs)?)?, &ws[0], bias.as_deref()),
         };
@@ -205,7 +149,7 @@ pub fn probe(
         let (gz, xs, ws) = (Values::of(&gz)?, [Values::of(&x)?], [Values::of(&w)?]);
         let (isa, bias) = (Isa::detect(), bias.as_ref().map(Values::of).transpose()?);
         let pieces = match layout {
-            Some(layout) => Strided::<M>::new(isa, &layout, prelude, &xs, &ws).probe(&gz, bias.as_deref()),
+            Some(layout) => Pixelwise::<M>::new(isa, &layout, prelude, &xs, &ws).probe(&gz, bias.as_deref()),
             None => cpu::probe::<M>(isa, shape, &gz, &xs[0], &ws[0], bias.as_deref()),
         };
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, output.c, eps)?))
@@ -269,9 +213,9 @@ pub fn backward_beside(
         let (gxs, gw) = match pixelwise::<T>(xs, w, window)? {
             Some(layout) => {
                 let xs = dense_xs.iter().map(Values::of).collect::<Result<Vec<Values<'_, M>>>>()?;
-                let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
+                let pixelwise = Pixelwise::new(isa, &layout, prelude, &xs, &ws);
                 let returning = [Returning { y: &y, gz: &gz, through: &through }];
-                let (gxs, gws) = strided.backward(&returning, wanted);
+                let (gxs, gws) = pixelwise.backward(&returning, wanted);
                 (gxs, gws.and_then(|mut gws| gws.pop()))
             }
             None => {

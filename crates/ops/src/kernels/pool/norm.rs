@@ -12,8 +12,9 @@ use super::{
 };
 use crate::kernels::{
     Isa, Window,
-    batch_norm::{self, Arrived, Gradients, Moments, PieceMoments, PieceProducts, Statistics, Through},
-    conv_norm::Waiting,
+    batch_norm::{
+        self, Arrived, Gradients, Moments, PieceMoments, PieceProducts, Statistics, Through, Waiting,
+    },
     gpu::on_gpu,
     later::Later,
     stored::{Stored, computed, wide},
@@ -52,13 +53,11 @@ pub fn forward_waiting(
     });
     let shape = Shape::of(x.dims(), window)?;
     let x = dense(x)?;
-    for_stored!(x, M, T => {
+    for_stored!(x, M => {
         let (y, winners, statistics) = shape.forward::<M>(Isa::detect(), &Values::of(&x)?, pool);
-        let moments = batch_norm::moments_of::<T>(statistics, y.len() / shape.output.c, eps)?;
-        let by = moments.channelwise(scale_shift)?;
         let dims = shape.output.dims();
         let winners = winners.map(|winners| tensor(winners, &dims)).transpose()?;
-        Ok((Waiting { y: tensor(y, &dims)?, moments, by }, winners))
+        Ok((Waiting::of::<M>(y, &dims, statistics, scale_shift, eps)?, winners))
     })
 }
 

@@ -5,9 +5,8 @@ use candle_core::{Result, Tensor};
 
 use super::{Convolutions, Gradients, cpu::Shapes};
 use crate::kernels::{
-    batch_norm::{self, Channelwise, Moments},
-    conv,
-    conv_norm::{Waiting, Wanted},
+    batch_norm::{self, Channelwise, Moments, Waiting},
+    conv::{self, Wanted},
     depthwise,
     gpu::Gpu,
 };

@@ -13,9 +13,8 @@ use candle_core::{Result, Tensor};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Channelwise, Moments, Sums},
-    conv,
-    conv_norm::{Normalized, Waiting, Wanted},
+    batch_norm::{self, Arrived, Channelwise, Moments, Normalized, Sums, Waiting},
+    conv::{self, Wanted},
     gpu::on_gpu,
     later::Later,
     values::{Map, Values, dense, expect_dims, for_stored, tensor},
@@ -117,9 +116,7 @@ pub fn forward_waiting(
         let bias = bias.as_ref().map(Values::of).transpose()?;
         let source = cpu::Source::new(&x, norm.map(|norm| norm.channels::<T>(maps.input.c)).transpose()?);
         let (y, statistics) = cpu::forward::<M>(Isa::detect(), shapes, &source, &d, &w, bias.as_deref());
-        let moments = batch_norm::moments_of::<T>(statistics, y.len() / maps.output.c, eps)?;
-        let by = moments.channelwise(scale_shift)?;
-        Ok(Waiting { y: tensor(y, &maps.output.dims())?, moments, by })
+        Waiting::of::<M>(y, &maps.output.dims(), statistics, scale_shift, eps)
     })
 }
 

@@ -296,7 +296,7 @@ fn composed_kernels_agree() -> Result<()> {
         };
         let made = separable::forward_train(x, convolutions, affine, 1e-3)?;
         let of = (&made.y, &made.moments);
-        let found = separable::backward(gz, x, convolutions, of, affine, conv_norm::Wanted::Both, None)?;
+        let found = separable::backward(gz, x, convolutions, of, affine, conv::Wanted::Both, None)?;
         let (gd, gw) = found.weights.expect("both are wanted");
         let mut all = vec![made.y.clone(), made.z, found.x.expect("both are wanted"), gd, gw];
         let made = conv_norm::forward_train(x, (dense, Some(vector)), affine, 1e-3, &across, Prelude::Relu)?;
@@ -309,7 +309,7 @@ fn composed_kernels_agree() -> Result<()> {
             &made.moments,
             &across,
             Prelude::Relu,
-            conv_norm::Wanted::Both,
+            conv::Wanted::Both,
         )?;
         all.extend([made.z, found.x.expect("both are wanted"), found.w.expect("both are wanted")]);
         let (of_scale, of_shift) = found.scale_shift.expect("there is a scale");

@@ -3,11 +3,11 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{Convolution, Dense, Layout, Returning, Strided, first_of, values_of};
+use super::{Convolution, Dense, Layout, Pixelwise, Returning, first_of, values_of};
 use crate::kernels::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Moments},
-    conv_norm::{Waiting, Wanted},
+    batch_norm::{self, Arrived, Moments, Waiting},
+    conv::Wanted,
     gpu::on_gpu,
     later::Later,
     simd::lanes,
@@ -73,7 +73,7 @@ pub fn forward_waiting(
     for_stored!(first_of(xs)?, M, T => {
         let layout = fitting::<T>(xs, &w, &ws_of(readers), window, isa)?;
         let (xs, ws) = dense.values::<M>()?;
-        let outputs = Strided::new(isa, &layout, prelude, &xs, &ws).forward(None);
+        let outputs = Pixelwise::new(isa, &layout, prelude, &xs, &ws).forward(None);
         (outputs.into_iter().zip(layout.outputs()).zip(readers))
             .map(|(((y, statistics), (_, output)), reader)| {
                 Waiting::of::<M>(y, &layout.dims_of(output), statistics, reader.scale_shift, eps)
@@ -117,7 +117,7 @@ pub fn backward(
             .map(|((y, gz), arrived)| Returning::<M> { y, gz, through: &arrived.through })
             .collect();
         let (of_xs, ws) = dense.values::<M>()?;
-        let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward(&returning, wanted);
+        let (gxs, gws) = Pixelwise::new(isa, &layout, prelude, &of_xs, &ws).backward(&returning, wanted);
         let gxs = gxs.map(|gxs| gxs.into_iter().map(|gx| tensor(gx, xs[0].dims())).collect::<Result<Vec<_>>>());
         let mut gws = match gws {
             None => Vec::new(),

@@ -16,8 +16,8 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Moments},
-    conv_norm::{Waiting, Wanted},
+    batch_norm::{self, Arrived, Moments, Waiting},
+    conv::Wanted,
     gpu::on_gpu,
     later::Later,
     simd::lanes,
@@ -25,7 +25,7 @@ use super::{
     values::{self, Map, Real, Values, expect_dims, for_real, for_stored, tensor},
 };
 use cpu::Path;
-pub(in crate::kernels) use cpu::{Returning, Strided};
+pub(in crate::kernels) use cpu::{Pixelwise, Returning};
 
 /// One of the convolutions.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +186,7 @@ pub fn forward_waiting(
     for_stored!(first_of(xs)?, M, T => {
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         let (xs, ws) = dense.values::<M>()?;
-        let (y, statistics) = only(Strided::new(isa, &layout, prelude, &xs, &ws).forward(None));
+        let (y, statistics) = only(Pixelwise::new(isa, &layout, prelude, &xs, &ws).forward(None));
         Waiting::of::<M>(y, &layout.dims, statistics, scale_shift, eps)
     })
 }
@@ -211,7 +211,7 @@ pub fn probe(
         let layout = Layout::fitting::<T>(xs, convolutions, isa)?;
         expect_dims("gradient of a batch norm", &gz, &layout.dims)?;
         let (xs, ws) = dense.values::<M>()?;
-        let pieces = Strided::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?, None);
+        let pieces = Pixelwise::new(isa, &layout, prelude, &xs, &ws).probe(&Values::of(&gz)?, None);
         Ok(Later::Known(batch_norm::product_of::<T>(pieces, scale_shift, layout.output.c, eps)?))
     })
 }
@@ -239,7 +239,7 @@ pub fn backward(
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
         let (of_xs, ws) = dense.values::<M>()?;
         let returning = [Returning { y: &y, gz: &gz, through: &through }];
-        let (gxs, gws) = Strided::new(isa, &layout, prelude, &of_xs, &ws).backward(&returning, wanted);
+        let (gxs, gws) = Pixelwise::new(isa, &layout, prelude, &of_xs, &ws).backward(&returning, wanted);
         let x = |gx: Vec<M>| tensor(gx, xs[0].dims());
         let w = |(gw, of): (Vec<T>, &Convolution<'_>)| tensor(gw, of.w.dims());
         Ok(Gradients {

@@ -7,8 +7,8 @@ use crate::kernels::{
     Isa, Prelude,
     activation::relu_mask,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
+    conv::Wanted,
     conv::pointwise::PIXELS,
-    conv_norm::Wanted,
     product::{Matrix, Panels, Start, matrix_product},
     simd::{lanes, vectorized},
     stored::Stored,
@@ -40,7 +40,7 @@ pub(in crate::kernels) struct Returning<'a, M: Stored> {
 }
 
 /// The convolutions, ready to run.
-pub(in crate::kernels) struct Strided<'a, M: Stored> {
+pub(in crate::kernels) struct Pixelwise<'a, M: Stored> {
     isa: Isa,
     layout: &'a Layout,
     prelude: Prelude,
@@ -51,7 +51,7 @@ pub(in crate::kernels) struct Strided<'a, M: Stored> {
     scratch: Scratch<M::Real>,
 }
 
-impl<'a, M: Stored> Strided<'a, M> {
+impl<'a, M: Stored> Pixelwise<'a, M> {
     pub(in crate::kernels) fn new(
         isa: Isa,
         layout: &'a Layout,

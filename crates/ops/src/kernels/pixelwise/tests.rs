@@ -124,8 +124,8 @@ fn run_all(
         }
         let dense = Dense::of(&xs, &convolutions)?;
         let (xs, ws) = dense.values::<T>()?;
-        let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
-        let outputs = strided.forward(Some(&Values::<T>::of(&bias)?));
+        let pixelwise = Pixelwise::new(isa, &layout, Prelude::Relu, &xs, &ws);
+        let outputs = pixelwise.forward(Some(&Values::<T>::of(&bias)?));
         let mut all: Vec<_> = outputs.into_iter().map(|(y, _)| y).collect();
         let (ys, gzs) = (all.clone(), values_of::<T>(&gzs)?);
         let through: Vec<_> = outs.iter().map(|c| batch_norm::Through::of_constants(*c, *c as f64 / 32.0)).collect();
@@ -133,7 +133,7 @@ fn run_all(
             .map(|((y, gz), through)| Returning { y, gz, through })
             .collect();
         for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
-            let (gxs, gws) = strided.backward(&returning, wanted);
+            let (gxs, gws) = pixelwise.backward(&returning, wanted);
             all.extend(gxs.into_iter().chain(gws).flatten());
         }
         Ok(all.into_iter().map(|values| values.into_iter().map(|x| x.to_f64()).collect()).collect())
@@ -155,13 +155,13 @@ fn nan_passes_a_relu_and_not_its_mask() -> Result<()> {
                 let layout = Layout::fitting::<T>(&xs, &convolutions, isa)?;
                 let dense = Dense::of(&xs, &convolutions)?;
                 let (xs, ws) = dense.values::<T>()?;
-                let strided = Strided::new(isa, &layout, Prelude::Relu, &xs, &ws);
-                let (y, _) = only(strided.forward(None));
+                let pixelwise = Pixelwise::new(isa, &layout, Prelude::Relu, &xs, &ws);
+                let (y, _) = only(pixelwise.forward(None));
                 assert!(y.iter().all(|y| y.is_nan()));
                 let (y, gz) = (vec![T::ONE; 2 * to], vec![T::ONE; 2 * to]);
                 let through = batch_norm::Through::of_constants(to, 0.5);
                 let returning = [Returning { y: &y, gz: &gz, through: &through }];
-                let (gxs, _) = strided.backward(&returning, Wanted::Input);
+                let (gxs, _) = pixelwise.backward(&returning, Wanted::Input);
                 let gx = &gxs.expect("it was wanted")[0];
                 assert!(gx[3] == T::ZERO && gx[4] == T::ZERO && gx[20] == T::ZERO);
                 assert!(gx.iter().zip(&x).all(|(&gx, &x)| (gx != T::ZERO) == (x > 0.0)));
@@ -231,16 +231,16 @@ fn narrow_maps_are_convolved_as_their_numbers_are() -> Result<()> {
             sets().flat_map(|isa| [Prelude::Identity, Prelude::Relu].map(|prelude| (isa, prelude)))
         {
             let layout = Layout::fitting::<f32>(&dense.xs, &convolutions, isa)?;
-            let strided = Strided::new(isa, &layout, prelude, &xs, &ws);
-            let strided32 = Strided::new(isa, &layout, prelude, &xs32, &ws);
-            let (y32, _) = only(strided32.forward(None));
-            assert_multiplied(isa, &only(strided.forward(None)).0, &y32);
+            let pixelwise = Pixelwise::new(isa, &layout, prelude, &xs, &ws);
+            let pixelwise32 = Pixelwise::new(isa, &layout, prelude, &xs32, &ws);
+            let (y32, _) = only(pixelwise32.forward(None));
+            assert_multiplied(isa, &only(pixelwise.forward(None)).0, &y32);
             let ((y, y32), (gz, gz32)) = (narrow(&noise(y32.len(), 8)), narrow(&noise(y32.len(), 9)));
             for wanted in [Wanted::Both, Wanted::Input, Wanted::Weights] {
                 let returning = [Returning { y: &y, gz: &gz, through: &through }];
-                let (gxs, gws) = strided.backward(&returning, wanted);
+                let (gxs, gws) = pixelwise.backward(&returning, wanted);
                 let returning = [Returning { y: &y32, gz: &gz32, through: &through }];
-                let (gxs32, gws32) = strided32.backward(&returning, wanted);
+                let (gxs32, gws32) = pixelwise32.backward(&returning, wanted);
                 assert_multiplied(
                     isa,
                     &gxs.unwrap_or_default().concat(),
