@@ -1,6 +1,6 @@
 //! The walk forward over blocks, nodes and edges.
 
-use std::{cell::OnceCell, collections::HashMap, rc::Rc};
+use std::{cell::OnceCell, collections::BTreeMap, rc::Rc};
 
 use candle_core::Tensor;
 use controller::Paths;
@@ -63,13 +63,13 @@ pub(crate) struct Walk<'w, 'p> {
     /// Whether every output is checked to be finite.
     pub(crate) watch: bool,
     /// Inputs of cells that were made together with another's, of the same output, before their cell's turn.
-    pub(crate) ahead: HashMap<Input, (Tensor, Saved)>,
+    pub(crate) ahead: BTreeMap<Input, (Tensor, Option<Saved>)>,
 }
 
 impl<'w, 'p> Walk<'w, 'p> {
     /// One that drops nothing and checks nothing.
     pub(crate) fn new(pass: &'w mut Forward<'p>, purpose: Purpose) -> Self {
-        Self { pass, purpose, drop_path: 0.0, watch: false, ahead: HashMap::new() }
+        Self { pass, purpose, drop_path: 0.0, watch: false, ahead: BTreeMap::new() }
     }
 
     /// Runs the whole network. What it stores on the way may be narrower than what goes in and comes out.
@@ -144,7 +144,7 @@ impl<'w, 'p> Walk<'w, 'p> {
         let (Built::Cell { preprocess, .. }, Block::Cell(cell)) =
             (&graph.blocks[block], &graph.layout.blocks[block])
         else {
-            return Ok(Vec::new());
+            unreachable!("only cells have inputs");
         };
         let mut values = Vec::with_capacity(cell.inputs.len());
         for (index, (input, op)) in cell.inputs.iter().zip(preprocess).enumerate() {
@@ -153,35 +153,41 @@ impl<'w, 'p> Walk<'w, 'p> {
                 values.push((x.joined()?.clone(), None));
                 continue;
             };
-            let (place, at) = (
-                || Place::Input { cell: (cell.index, cell.name.clone()), input: index },
-                Input { block, index },
-            );
-            if !self.ahead.contains_key(&at) {
-                self.look_ahead(graph, (at, at.source(cell)), op.as_ref(), x)?;
-            }
-            values.push(match self.ahead.remove(&at) {
-                Some(found) => self.kept(found, place)?,
-                None => self.step(op.as_ref(), x, place)?,
+            let (at, op) = (Input { block, index }, op.as_ref());
+            let place = || Place::Input { cell: (cell.index, cell.name.clone()), input: index };
+            let found = match self.ahead.remove(&at) {
+                Some(found) => Some(found),
+                None => self.look_ahead(graph, (at, at.source(cell)), op, x)?,
+            };
+            values.push(match found {
+                Some((y, saved)) => (self.checked(y, place)?, saved),
+                None => self.step(op, x, place)?,
             });
         }
         Ok(values)
     }
 
-    /// Runs what reads an output first, together with all that will read it and can run with it.
+    /// Runs what reads an output first, together with all that will read it and can run with it; nothing where that is alone.
     fn look_ahead(
         &mut self,
         graph: &Graph,
         (first, source): (Input, usize),
         op: &dyn Op,
         x: &Output,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<(Tensor, Option<Saved>)>, Error> {
         let later = graph.readers(source).filter(|&(at, other)| at != first && readers::alike(op, other));
         let (inputs, ops): (Vec<_>, Vec<_>) = std::iter::once((first, op)).chain(later).unzip();
-        if let Some(found) = readers::forward(&ops, &x.maps, self.pass)? {
-            self.ahead.extend(inputs.into_iter().zip(found));
+        let Some(found) = readers::forward(&ops, &x.maps, self.pass)? else { return Ok(None) };
+        let mut own = None;
+        for (at, (y, saved)) in inputs.into_iter().zip(found) {
+            let found = (y, self.kept(saved));
+            if at == first {
+                own = Some(found);
+            } else {
+                self.ahead.insert(at, found);
+            }
         }
-        Ok(())
+        Ok(own)
     }
 
     /// Runs one cell: the nodes that make its output.
@@ -323,19 +329,21 @@ impl<'w, 'p> Walk<'w, 'p> {
                 op::run(op, || op.forward(x, self.pass))?
             }
         };
-        self.kept(found, place)
+        let (y, saved) = found;
+        Ok((self.checked(y, place)?, self.kept(saved)))
     }
 
-    /// What an operation made, and its state where a backward will come.
-    fn kept(
-        &self,
-        (y, saved): (Tensor, Saved),
-        place: impl Fn() -> Place,
-    ) -> Result<(Tensor, Option<Saved>), Error> {
+    /// An output, if it is finite where that is asked for.
+    fn checked(&self, y: Tensor, place: impl Fn() -> Place) -> Result<Tensor, Error> {
         if self.watch && !sum::is_finite(&y)? {
             return Err(Error::NotFinite(place()));
         }
-        Ok((y, (self.purpose != Purpose::Evaluate).then_some(saved)))
+        Ok(y)
+    }
+
+    /// What an operation keeps, where a backward will come.
+    fn kept(&self, saved: Saved) -> Option<Saved> {
+        (self.purpose != Purpose::Evaluate).then_some(saved)
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Built {
 }
 
 /// An input of the cell that a block is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Input {
     pub(crate) block: usize,
     pub(crate) index: usize,

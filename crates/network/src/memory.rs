@@ -2,7 +2,7 @@
 
 mod ledger;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use controller::{Demand, Paths};
 use ops::{Catalog, Output, Side};
@@ -21,6 +21,9 @@ const NUMBER: u64 = 4;
 /// Numbers of the parts of a weight's gradient that a device adds up, at most; and pixels of one part, at least.
 const PARTS: u64 = 1 << 20;
 const PART: u64 = 128;
+
+/// Channels that fill the longest vector of `f32`.
+const VECTOR: usize = 16;
 
 /// Batches that are made or being made before a step asks for them (`data::batches`).
 const AHEAD: u64 = 3;
@@ -210,7 +213,7 @@ impl<'a> Walk<'a> {
             (last, trace.stem) = (Maps::of(vec![y]), Some(ran));
         }
         let mut before = last.clone();
-        let mut ahead = HashMap::new();
+        let mut ahead = BTreeMap::new();
         for (index, block) in layout.blocks.iter().enumerate() {
             let (y, kept) = match block {
                 Block::Fixed { op, site } => {
@@ -273,7 +276,7 @@ impl<'a> Walk<'a> {
         block: usize,
         cell: &'a Cell,
         sources: [&Maps; 2],
-        ahead: &mut HashMap<Input, (Map, Ran<'a>)>,
+        ahead: &mut BTreeMap<Input, (Map, Ran<'a>)>,
     ) -> Result<Vec<(Map, Option<Ran<'a>>)>, WordError> {
         let mut values = Vec::with_capacity(cell.inputs.len());
         for (index, input) in cell.inputs.iter().enumerate() {
@@ -303,8 +306,12 @@ impl<'a> Walk<'a> {
 
     /// Whether two operations that read one output run together, as [`readers`](ops::layers::readers) do.
     fn together(&self, a: (&OpSpec, &Site), b: (&OpSpec, &Site)) -> Result<bool, WordError> {
-        let beside =
-            |(op, site): (&OpSpec, &Site)| Ok(self.step.catalog.footprint(op, site, self.step.side)?.beside);
+        // Channels that fill vectors are taken for those of one map, as footprints do.
+        let beside = |(op, site): (&OpSpec, &Site)| {
+            let fills = site.c_in.is_multiple_of(VECTOR) && site.c_out.is_multiple_of(VECTOR);
+            let plain = fills && !site.norm.conv_bias;
+            Ok::<_, WordError>(plain && self.step.catalog.footprint(op, site, self.step.side)?.beside)
+        };
         Ok(a.0 == b.0 && a.1.stride == b.1.stride && beside(a)? && beside(b)?)
     }
 

@@ -26,8 +26,9 @@ static MEMORY: Counted = Counted;
 /// Bytes that kernels keep for each other at most: 2²¹ numbers in `f32`.
 const KEPT: usize = 4 << 21;
 
-/// Of NAS-Bench-201, and of DARTS: two inputs, preprocessing, reductions, separable convolutions, concatenated nodes.
-const CELLS: [(&str, &str); 2] = [
+/// Of NAS-Bench-201, and of DARTS: separable convolutions; and two inputs, preprocessing, a reduction, nodes side by side, of as
+/// many channels as fill vectors.
+const CELLS: [(&str, &str); 3] = [
     (
         "sums",
         "
@@ -50,6 +51,19 @@ network:
   channels: 12
   stem: {block: {op: conv_norm, kernel: 3}}
   stages: [{cell: cell, repeats: 2}]
+",
+    ),
+    (
+        "readers",
+        "
+norm: {search: {affine: false, conv_bias: false}}
+cells:
+  - {name: cell, inputs: 2, nodes: 2, output: all, preprocess: nor_conv_1x1, candidates: [skip_connect, nor_conv_1x1]}
+  - {name: reduce, inputs: 2, nodes: 2, output: all, preprocess: nor_conv_1x1, candidates: [skip_connect, nor_conv_1x1]}
+network:
+  channels: 16
+  stem: {block: {op: conv_norm, kernel: 3}}
+  stages: [{cell: cell, repeats: 3}, {cell: cell, growth: 2, entry: {cell: reduce}}]
 ",
     ),
 ];
@@ -170,7 +184,7 @@ fn a_search_holds_what_was_estimated() -> Outcome {
         return Ok(());
     }
     // Emulated steps take their time: the cases are few.
-    let [sums, separable] = CELLS;
+    let [sums, separable, readers] = CELLS;
     let cases = [
         (sums, "gdas", 8, Arithmetic::F32),
         (sums, "gdas", 20, Arithmetic::F32),
@@ -180,6 +194,7 @@ fn a_search_holds_what_was_estimated() -> Outcome {
         (separable, "gdas", 8, Arithmetic::Bf16),
         (separable, "gumbel-st", 8, Arithmetic::F32),
         (separable, "darts", 4, Arithmetic::F32),
+        (readers, "gdas", 8, Arithmetic::F32),
     ];
     for ((cell, yaml), estimator, batch, arithmetic) in cases {
         let found = emulate_in(arithmetic, || measured(yaml, estimator, batch, 8, Side::Device, arithmetic))?;

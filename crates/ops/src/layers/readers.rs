@@ -1,5 +1,5 @@
-//! Operations that read the same maps, in one pass over them: cells behind each other begin with 1×1 convolutions, and two
-//! cells read every output.
+//! Operations that read the same maps, in one pass over them: in the space of DARTS every cell begins with 1×1 convolutions of
+//! the outputs of the two cells before it, so that two cells read each.
 
 use std::any::Any;
 
@@ -29,7 +29,7 @@ pub struct Returning<'a> {
 #[must_use]
 pub fn alike(a: &dyn Op, b: &dyn Op) -> bool {
     let (Some(a), Some(b)) = (conv_norm(a), conv_norm(b)) else { return false };
-    let plain = a.conv.bias.is_none() && b.conv.bias.is_none();
+    let plain = a.conv.bias.is_none() && b.conv.bias.is_none() && a.conv.window.kernel == (1, 1);
     plain && (&a.conv.window, a.conv.prelude, a.norm.eps) == (&b.conv.window, b.conv.prelude, b.norm.eps)
 }
 
@@ -48,12 +48,12 @@ pub fn forward(
     pass: &mut Forward<'_>,
 ) -> Result<Option<Vec<(Tensor, Saved)>>> {
     let Some(layers) = layers(ops) else { return Ok(None) };
-    if pass.mode == Mode::Eval || !fit(&layers, xs, pass.params)? {
+    if pass.mode == Mode::Eval {
         return Ok(None);
     }
-    let ConvNorm { conv, norm } = layers[0];
-    let waiting =
-        readers::forward_waiting(xs, &kernels(&layers, pass.params), &conv.window, conv.prelude, norm.eps)?;
+    let (ConvNorm { conv, norm }, kernels) = (layers[0], kernels(&layers, pass.params));
+    let waiting = readers::forward_waiting(xs, &kernels, &conv.window, conv.prelude, norm.eps)?;
+    let Some(waiting) = waiting else { return Ok(None) };
     let mut found = Vec::with_capacity(layers.len());
     for (layer, waiting) in layers.iter().zip(waiting) {
         layer.norm.report(&waiting.moments, pass);
@@ -111,33 +111,25 @@ fn backward_together(returning: &[Returning<'_>], pass: &mut Backward<'_>) -> Re
         reads.push(Read { y, moments, gz: grad });
     }
     let Some(xs) = read else { return Ok(None) };
-    if !fit(&layers, xs, pass.params)? {
-        return Ok(None);
-    }
-    let ConvNorm { conv, .. } = layers[0];
+    let (ConvNorm { conv, .. }, kernels) = (layers[0], kernels(&layers, pass.params));
     let wanted = if pass.gradients.is_some() { Wanted::Both } else { Wanted::Input };
-    let kernels = kernels(&layers, pass.params);
-    let (gxs, found) = readers::backward(xs, &kernels, &reads, &conv.window, conv.prelude, wanted)?;
+    let found = readers::backward(xs, &kernels, &reads, &conv.window, conv.prelude, wanted)?;
+    let Some(found) = found else { return Ok(None) };
     if let Some(gradients) = pass.gradients.as_deref_mut() {
-        for (layer, of) in layers.iter().zip(found) {
+        for (layer, of) in layers.iter().zip(found.of) {
             of.w.map_or(Ok(()), |w| gradients.add(layer.conv.weight, w))?;
             if let Some((of_scale, of_shift)) = of.scale_shift {
                 layer.norm.add(gradients, of_scale, of_shift)?;
             }
         }
     }
-    Ok(gxs)
+    Ok(found.xs)
 }
 
 /// The layers behind operations that are all [`alike`], if there are several.
 fn layers<'a>(ops: &[&'a dyn Op]) -> Option<Vec<&'a ConvNorm>> {
     let several = ops.len() > 1 && ops.iter().all(|op| alike(ops[0], *op));
     several.then(|| ops.iter().filter_map(|op| conv_norm(*op)).collect())
-}
-
-fn fit(layers: &[&ConvNorm], xs: &[Tensor], params: &ParamStore) -> Result<bool> {
-    let ws: Vec<_> = layers.iter().map(|layer| params.weight(layer.conv.weight)).collect();
-    readers::fits(xs, &ws, &layers[0].conv.window)
 }
 
 fn kernels<'a>(layers: &[&'a ConvNorm], params: &'a ParamStore) -> Vec<Reader<'a>> {
@@ -165,7 +157,7 @@ mod tests {
         layers::conv_norm,
     };
 
-    /// Convolutions to 16 and to 32 channels, of one tap and of nine, with a bias, and one that expects other preludes.
+    /// Convolutions to 16 and to 32 channels, two of nine taps, one with a bias, one with another prelude, one with another `ε`.
     fn built() -> Result<(Vec<ConvNorm>, ParamStore)> {
         let (mut store, mut rng) = (ParamStore::new(DType::F64, &Device::Cpu), ChaCha8Rng::seed_from_u64(1));
         let mut params = ParamBuilder::new(&mut store, &mut rng);
@@ -175,8 +167,10 @@ mod tests {
             (16, 1, Prelude::Relu, norm),
             (32, 1, Prelude::Relu, norm),
             (16, 3, Prelude::Relu, norm),
+            (16, 3, Prelude::Relu, norm),
             (16, 1, Prelude::Relu, biased),
             (16, 1, Prelude::Identity, norm),
+            (16, 1, Prelude::Relu, Norm { eps: 1e-3, ..norm }),
         ];
         let layers = kinds.into_iter().enumerate().map(|(i, (to, side, prelude, norm))| {
             let window = Window::same((side, side), (1, 1), (1, 1));
@@ -191,11 +185,12 @@ mod tests {
         let (layers, _) = built()?;
         assert!(alike(&layers[0], &layers[1]));
         assert!(layers[2..].iter().all(|other| !alike(&layers[0], other)));
+        assert!(!alike(&layers[2], &layers[3]));
         assert!(!alike(&layers[0], &crate::layers::Identity));
         Ok(())
     }
 
-    /// Two that are alike, and three that are not: gradients at both maps, and of all weights, are those one by one.
+    /// Two that are alike, and others that are not: gradients at both maps, and of all weights, are those one by one.
     #[test]
     fn what_goes_back_together_is_what_goes_back_one_by_one() -> Result<()> {
         let (layers, params) = built()?;
@@ -229,7 +224,7 @@ mod tests {
             }
             let mut back = Backward { params: &params, gradients: Some(&mut of_found) };
             let gradients = backward(returning, 2, &mut back)?;
-            assert_eq!(gradients.len(), if mode == Mode::Train { 4 } else { 5 });
+            assert_eq!(gradients.len(), if mode == Mode::Train { 6 } else { 7 });
             let mut gx = joined.zeros_like()?;
             for gradient in gradients {
                 gx = sum::add(&gx, &sum::join(&gradient)?)?;

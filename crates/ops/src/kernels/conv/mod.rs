@@ -132,7 +132,7 @@ fn gradients(
     expect_dims("gradient of a convolution", gy, &output.dims())?;
     on_gpu!(x, gpu => {
         let gw = cuda::weight_gradient(&gpu, Shape { input: &input, output: &output, window, prelude }, x, gy)?;
-        // Without a added bias the second is never looked at.
+        // Where no bias is added up, the second is never looked at.
         let gb = if added == cpu::Added::Weights { gw.clone() } else { super::bias::gradient(gy)? };
         Ok((gw, gb))
     });

@@ -3,16 +3,15 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{Convolution, Dense, Layout, Pixelwise, Returning, first_of, values_of};
+use super::{Convolution, Dense, Layout, Pixelwise, Returning, first_of, only, values_of};
 use crate::kernels::{
     Isa, Prelude, Window,
     batch_norm::{self, Arrived, Moments, Waiting},
     conv::Wanted,
     gpu::on_gpu,
-    later::Later,
     simd::lanes,
     sum,
-    values::{self, Real, expect_dims, for_real, for_stored, tensor},
+    values::{self, Real, expect_dims, for_stored, tensor},
 };
 
 /// One of the convolutions, and the norm behind it.
@@ -35,6 +34,15 @@ pub struct Read<'a> {
     pub gz: &'a Tensor,
 }
 
+/// What a backward computes.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// At the maps, of what all convolutions say together, if that was asked for.
+    pub xs: Option<Vec<Tensor>>,
+    /// Each convolution's own.
+    pub of: Vec<OfReader>,
+}
+
 /// What a backward computes of one of them.
 #[derive(Clone, Debug)]
 pub struct OfReader {
@@ -42,50 +50,40 @@ pub struct OfReader {
     pub w: Option<Tensor>,
     /// Those of scale and shift, where there are any.
     pub scale_shift: Option<(Tensor, Tensor)>,
-    /// `⟨∂L/∂z, z⟩`, which the norm's sums give for nothing.
-    pub product: Later,
 }
 
-/// Whether the other functions take these maps of one shape, whose channels lie side by side, and convolutions of these weights
-/// and one window: on the CPU, where channels fill its vectors.
+/// The convolutions' outputs, each for whoever normalizes it while reading; `eps` is added to every variance. Nothing on a device,
+/// or where the window is not one tap, or channels do not fill vectors: then they are to run one by one.
 ///
 /// # Errors
-/// There is no map, or shapes or types do not fit.
-pub fn fits(xs: &[Tensor], ws: &[&Tensor], window: &Window) -> Result<bool> {
-    let Some(w) = ws.first() else { return Ok(false) };
-    on_gpu!(w, _gpu => Ok(false));
-    Ok(for_real!(w, T => cut::<T>(xs, &side_by_side(ws)?, ws, window, Isa::detect())?.is_some()))
-}
-
-/// The convolutions' outputs, each for whoever normalizes it while reading; `eps` is added to every variance.
-///
-/// # Errors
-/// It is not what [`fits`], or types do not.
+/// There is no map or no convolution, or shapes or types do not fit.
 pub fn forward_waiting(
     xs: &[Tensor],
     readers: &[Reader<'_>],
     window: &Window,
     prelude: Prelude,
     eps: f64,
-) -> Result<Vec<Waiting>> {
+) -> Result<Option<Vec<Waiting>>> {
+    on_gpu!(first_of(xs)?, _gpu => Ok(None));
     let (isa, w) = (Isa::detect(), joined(readers)?);
     let dense = Dense::of(xs, &[Convolution { w: &w, window }])?;
     for_stored!(first_of(xs)?, M, T => {
-        let layout = fitting::<T>(xs, &w, &ws_of(readers), window, isa)?;
+        let Some(layout) = cut::<T>(xs, &w, readers, window, isa)? else { return Ok(None) };
         let (xs, ws) = dense.values::<M>()?;
         let outputs = Pixelwise::new(isa, &layout, prelude, &xs, &ws).forward(None);
         (outputs.into_iter().zip(layout.outputs()).zip(readers))
             .map(|(((y, statistics), (_, output)), reader)| {
                 Waiting::of::<M>(y, &layout.dims_of(output), statistics, reader.scale_shift, eps)
             })
-            .collect()
+            .collect::<Result<_>>()
+            .map(Some)
     })
 }
 
-/// The gradients at the maps, of what all convolutions say together, if the input's are wanted; and each one's own.
+/// The gradients of [`forward_waiting`], and nothing where it gives nothing.
 ///
 /// # Errors
-/// As of [`forward_waiting`]; or there is not one gradient for each.
+/// As there; or there is not one gradient for each.
 pub fn backward(
     xs: &[Tensor],
     readers: &[Reader<'_>],
@@ -93,7 +91,8 @@ pub fn backward(
     window: &Window,
     prelude: Prelude,
     wanted: Wanted,
-) -> Result<(Option<Vec<Tensor>>, Vec<OfReader>)> {
+) -> Result<Option<Gradients>> {
+    on_gpu!(first_of(xs)?, _gpu => Ok(None));
     if reads.len() != readers.len() {
         bail!("found gradients behind {} norms, expected {}", reads.len(), readers.len());
     }
@@ -104,7 +103,7 @@ pub fn backward(
     };
     let (ys, gzs) = (maps(|read| read.y.clone())?, maps(|read| read.gz.clone())?);
     for_stored!(first_of(xs)?, M, T => {
-        let layout = fitting::<T>(xs, &w, &ws_of(readers), window, isa)?;
+        let Some(layout) = cut::<T>(xs, &w, readers, window, isa)? else { return Ok(None) };
         for ((y, gz), (_, output)) in ys.iter().zip(&gzs).zip(layout.outputs()) {
             expect_dims("output of a convolution", y, &layout.dims_of(output))?;
             expect_dims("gradient of a batch norm", gz, &layout.dims_of(output))?;
@@ -121,48 +120,34 @@ pub fn backward(
         let gxs = gxs.map(|gxs| gxs.into_iter().map(|gx| tensor(gx, xs[0].dims())).collect::<Result<Vec<_>>>());
         let mut gws = match gws {
             None => Vec::new(),
-            Some(gws) => sum::split_channels(&tensor(gws.concat(), w.dims())?, &layout.outs)?,
+            Some(gws) => sum::split_channels(&tensor(only(gws), w.dims())?, &layout.outs)?,
         }
         .into_iter();
-        let of = arrived.into_iter().map(|Arrived { scale_shift, product, .. }| {
-            OfReader { w: gws.next(), scale_shift, product: Later::Known(product) }
+        let of = arrived.into_iter().map(|Arrived { scale_shift, .. }| {
+            OfReader { w: gws.next(), scale_shift }
         });
-        Ok((gxs.transpose()?, of.collect()))
+        Ok(Some(Gradients { xs: gxs.transpose()?, of: of.collect() }))
     })
 }
 
 /// The weights of all as those of one convolution.
 fn joined(readers: &[Reader<'_>]) -> Result<Tensor> {
-    side_by_side(&ws_of(readers))
-}
-
-fn ws_of<'a>(readers: &[Reader<'a>]) -> Vec<&'a Tensor> {
-    readers.iter().map(|reader| reader.w).collect()
-}
-
-fn side_by_side(ws: &[&Tensor]) -> Result<Tensor> {
-    match ws {
-        [only] => Ok((*only).clone()),
-        _ => sum::concat_channels(ws),
+    match readers {
+        [only] => Ok(only.w.clone()),
+        _ => sum::concat_channels(&readers.iter().map(|reader| reader.w).collect::<Vec<_>>()),
     }
 }
 
-/// How one convolution with the weights of all, `w`, runs, its output cut apart.
+/// How one convolution with the weights of all, `w`, runs, its output cut apart; if it does.
 fn cut<T: Real>(
     xs: &[Tensor],
     w: &Tensor,
-    ws: &[&Tensor],
+    readers: &[Reader<'_>],
     window: &Window,
     isa: Isa,
 ) -> Result<Option<Layout>> {
-    let (lanes, channels) = (lanes::<T>(isa), ws.iter().map(|w| w.dims().last().copied().unwrap_or(0)));
+    let channels = |reader: &Reader<'_>| reader.w.dims().last().copied().unwrap_or(0);
+    let (lanes, outs) = (lanes::<T>(isa), readers.iter().map(channels).collect());
     let layout = Layout::of(xs, &[Convolution { w, window }], lanes)?;
-    Ok(layout.and_then(|layout| layout.cut(channels.collect(), lanes)))
-}
-
-fn fitting<T: Real>(xs: &[Tensor], w: &Tensor, ws: &[&Tensor], window: &Window, isa: Isa) -> Result<Layout> {
-    match cut::<T>(xs, w, ws, window, isa)? {
-        Some(layout) => Ok(layout),
-        None => bail!("found convolutions of another window than one tap, or channels that fill no vectors"),
-    }
+    Ok(layout.and_then(|layout| layout.cut(outs, lanes)))
 }

@@ -6,7 +6,7 @@ use candle_core::WithDType as _;
 
 use crate::kernels::{
     Isa, Window,
-    simd::{MAX_LANES, vectorized},
+    simd::{MAX_LANES, Vector, vectorized},
     stored::{Stored, added_up, computed, wide},
     threads::{fill, images_per_piece, overwrite, overwrite_pair_and_collect, piece},
     values::{Map, Real},
@@ -139,14 +139,23 @@ impl Run {
     }
 }
 
-/// The taps of each output that lie inside of the map: their numbers, as vectors have them, and where they read, as offsets
-/// in an image.
+/// Outputs of one row, beside each other, whose windows see the same taps.
+struct Stretch {
+    outputs: usize,
+    /// Where these taps end.
+    end: usize,
+}
+
+/// What the outputs of an image read, a stretch at a time.
 struct Reads<T> {
+    stretches: Vec<Stretch>,
+    /// Numbers of taps, as vectors have them, and where a stretch's first output reads through them, as offsets in an image.
     taps: Vec<(T, usize)>,
-    /// Where each output's taps end.
-    ends: Vec<usize>,
-    /// The last place that is read.
-    last: usize,
+    /// From what an output reads to what the next one does.
+    step: usize,
+    /// Outputs in all, and the end of what they read, in elements.
+    outputs: usize,
+    end: usize,
 }
 
 /// A maximum, ready to run on images.
@@ -193,19 +202,30 @@ impl<T: Real> Reads<T> {
         let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
         let read =
             |o: usize, s: usize, k: usize, d: usize, pad: isize| ((o * s + k * d) as isize - pad) as usize;
-        let (mut taps, mut ends) = (Vec::new(), Vec::with_capacity(output.h * output.w));
-        for (oy, ox) in (0..output.h).flat_map(|oy| (0..output.w).map(move |ox| (oy, ox))) {
-            for ky in taps_inside(oy, input.h, kh, sh, dh, window.pad.0) {
-                let row = read(oy, sh, ky, dh, window.pad.0) * input.w;
-                for kx in taps_inside(ox, input.w, kw, sw, dw, window.pad.1) {
-                    let tap = T::from_f64((ky * kw + kx) as f64);
-                    taps.push((tap, (row + read(ox, sw, kx, dw, window.pad.1)) * input.c));
-                }
+        // The first of outputs beside each other that see the same columns of the window, how many they are, and those columns.
+        let mut alike: Vec<(usize, usize, Range<usize>)> = Vec::new();
+        for ox in 0..output.w {
+            let inside = taps_inside(ox, input.w, kw, sw, dw, window.pad.1);
+            match alike.last_mut() {
+                Some((_, outputs, columns)) if *columns == inside => *outputs += 1,
+                _ => alike.push((ox, 1, inside)),
             }
-            ends.push(taps.len());
         }
-        let last = taps.iter().map(|&(_, at)| at).max().unwrap_or(0);
-        Self { taps, ends, last }
+        let step = sw * input.c;
+        let (mut stretches, mut taps, mut end) = (Vec::new(), Vec::new(), 0);
+        for oy in 0..output.h {
+            let rows = taps_inside(oy, input.h, kh, sh, dh, window.pad.0);
+            for (ox, outputs, columns) in &alike {
+                for (ky, kx) in rows.clone().flat_map(|ky| columns.clone().map(move |kx| (ky, kx))) {
+                    let row = read(oy, sh, ky, dh, window.pad.0) * input.w;
+                    let at = (row + read(*ox, sw, kx, dw, window.pad.1)) * input.c;
+                    end = end.max(at + (outputs - 1) * step + input.c);
+                    taps.push((T::from_f64((ky * kw + kx) as f64), at));
+                }
+                stretches.push(Stretch { outputs: *outputs, end: taps.len() });
+            }
+        }
+        Self { stretches, taps, step, outputs: output.h * output.w, end }
     }
 }
 
@@ -214,43 +234,128 @@ vectorized! {
     fn max_piece<T, V, WIDE>(
         x: &[T], reads: &Reads<T>, c: usize, sizes: (usize, usize), y: &mut [T], winners: &mut [u8],
     ) -> () {
-        assert!(sizes.1 == reads.ends.len() * c && (reads.taps.is_empty() || reads.last + c <= sizes.0));
+        assert!(sizes.1 == reads.outputs * c && reads.end <= sizes.0);
+        assert!(y.len() == winners.len() && x.len() / sizes.0 == y.len() / sizes.1);
+        let whole = c.is_multiple_of(V::LANES);
         let images = x.chunks_exact(sizes.0).zip(y.chunks_exact_mut(sizes.1)).zip(winners.chunks_exact_mut(sizes.1));
-        for ((x, y), winners) in images {
-            let outputs = y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c));
+        for ((x, mut y), mut winners) in images {
             let mut start = 0;
-            for ((y, winners), &end) in outputs.zip(&reads.ends) {
+            for &Stretch { outputs, end } in &reads.stretches {
                 let taps = &reads.taps[start..end];
                 start = end;
-                let [(first, at), rest @ ..] = taps else {
-                    y.fill(T::ZERO); // sees nothing but margins
-                    winners.fill(0);
-                    continue;
-                };
-                for lane in (0..c).step_by(V::LANES) {
-                    let left = c - lane;
-                    // SAFETY: `c` elements at every tap lie in the image, as checked above, and this many are left.
-                    let mut best = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
-                    let mut who = V::splat(*first);
-                    for (tap, at) in rest {
-                        // SAFETY: as above.
-                        let x = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
-                        (best, who) = V::larger(x, V::splat(*tap), best, who);
-                    }
-                    let mut taps = [T::ZERO; MAX_LANES];
-                    // SAFETY: as above, of the output; a vector fits into the longest.
-                    unsafe {
-                        best.store_first(y.as_mut_ptr().add(lane), left);
-                        who.store(taps.as_mut_ptr());
-                    }
-                    let winners = &mut winners[lane..];
-                    match winners.split_at_mut_checked(V::LANES) {
-                        Some((whole, _)) => whole.iter_mut().zip(&taps[..V::LANES]).for_each(|(winner, tap)| *winner = tap.to_u8()),
-                        None => winners.iter_mut().zip(&taps).for_each(|(winner, tap)| *winner = tap.to_u8()),
+                let (of_y, of_winners) = (y.split_off_mut(..outputs * c), winners.split_off_mut(..outputs * c));
+                let (Some(of_y), Some(of_winners)) = (of_y, of_winners) else { break };
+                if taps.is_empty() {
+                    of_y.fill(T::ZERO); // they see nothing but margins
+                    of_winners.fill(0);
+                } else if whole {
+                    // SAFETY: as was checked, `c` elements, whole vectors, lie in the image at every tap of every output.
+                    unsafe { largest::<V>(x, taps, (reads.step, c), of_y, of_winners) };
+                } else {
+                    for (output, (y, winners)) in of_y.chunks_exact_mut(c).zip(of_winners.chunks_exact_mut(c)).enumerate() {
+                        let x = &x[output * reads.step..];
+                        for lane in (0..c).step_by(V::LANES) {
+                            let left = (c - lane).min(V::LANES);
+                            let (mut best, mut who) = (V::splat(T::ZERO), V::splat(T::ZERO));
+                            for (i, (tap, at)) in taps.iter().enumerate() {
+                                // SAFETY: as above, `left` of them.
+                                let x = unsafe { V::load_first(x.as_ptr().add(at + lane), left) };
+                                let tap = V::splat(*tap);
+                                (best, who) = if i == 0 { (x, tap) } else { V::larger(x, tap, best, who) };
+                            }
+                            let mut taps = [T::ZERO; MAX_LANES];
+                            // SAFETY: as above, of the output; a vector fits into the longest.
+                            unsafe {
+                                best.store_first(y.as_mut_ptr().add(lane), left);
+                                who.store(taps.as_mut_ptr());
+                            }
+                            winners[lane..].iter_mut().zip(&taps[..left]).for_each(|(winner, tap)| *winner = tap.to_u8());
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Vectors of outputs that are compared at once: one waits for each of its comparisons.
+const ABREAST: usize = 4;
+
+/// The largest values that a stretch of outputs sees through its taps, of which there are some, and whose they are; `by` are the
+/// elements from what an output reads to what the next one does, and its channels.
+///
+/// # Safety
+/// `by.1` elements, whole vectors, lie in `x` at every tap of every output.
+#[inline(always)]
+unsafe fn largest<V: Vector>(
+    x: &[V::Elem],
+    taps: &[(V::Elem, usize)],
+    by: (usize, usize),
+    y: &mut [V::Elem],
+    winners: &mut [u8],
+) {
+    let (step, blocks) = (by.0, by.1 / V::LANES);
+    let vectors = y.len() / V::LANES;
+    let (mut output, mut block) = (0, 0);
+    let mut first = 0;
+    while first < vectors {
+        let n = if first + ABREAST <= vectors { ABREAST } else { 1 };
+        let mut reads = [0; ABREAST];
+        for read in &mut reads[..n] {
+            *read = output * step + block * V::LANES;
+            block += 1;
+            if block == blocks {
+                (output, block) = (output + 1, 0);
+            }
+        }
+        let place = first * V::LANES..(first + n) * V::LANES;
+        let (y, winners) = (&mut y[place.clone()], &mut winners[place]);
+        // SAFETY: these vectors are of the stretch; of each, all taps lie in `x` by the caller's promise.
+        unsafe {
+            match n {
+                ABREAST => abreast::<V, ABREAST>(x, taps, reads, y, winners),
+                _ => abreast::<V, 1>(x, taps, [reads[0]], y, winners),
+            }
+        }
+        first += n;
+    }
+}
+
+/// [`largest`] of some vectors, which read at these distances from what the first one does.
+///
+/// # Safety
+/// A vector lies in `x` at each of these distances from every tap, and there is a tap.
+#[inline(always)]
+unsafe fn abreast<V: Vector, const N: usize>(
+    x: &[V::Elem],
+    taps: &[(V::Elem, usize)],
+    reads: [usize; N],
+    y: &mut [V::Elem],
+    winners: &mut [u8],
+) {
+    let (tap, at) = taps[0];
+    let (mut best, mut who) = ([V::splat(tap); N], [V::splat(tap); N]);
+    for (best, read) in best.iter_mut().zip(&reads) {
+        // SAFETY: the caller's promise.
+        *best = unsafe { V::load(x.as_ptr().add(at + read)) };
+    }
+    for (tap, at) in &taps[1..] {
+        let tap = V::splat(*tap);
+        for i in 0..N {
+            // SAFETY: the caller's promise.
+            let x = unsafe { V::load(x.as_ptr().add(at + reads[i])) };
+            (best[i], who[i]) = V::larger(x, tap, best[i], who[i]);
+        }
+    }
+    let places = y.chunks_exact_mut(V::LANES).zip(winners.chunks_exact_mut(V::LANES));
+    for ((best, who), (y, winners)) in best.into_iter().zip(who).zip(places) {
+        let mut taps = [V::Elem::ZERO; MAX_LANES];
+        // SAFETY: the places are a vector long; a vector fits into the longest.
+        unsafe {
+            best.store(y.as_mut_ptr());
+            who.store(taps.as_mut_ptr());
+        }
+        winners.iter_mut().zip(&taps[..V::LANES]).for_each(|(winner, tap)| *winner = tap.to_u8());
     }
 }
 

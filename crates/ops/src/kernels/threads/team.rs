@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread;
 
-/// How many times a member looks out for work before it sleeps: for 800 µs on a Zen 4. A core that sleeps on a virtual
-/// machine may be lent to another one, and comes back late: a max pool of 0.5 ms took 1.2 behind members that looked for 100
-/// or 400 µs. A clock would say it better, but kernels know no time.
-const LOOKS: u32 = 32_768;
+/// How many times a member looks out for work before it sleeps: for 100 µs on a Zen 4. A clock would say it better, but
+/// kernels know no time.
+const LOOKS: u32 = 4_096;
 
 /// How many times a leader looks for members that are still at work before it offers its core to whoever else wants it.
 const PATIENCE: u32 = 1_024;
