@@ -98,10 +98,8 @@ pub fn backward(
     }
     let (isa, w) = (Isa::detect(), joined(readers)?);
     let dense = Dense::of(xs, &[Convolution { w: &w, window }])?;
-    let maps = |which: fn(&Read<'_>) -> Tensor| {
-        reads.iter().map(|read| values::dense(&which(read))).collect::<Result<Vec<_>>>()
-    };
-    let (ys, gzs) = (maps(|read| read.y.clone())?, maps(|read| read.gz.clone())?);
+    let ys = reads.iter().map(|read| values::dense(read.y)).collect::<Result<Vec<_>>>()?;
+    let gzs = reads.iter().map(|read| values::dense(read.gz)).collect::<Result<Vec<_>>>()?;
     for_stored!(first_of(xs)?, M, T => {
         let Some(layout) = cut::<T>(xs, &w, readers, window, isa)? else { return Ok(None) };
         for ((y, gz), (_, output)) in ys.iter().zip(&gzs).zip(layout.outputs()) {
