@@ -5,7 +5,7 @@ mod ledger;
 use std::collections::BTreeMap;
 
 use controller::{Demand, Paths};
-use ops::{Catalog, Output, Side};
+use ops::{Catalog, Output, Side, VECTOR};
 use search_space::{Block, Cell, Edge, Layout, OpSpec, Shape, Site, Vocabulary, WordError};
 
 use self::ledger::{Ledger, Map, Maps, Term, Terms};
@@ -21,9 +21,6 @@ const NUMBER: u64 = 4;
 /// Numbers of the parts of a weight's gradient that a device adds up, at most; and pixels of one part, at least.
 const PARTS: u64 = 1 << 20;
 const PART: u64 = 128;
-
-/// Channels that fill the longest vector of `f32`.
-const VECTOR: usize = 16;
 
 /// Batches that are made or being made before a step asks for them (`data::batches`).
 const AHEAD: u64 = 3;

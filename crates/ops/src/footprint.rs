@@ -41,6 +41,9 @@ pub enum Output {
     Waiting,
 }
 
+/// Channels that fill every processor's vectors of `f32`: what estimates ask where a kernel asks its own processor's.
+pub const VECTOR: usize = 16;
+
 impl Footprint {
     /// Of an operation of which no more is known than its cost: it keeps its input, and its output is a map of its own.
     #[must_use]

@@ -23,7 +23,7 @@ pub use builder::ParamBuilder;
 pub use candidates::Candidate;
 pub use catalog::{Arguments, Catalog, Definition, Parameter};
 pub use error::Error;
-pub use footprint::{Footprint, Output, Side};
+pub use footprint::{Footprint, Output, Side, VECTOR};
 pub use op::{Backward, Draw, Forward, Layer, Mode, Op, Saved};
 pub use params::{BatchStats, Gradients, ParamStore, RunningStats, StatId, Statistics, WeightId};
 pub use sketch::Sketch;

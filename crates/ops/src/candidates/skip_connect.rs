@@ -5,16 +5,13 @@ use search_space::{Cost, Rank, Site, WordError};
 
 use super::{Candidate, counted, fit, fit_cost, refuse, sizes};
 use crate::{
-    Definition, Footprint, Op, Output, ParamBuilder, Side,
+    Definition, Footprint, Op, Output, ParamBuilder, Side, VECTOR,
     layers::{FactorizedReduce, Identity},
 };
 
 /// `y = x`; with a stride DARTS's factorized reduce; with a change of channels alone `ReLU → 1×1 convolution → batch norm`.
 #[derive(Clone, Copy, Debug)]
 pub struct SkipConnect;
-
-/// Channels that fill every processor's vectors.
-const VECTOR: usize = 16;
 
 /// The word `skip_connect`.
 #[must_use]

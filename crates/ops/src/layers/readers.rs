@@ -11,6 +11,7 @@ use crate::{
     kernels::{
         conv::Wanted,
         pixelwise::readers::{self, Read, Reader},
+        sum,
     },
     op,
 };
@@ -82,7 +83,7 @@ pub fn backward(
         together.insert(0, first);
         returning = others;
         match backward_together(&together, pass)? {
-            Some(at_maps) => gradients.push(at_maps),
+            Some(at_maps) => gradients.push(sum::apart(at_maps, n)?), // they may have been given them joined
             None => {
                 for Returning { op, saved, grad } in together {
                     gradients.push(op::run(op, || match n {
@@ -151,7 +152,7 @@ mod tests {
     use crate::{
         Draw, Gradients, ParamBuilder, Statistics,
         kernels::{
-            Prelude, Window, sum,
+            Prelude, Window,
             testing::{assert_tensors_close, random},
         },
         layers::conv_norm,
@@ -190,18 +191,19 @@ mod tests {
         Ok(())
     }
 
-    /// Two that are alike, and others that are not: gradients at both maps, and of all weights, are those one by one.
+    /// Two that are alike, and others that are not: gradients at all maps, and of all weights, are those one by one. Sixteen maps
+    /// of two channels fill no vector by themselves, and joined they do.
     #[test]
     fn what_goes_back_together_is_what_goes_back_one_by_one() -> Result<()> {
         let (layers, params) = built()?;
-        let xs = [random(&[3, 5, 6, 16], 1)?, random(&[3, 5, 6, 16], 2)?];
-        for mode in [Mode::Train, Mode::Eval] {
+        for (mode, n) in [(Mode::Train, 2), (Mode::Train, 16), (Mode::Eval, 2)] {
+            let xs = (0..n).map(|i| random(&[3, 5, 6, 32 / n], i as u64)).collect::<Result<Vec<_>>>()?;
             let mut statistics = Statistics::default();
             let mut pass =
                 Forward { params: &params, mode, statistics: &mut statistics, draw: Draw::default() };
             let ops: Vec<&dyn Op> = layers.iter().map(|layer| layer as &dyn Op).collect();
             let together = forward(&ops[..2], &xs, &mut pass)?;
-            assert_eq!(together.is_some(), mode == Mode::Train);
+            assert_eq!(together.is_some(), mode == Mode::Train && n == 2);
             assert!(forward(&ops[..3], &xs, &mut pass)?.is_none());
             let joined = sum::join(&xs)?;
             let mut one_by_one = || {
@@ -223,7 +225,8 @@ mod tests {
                 returning.push(Returning { op: *op, saved: saved_of_found, grad });
             }
             let mut back = Backward { params: &params, gradients: Some(&mut of_found) };
-            let gradients = backward(returning, 2, &mut back)?;
+            let gradients = backward(returning, n, &mut back)?;
+            assert!(gradients.iter().all(|at_maps| at_maps.len() == n));
             assert_eq!(gradients.len(), if mode == Mode::Train { 6 } else { 7 });
             let mut gx = joined.zeros_like()?;
             for gradient in gradients {
