@@ -188,6 +188,12 @@ pub(crate) trait Vector: Copy {
     /// Lane by lane `(x, tap)` where `x > best` or `x` is NaN, otherwise `(best, who)`.
     fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self);
 
+    /// Lane by lane `self + x` where the winner is `tap`, otherwise `self`.
+    ///
+    /// # Safety
+    /// `LANES` elements from `x` on and from `winners` on are readable.
+    unsafe fn add_where(self, x: *const Self::Elem, winners: *const u8, tap: u8) -> Self;
+
     /// # Safety
     /// `LANES` elements from `from` on are readable.
     unsafe fn load(from: *const Self::Elem) -> Self;
@@ -336,6 +342,13 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    unsafe fn add_where(self, x: *const T, winners: *const u8, tap: u8) -> Self {
+        // SAFETY: the caller's promise; arrays ask for no more alignment than their elements.
+        let (x, winners) = unsafe { (Self::load(x).0, *winners.cast::<[u8; 4]>()) };
+        Self(std::array::from_fn(|i| if winners[i] == tap { self.0[i] + x[i] } else { self.0[i] }))
+    }
+
+    #[inline(always)]
     unsafe fn load(from: *const T) -> Self {
         // SAFETY: the caller's promise; an array asks for no more alignment than its element.
         Self(unsafe { *from.cast() })
@@ -360,7 +373,7 @@ mod x86 {
     };
 
     macro_rules! vector {
-        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; paired $paired:ident)? $(; evenly $evenly:ident)?) => {
+        ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $add_where:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; paired $paired:ident)? $(; evenly $evenly:ident)?) => {
             impl Vector for $V {
                 type Elem = $T;
                 const LANES: usize = $lanes;
@@ -405,6 +418,12 @@ mod x86 {
                 fn larger(x: Self, tap: Self, best: Self, who: Self) -> (Self, Self) {
                     // SAFETY: as in `splat`.
                     unsafe { $larger(x, tap, best, who) }
+                }
+
+                #[inline(always)]
+                unsafe fn add_where(self, x: *const $T, winners: *const u8, tap: u8) -> Self {
+                    // SAFETY: as in `load`.
+                    unsafe { $add_where(self, x, winners, tap) }
                 }
 
                 #[inline(always)]
@@ -520,6 +539,38 @@ mod x86 {
         _mm512_mask_blend_pd(wins, b, a)
     });
 
+    macro_rules! add_where {
+        ($name:ident, $V:ty, $T:ty, $features:literal, |$sum:ident, $x:ident, $winners:ident, $tap:ident| $added:expr) => {
+            /// # Safety
+            /// As of [`Vector::add_where`].
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn $name($sum: $V, $x: *const $T, $winners: *const u8, $tap: u8) -> $V {
+                let $tap = _mm_set1_epi8($tap as i8);
+                // SAFETY: the caller's promise.
+                unsafe { $added }
+            }
+        };
+    }
+
+    add_where!(add_where_ps, __m256, f32, "avx2", |sum, x, winners, tap| {
+        let won = _mm256_cvtepi8_epi32(_mm_cmpeq_epi8(_mm_loadl_epi64(winners.cast()), tap));
+        _mm256_add_ps(sum, _mm256_and_ps(_mm256_castsi256_ps(won), _mm256_loadu_ps(x)))
+    });
+    add_where!(add_where_pd, __m256d, f64, "avx2", |sum, x, winners, tap| {
+        let four = _mm_cvtsi32_si128(winners.cast::<i32>().read_unaligned());
+        let won = _mm256_cvtepi8_epi64(_mm_cmpeq_epi8(four, tap));
+        _mm256_add_pd(sum, _mm256_and_pd(_mm256_castsi256_pd(won), _mm256_loadu_pd(x)))
+    });
+    add_where!(add_where_wide_ps, __m512, f32, "avx512f,avx512vl,avx512bw", |sum, x, winners, tap| {
+        let won = _mm_cmpeq_epi8_mask(_mm_loadu_si128(winners.cast()), tap);
+        _mm512_mask_add_ps(sum, won, sum, _mm512_loadu_ps(x))
+    });
+    add_where!(add_where_wide_pd, __m512d, f64, "avx512f,avx512vl,avx512bw", |sum, x, winners, tap| {
+        let won = _mm_cmpeq_epi8_mask(_mm_loadl_epi64(winners.cast()), tap) as u8;
+        _mm512_mask_add_pd(sum, won, sum, _mm512_loadu_pd(x))
+    });
+
     /// # Safety
     /// As of [`Vector::widen`].
     #[inline]
@@ -596,6 +647,7 @@ mod x86 {
         _mm256_max_ps,
         positive_ps,
         larger_ps,
+        add_where_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         widen_ps,
@@ -614,6 +666,7 @@ mod x86 {
         _mm256_max_pd,
         positive_pd,
         larger_pd,
+        add_where_pd,
         _mm256_loadu_pd,
         _mm256_storeu_pd
     );
@@ -628,6 +681,7 @@ mod x86 {
         _mm512_max_ps,
         positive_wide_ps,
         larger_wide_ps,
+        add_where_wide_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         widen_wide_ps,
@@ -645,6 +699,7 @@ mod x86 {
         _mm512_max_pd,
         positive_wide_pd,
         larger_wide_pd,
+        add_where_wide_pd,
         _mm512_loadu_pd,
         _mm512_storeu_pd
     );

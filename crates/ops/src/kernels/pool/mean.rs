@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::cpu::taps_inside;
+use super::axes::{Axis, Tap, Taps};
 use crate::kernels::{
     Isa, Window,
     simd::{Vector, each_vector, vectorized},
@@ -26,76 +26,6 @@ pub(super) fn average_gradient<M: Stored>(
     Means::backward(input, output, window).whole(isa, gy, window)
 }
 
-/// What each place of one axis reads of the other map's.
-struct Axis(Vec<Vec<usize>>);
-
-impl Axis {
-    /// What the rows and the columns of an output read.
-    fn both(input: &Map, output: &Map, window: &Window) -> (Self, Self) {
-        let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
-        let axis = |outs: usize, len: usize, kernel: usize, stride: usize, dilation: usize, pad: isize| {
-            let reads = |o: usize| {
-                let taps = taps_inside(o, len, kernel, stride, dilation, pad);
-                taps.map(|tap| ((o * stride + tap * dilation) as isize - pad) as usize).collect()
-            };
-            Self((0..outs).map(reads).collect())
-        };
-        (axis(output.h, input.h, kh, sh, dh, window.pad.0), axis(output.w, input.w, kw, sw, dw, window.pad.1))
-    }
-
-    fn count(&self, place: usize) -> usize {
-        self.0[place].len()
-    }
-
-    /// What each of the `len` places that are read is read by.
-    fn turned(&self, len: usize) -> Self {
-        let mut turned = vec![Vec::new(); len];
-        for (place, reads) in self.0.iter().enumerate() {
-            reads.iter().for_each(|&read| turned[read].push(place));
-        }
-        Self(turned)
-    }
-
-    /// Each read with a weight of its own.
-    fn weighted<T: Real>(&self, weight: impl Fn(usize) -> f64) -> Taps<T> {
-        let tap = |&read: &usize| Tap { read, weight: T::from_f64(weight(read)) };
-        Taps(self.0.iter().map(|reads| reads.iter().map(tap).collect()).collect())
-    }
-}
-
-/// What one place reads.
-#[derive(Clone, Copy, PartialEq)]
-struct Tap<T> {
-    read: usize,
-    weight: T,
-}
-
-/// Where each place of one axis reads, and with which weight.
-struct Taps<T>(Vec<Vec<Tap<T>>>);
-
-impl<T: Real> Taps<T> {
-    fn are_below(&self, len: usize) -> bool {
-        self.0.iter().flatten().all(|tap| tap.read < len)
-    }
-
-    /// Consecutive places that read at the same distances, with the same weights: as the first of them does.
-    fn spans(&self) -> Vec<Range<usize>> {
-        let mut spans: Vec<Range<usize>> = Vec::new();
-        for (place, taps) in self.0.iter().enumerate() {
-            let goes_on = |span: &&mut Range<usize>| {
-                let first = &self.0[span.start];
-                let moved = |tap: &Tap<T>| Tap { read: tap.read + span.len(), ..*tap };
-                first.len() == taps.len() && first.iter().zip(taps).all(|(first, tap)| moved(first) == *tap)
-            };
-            match spans.last_mut().filter(goes_on) {
-                Some(span) => span.end += 1,
-                None => spans.push(place..place + 1),
-            }
-        }
-        spans
-    }
-}
-
 /// Means or their gradients, ready to run on images: `factor[r, q] · Σ_{i ∈ rows(r)} Σ_{j ∈ columns(q)} a_i · b_j · x[i, j]` at
 /// every pixel and channel.
 pub(super) struct Means<T> {
@@ -115,12 +45,14 @@ impl<T: Real> Means<T> {
         let share = |row: usize, column: usize| 1.0 / (rows.count(row) * columns.count(column)) as f64;
         let shares = (0..output.h).flat_map(|row| (0..output.w).map(move |column| share(row, column)));
         let factors = shares.map(T::from_f64).collect();
-        Self::new(rows.weighted(|_| 1.0), columns.weighted(|_| 1.0), factors, (input, output))
+        Self::new(rows.weighted(|_| T::ONE), columns.weighted(|_| T::ONE), factors, (input, output))
     }
 
     pub(super) fn backward(input: &Map, output: &Map, window: &Window) -> Self {
         let (rows, columns) = Axis::both(input, output, window);
-        let turned = |axis: &Axis, len| axis.turned(len).weighted(|output| 1.0 / axis.count(output) as f64);
+        let turned = |axis: &Axis, len| {
+            axis.turned(len).weighted(|seen| T::from_f64(1.0 / axis.count(seen.at) as f64))
+        };
         let ones = vec![T::ONE; input.h * input.w];
         Self::new(turned(&rows, input.h), turned(&columns, input.w), ones, (output, input))
     }

@@ -1,8 +1,10 @@
 //! Pools: the largest or the mean value of a window, of a part of the map, or of all of it.
 
-mod cpu;
+mod adaptive;
+mod axes;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
+mod maximum;
 mod mean;
 pub mod norm;
 #[cfg(test)]
@@ -31,7 +33,7 @@ pub fn max(x: &Tensor, window: &Window) -> Result<(Tensor, Tensor)> {
     on_gpu!(x, gpu => cuda::max(&gpu, x, (&input, &output), window));
     let x = dense(x)?;
     for_stored!(x, M => {
-        let (y, winners) = cpu::max::<M>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
+        let (y, winners) = maximum::max::<M>(Isa::detect(), &Values::of(&x)?, &input, &output, window);
         Ok((tensor(y, &output.dims())?, tensor(winners, &output.dims())?))
     })
 }
@@ -48,7 +50,7 @@ pub fn max_gradient(gy: &Tensor, winners: &Tensor, x_dims: &[usize], window: &Wi
     let (gy, winners) = (dense(gy)?, dense(winners)?);
     let winners = winners_of(&winners, window)?;
     for_stored!(gy, M => {
-        tensor(cpu::max_gradient::<M>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
+        tensor(maximum::max_gradient::<M>(Isa::detect(), &Values::of(&gy)?, &winners, &input, &output, window), &input.dims())
     })
 }
 
@@ -108,7 +110,7 @@ pub fn adaptive_average(x: &Tensor, out: (usize, usize)) -> Result<Tensor> {
     let (input, output) = parts(x.dims(), out)?;
     on_gpu!(x, gpu => cuda::adaptive(&gpu, "adaptive_pool", x, (&input, &output), &output));
     let x = dense(x)?;
-    for_stored!(x, M => tensor(cpu::adaptive_average::<M>(&Values::of(&x)?, &input, &output), &output.dims()))
+    for_stored!(x, M => tensor(adaptive::average::<M>(&Values::of(&x)?, &input, &output), &output.dims()))
 }
 
 /// `∂L/∂x` of [`adaptive_average`], of shape `x_dims`.
@@ -121,7 +123,7 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     expect_dims("gradient of a pool", gy, &output.dims())?;
     on_gpu!(gy, gpu => cuda::adaptive(&gpu, "adaptive_pool_gradient", gy, (&input, &output), &input));
     let gy = dense(gy)?;
-    for_stored!(gy, M => tensor(cpu::adaptive_average_gradient::<M>(&Values::of(&gy)?, &input, &output), x_dims))
+    for_stored!(gy, M => tensor(adaptive::average_gradient::<M>(&Values::of(&gy)?, &input, &output), x_dims))
 }
 
 /// The winners, each of them a tap of the window.
@@ -149,7 +151,7 @@ fn maps(dims: &[usize], window: &Window) -> Result<(Map, Map)> {
     let input = Map::of(dims)?;
     let output = input.through(window, input.c);
     let empty =
-        |outs, len, k, s, d, pad| (0..outs).any(|o| cpu::taps_inside(o, len, k, s, d, pad).is_empty());
+        |outs, len, k, s, d, pad| (0..outs).any(|o| axes::taps_inside(o, len, k, s, d, pad).is_empty());
     let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
     if empty(output.h, input.h, kh, sh, dh, window.pad.0)
         || empty(output.w, input.w, kw, sw, dw, window.pad.1)

@@ -4,9 +4,8 @@
 use candle_core::{Result, Tensor};
 
 use super::{
-    average_gradient,
-    cpu::{Maxima, Shares},
-    maps, max, max_gradient,
+    average_gradient, maps, max, max_gradient,
+    maximum::{Maxima, Shares},
     mean::Means,
     winners_of,
 };

@@ -139,13 +139,13 @@ fn every_instruction_set_computes_the_portable_one() -> Result<()> {
     for ((isa, map), window) in cases.flat_map(|case| [three(1), three(2)].map(|window| (case, window))) {
         let output = map.through(&window, map.c);
         let (x, gy) = (noise(map.len(), 1), noise(output.len(), 2));
-        let (y, winners) = cpu::max(Isa::Portable, &x, &map, &output, &window);
-        let gx = cpu::max_gradient(Isa::Portable, &gy, &winners, &map, &output, &window);
+        let (y, winners) = maximum::max(Isa::Portable, &x, &map, &output, &window);
+        let gx = maximum::max_gradient(Isa::Portable, &gy, &winners, &map, &output, &window);
         let (x32, gy32) = (cast::<f32>(&x), cast::<f32>(&gy));
-        let (y32, winners32) = cpu::max(isa, &x32, &map, &output, &window);
+        let (y32, winners32) = maximum::max(isa, &x32, &map, &output, &window);
         assert_eq!(winners32, winners);
         assert_close(&y32, &y, 1e-6);
-        assert_close(&cpu::max_gradient(isa, &gy32, &winners, &map, &output, &window), &gx, 1e-6);
+        assert_close(&maximum::max_gradient(isa, &gy32, &winners, &map, &output, &window), &gx, 1e-6);
         let y = mean::average(Isa::Portable, &x, &map, &output, &window);
         assert_close(&mean::average(isa, &x32, &map, &output, &window), &y, 1e-6);
         let gx = mean::average_gradient(Isa::Portable, &gy, &map, &output, &window);
@@ -278,20 +278,20 @@ fn a_narrow_map_is_pooled_as_its_numbers_are() {
         let ((x, x32), (gy, gy32)) =
             (testing::narrow(&noise(map.len(), 1)), testing::narrow(&noise(output.len(), 2)));
         let ((y, winners), (y32, winners32)) =
-            (cpu::max(isa, &x, &map, &output, &window), cpu::max(isa, &x32, &map, &output, &window));
+            (maximum::max(isa, &x, &map, &output, &window), maximum::max(isa, &x32, &map, &output, &window));
         testing::assert_rounded(&y, &y32);
         assert_eq!(winners, winners32);
-        let gx = cpu::max_gradient(isa, &gy32, &winners, &map, &output, &window);
-        testing::assert_rounded(&cpu::max_gradient(isa, &gy, &winners, &map, &output, &window), &gx);
+        let gx = maximum::max_gradient(isa, &gy32, &winners, &map, &output, &window);
+        testing::assert_rounded(&maximum::max_gradient(isa, &gy, &winners, &map, &output, &window), &gx);
         let y = mean::average(isa, &x32, &map, &output, &window);
         testing::assert_rounded(&mean::average(isa, &x, &map, &output, &window), &y);
         let gx = mean::average_gradient(isa, &gy32, &map, &output, &window);
         testing::assert_rounded(&mean::average_gradient(isa, &gy, &map, &output, &window), &gx);
         let parts = map.with_pixels(1, 1);
-        let y = cpu::adaptive_average(&x32, &map, &parts);
-        testing::assert_rounded(&cpu::adaptive_average(&x, &map, &parts), &y);
+        let y = adaptive::average(&x32, &map, &parts);
+        testing::assert_rounded(&adaptive::average(&x, &map, &parts), &y);
         let (gy, gy32) = testing::narrow(&noise(parts.len(), 3));
-        let gx = cpu::adaptive_average_gradient(&gy32, &map, &parts);
-        testing::assert_rounded(&cpu::adaptive_average_gradient(&gy, &map, &parts), &gx);
+        let gx = adaptive::average_gradient(&gy32, &map, &parts);
+        testing::assert_rounded(&adaptive::average_gradient(&gy, &map, &parts), &gx);
     }
 }
