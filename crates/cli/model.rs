@@ -5,17 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use strait::data::{Normalize, TrainData, fingerprint};
+use strait::data::{DataInfo, Normalize, TrainData, fingerprint};
 use strait::export::safetensors::Model;
 use strait::export::{Build, ModelCard, Trained, rows, shapes};
 use strait::network::{self, Network, Purpose};
 use strait::ops::kernels::gpu::Arithmetic;
 use strait::ops::{Catalog, Draw, Forward, Mode, ParamStore, Statistics};
-use strait::space::{Genotype, Space};
+use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
 use strait::trainer::{Retraining, RunDir, TrainConfig};
 use strait::{Device, Tensor};
 
-use crate::commands::child_layout;
 use crate::failure::Failure;
 use crate::options::{Computer, Finished, Subject, dataset};
 
@@ -118,12 +117,31 @@ pub(crate) fn model(path: &Path) -> Result<Model, Failure> {
     Model::read(&bytes).map_err(|error| Failure::misuse(format!("{}: {error}", path.display())))
 }
 
+/// The network of a genotype as it is trained from scratch.
+pub(crate) fn child_layout(
+    space: &Space,
+    genotype: &Genotype,
+    config: &TrainConfig,
+    data: &DataInfo,
+    catalog: &Catalog,
+) -> Result<Layout, Failure> {
+    let TrainConfig { channels, cells, .. } = *config;
+    let request = LayoutRequest {
+        input: data.shape,
+        classes: data.classes.len(),
+        phase: Phase::Train,
+        channels,
+        cells,
+    };
+    Ok(space.layout(&request, catalog)?.child(genotype)?)
+}
+
 /// What pictures and files say of a child besides its choices.
 pub(crate) fn card(
     space: &Space,
     genotype: &Genotype,
     config: &TrainConfig,
-    data: &strait::data::DataInfo,
+    data: &DataInfo,
     catalog: &Catalog,
 ) -> Result<ModelCard, Failure> {
     let layout = child_layout(space, genotype, config, data, catalog)?;

@@ -19,8 +19,6 @@ mod verify;
 
 use clap::Subcommand;
 
-pub(crate) use train::child_layout;
-
 use crate::{answer::Answer, console::Console, failure::Failure, log::RunLog};
 
 /// What a person may ask for.

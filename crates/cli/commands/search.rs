@@ -18,11 +18,11 @@ use strait::trainer::{
 use super::check::grouped;
 use super::derive::disconnected;
 use super::export::bytes;
-use super::train::{Child, child_layout};
+use super::train::Child;
 use crate::events::Events;
 use crate::host::{host, peak_bytes};
 use crate::live;
-use crate::model::card;
+use crate::model::{card, child_layout};
 use crate::options::{self, Devices, Settings, data_flag, dataset, estimator_name, quoted, space};
 use crate::progress::{Drive, Searching};
 use crate::room::{self, explained};

@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
-use strait::data::{DataInfo, DataSpec, Dataset, TestData, TrainData};
+use strait::data::{DataSpec, Dataset, TestData, TrainData};
 use strait::ops::Catalog;
-use strait::space::{Genotype, Layout, LayoutRequest, Phase, Space};
+use strait::space::{Genotype, Space};
 use strait::trainer::{Exam, Layer, Machine, Retraining, RunDir, Score, SearchConfig, TrainConfig};
 
 use super::check::grouped;
 use crate::events::Events;
 use crate::host::{host, peak_bytes};
+use crate::model::child_layout;
 use crate::options::{
     self, Computer, Finished, Settings, Subject, compare_numbers, create_run, data_flag, dataset, quoted,
 };
@@ -286,25 +287,6 @@ impl Begun {
         drive.to_the_end(Training(&mut self.training, train))?;
         Ok(self.training.examine(test)?)
     }
-}
-
-/// The network of a genotype as it is trained from scratch.
-pub(crate) fn child_layout(
-    space: &Space,
-    genotype: &Genotype,
-    config: &TrainConfig,
-    data: &DataInfo,
-    catalog: &Catalog,
-) -> Result<Layout, Failure> {
-    let TrainConfig { channels, cells, .. } = *config;
-    let request = LayoutRequest {
-        input: data.shape,
-        classes: data.classes.len(),
-        phase: Phase::Train,
-        channels,
-        cells,
-    };
-    Ok(space.layout(&request, catalog)?.child(genotype)?)
 }
 
 /// What a person reads of one training.

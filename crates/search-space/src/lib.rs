@@ -31,6 +31,7 @@ mod document;
 mod fault;
 mod genotype;
 mod layout;
+mod load;
 mod notation;
 mod partial;
 mod plan;

@@ -10,10 +10,12 @@ use super::{
     Isa, Prelude, Window,
     activation::relu_piece,
     batch_norm::normalize,
-    product::{Run, Sum},
+    element::Real,
+    map::Map,
+    panels::Run,
+    product::Sum,
     simd::{MAX_LANES, vectorized},
     stored::{Stored, computed, convert},
-    values::{Map, Real},
 };
 
 /// A rectangle of an image's plane, perhaps reaching out of it: its first pixel and its size.

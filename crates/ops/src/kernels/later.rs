@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::gpu::on_gpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
-use super::{gpu::wait, sum};
+use super::{gpu::wait, sum::cuda::add_each};
 
 /// A sum that is known, or whose parts are on the device: so that nobody waits for it before its time.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Later {
 fn sums(parts: &[&Tensor]) -> Result<Vec<f64>> {
     let Some(_first) = parts.first() else { return Ok(Vec::new()) };
     on_gpu!(_first, gpu => {
-        let sums = sum::cuda::add_each(&gpu, parts)?;
+        let sums = add_each(&gpu, parts)?;
         wait()?;
         sums.to_vec1()
     });

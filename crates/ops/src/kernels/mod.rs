@@ -31,15 +31,18 @@ pub mod shuffle;
 pub mod sum;
 pub mod update;
 
+mod channelwise;
+mod element;
 mod gather;
+mod isa;
 mod later;
+mod map;
+mod panels;
 mod product;
 mod rows;
 mod simd;
 mod stored;
 mod threads;
-#[cfg(target_arch = "x86_64")]
-mod tiles;
 mod transpose;
 mod units;
 mod values;
@@ -47,8 +50,8 @@ mod values;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use isa::Isa;
 pub use later::Later;
-pub use simd::Isa;
 
 use candle_core::{Result, bail};
 

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::{
+    element::Real,
+    panels::{Panels, Run},
     simd::{PAIRED, Vector, vectorized},
     stored::Stored,
-    values::Real,
 };
 
 /// Where a loop reads and writes: row `i` of the result lies at `outs[i]` and sums over `k` what lies at
@@ -18,48 +19,9 @@ pub(crate) struct Sum<'a, T> {
     pub(crate) outs: &'a [usize],
 }
 
-/// Offsets at one distance: `first`, `first + step`, …, `len` of them, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) first: usize,
-    pub(crate) step: usize,
-    pub(crate) len: usize,
-}
-
-impl Run {
-    fn last(&self) -> usize {
-        self.first + (self.len - 1) * self.step
-    }
-
-    fn offsets(self) -> impl Iterator<Item = usize> {
-        (0..self.len).map(move |i| self.first + i * self.step)
-    }
-}
-
-/// Offsets as runs, in their order.
-pub(crate) fn runs(offsets: impl IntoIterator<Item = usize>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for next in offsets {
-        match runs.last_mut() {
-            Some(run) if run.len == 1 && next > run.first => (run.step, run.len) = (next - run.first, 2),
-            Some(run) if run.len > 1 && next == run.last() + run.step => run.len += 1,
-            _ => runs.push(Run { first: next, step: 1, len: 1 }),
-        }
-    }
-    runs
-}
-
 /// How many of `runs`' offsets there are.
 fn count(runs: &[Run]) -> usize {
     runs.iter().map(|run| run.len).sum()
-}
-
-/// A matrix `(K, n)` read a vector at a time: row `k` of vector `v` lies at `k·row + v·vector`.
-#[derive(Clone, Copy)]
-pub(crate) struct Panels<'a, T> {
-    pub(crate) values: &'a [T],
-    pub(crate) row: usize,
-    pub(crate) vector: usize,
 }
 
 /// A matrix by its strides: element `(i, k)` lies at `i·row + k·col`.

@@ -4,91 +4,16 @@
 //! number is widened on its way into a register, or a piece of a map into memory that stays in the caches, and what a kernel
 //! writes is rounded once, to the nearest, of two equally near to the even one. Sums, statistics and weights have no such type.
 
-use std::ops::DerefMut;
-
-use candle_core::WithDType;
 use half::bf16;
+
+pub(crate) use super::element::Stored;
 
 use super::{
     Isa,
-    simd::{MAX_LANES, Vector, each_vector, vectorized},
+    element::{Real, Vector, nearest},
+    simd::{each_vector, vectorized},
     threads::Own,
-    values::Real,
 };
-
-/// An element of a map.
-pub(crate) trait Stored: WithDType {
-    /// What it is computed with as.
-    type Real: Real;
-
-    /// Memory for the numbers of a piece.
-    type Numbers: DerefMut<Target = [Self::Real]>;
-
-    /// Such memory, of any values; none where the elements are numbers themselves.
-    fn numbers(len: usize) -> Option<Self::Numbers>;
-
-    /// The number.
-    fn real(self) -> Self::Real;
-
-    /// The element nearest to a number.
-    fn nearest(x: Self::Real) -> Self;
-
-    /// The elements, where they are numbers to compute with as they are.
-    fn as_real(elements: &[Self]) -> Option<&[Self::Real]>;
-
-    /// As [`Stored::as_real`], to be written.
-    fn as_real_mut(elements: &mut [Self]) -> Option<&mut [Self::Real]>;
-
-    /// As [`Vector::load`].
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn load<V: Vector<Elem = Self::Real>>(from: *const Self) -> V;
-
-    /// As [`Vector::load_first`].
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(always)]
-    unsafe fn load_first<V: Vector<Elem = Self::Real>>(from: *const Self, n: usize) -> V {
-        // SAFETY: only elements below `n` are read.
-        unsafe {
-            if n >= V::LANES {
-                return Self::load(from);
-            }
-            let mut some = [Self::Real::ZERO; MAX_LANES];
-            for (i, to) in some.iter_mut().enumerate().take(n) {
-                *to = (*from.add(i)).real();
-            }
-            V::load(some.as_ptr())
-        }
-    }
-
-    /// As [`Vector::store`], each number as the nearest element.
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn store<V: Vector<Elem = Self::Real>>(x: V, to: *mut Self);
-
-    /// As [`Vector::store_first`], each number as the nearest element.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(always)]
-    unsafe fn store_first<V: Vector<Elem = Self::Real>>(x: V, to: *mut Self, n: usize) {
-        // SAFETY: only elements below `n` are written.
-        unsafe {
-            if n >= V::LANES {
-                return Self::store(x, to);
-            }
-            let mut some = [Self::Real::ZERO; MAX_LANES];
-            x.store(some.as_mut_ptr());
-            for (i, &x) in some.iter().enumerate().take(n) {
-                *to.add(i) = Self::nearest(x);
-            }
-        }
-    }
-}
 
 impl<T: Real> Stored for T {
     type Real = Self;
@@ -142,12 +67,9 @@ impl Stored for bf16 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
 
-    // Without a branch, so that loops of it are vectorized; as `Vector::narrow`.
     #[inline(always)]
     fn nearest(x: f32) -> Self {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-        Self::from_bits((if x.is_nan() { bits | 0x40_0000 } else { rounded } >> 16) as u16)
+        nearest(x)
     }
 
     fn as_real(_: &[Self]) -> Option<&[f32]> {

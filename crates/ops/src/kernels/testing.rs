@@ -3,10 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use half::bf16;
 
-use super::{
-    Isa, Window,
-    values::{Map, Real},
-};
+use super::{Isa, Window, element::Real, map::Map};
 
 /// Values in −1 … 1 without a pattern; another `seed`, others.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! Matrices turned about.
 
-use super::values::Real;
+use super::element::Real;
 
 /// Rows that are read side by side, so that what is written lies in one piece.
 const ROWS: usize = 16;

@@ -8,12 +8,13 @@
 
 use super::{
     Isa,
+    element::Real,
     gather::{Gather, Lens},
-    product::runs,
+    map::Map,
+    panels::runs,
     simd::vectorized,
     stored::Stored,
     threads::Scratch,
-    values::{Map, Real},
 };
 
 /// Rows of a tile, and sums in a row of a tile.
@@ -22,10 +23,6 @@ const TILE: usize = 16;
 const DEPTH: usize = 32;
 /// Pixels that are computed at once: as many as fill the registers, once or twice.
 const PIXELS: usize = 4 * TILE;
-/// Whether this processor has such units, and this process is allowed to use them.
-pub(super) fn are_there() -> bool {
-    tiles::are_there()
-}
 
 /// A convolution, ready to run on images: outputs that all read through the same taps.
 pub(super) struct Units<T: Real> {
@@ -215,13 +212,9 @@ vectorized! {
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod tiles {
-    use std::arch::{
-        asm,
-        x86_64::{__cpuid, __cpuid_count},
-    };
-    use std::sync::OnceLock;
+    use std::arch::asm;
 
-    use super::{DEPTH, TILE};
+    use super::{DEPTH, Isa, TILE};
 
     /// Bytes of a tile of factors.
     const BYTES: usize = TILE * DEPTH * 2;
@@ -244,20 +237,6 @@ mod tiles {
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
 
-    /// Asks the processor, and Linux for leave: it keeps larger states for processes that say so.
-    pub(super) fn are_there() -> bool {
-        const TILES_AND_BF16: u32 = 1 << 24 | 1 << 22; // of leaf 7, EDX
-        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-        const XFEATURE_XTILEDATA: libc::c_long = 18;
-        static THERE: OnceLock<bool> = OnceLock::new();
-        *THERE.get_or_init(|| {
-            let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & TILES_AND_BF16 == TILES_AND_BF16;
-            // SAFETY: asks for leave, and changes nothing where there is none.
-            has && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) }
-                == 0
-        })
-    }
-
     /// Runs `work` with this thread's tiles configured; nothing else in this program uses them.
     pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
         /// Leaves the tiles empty, so that nobody has to keep what they hold.
@@ -270,7 +249,7 @@ mod tiles {
             }
         }
 
-        assert!(are_there());
+        assert!(Isa::Amx.available());
         // SAFETY: just checked; the configuration is one of palette 1.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
         let _configured = Configured;
@@ -404,10 +383,6 @@ mod tiles {
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod tiles {
-    pub(super) fn are_there() -> bool {
-        false
-    }
-
     pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
         work()
     }

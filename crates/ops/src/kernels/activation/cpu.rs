@@ -3,8 +3,8 @@
 use candle_core::WithDType as _;
 
 use crate::kernels::{
+    element::Real as _,
     simd::{each_vector, vectorized},
-    values::Real as _,
 };
 
 vectorized! {

@@ -5,11 +5,11 @@ use candle_core::WithDType as _;
 use crate::kernels::{
     Isa,
     bias::{fold, repeat},
+    element::Real,
     rows::{correlate, moments},
     simd::vectorized,
     stored::{Stored, computed, wide},
     threads::{add_in_order, collect, overwrite, piece, rows_per_piece},
-    values::Real,
 };
 
 /// Mean and biased variance of each channel.

@@ -6,7 +6,8 @@ use super::{Channelwise, Gradients, Moments};
 use crate::kernels::{
     gpu::{Arg, Gpu, Grid, computed_in},
     later::Later,
-    values::{Map, dense, expect_dims},
+    map::Map,
+    values::{dense, expect_dims},
 };
 
 /// Blocks that share a map's rows, at most; what they found is added up by one block.

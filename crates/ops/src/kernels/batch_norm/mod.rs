@@ -13,14 +13,18 @@ pub(in crate::kernels) use cpu::{PieceMoments, PieceProducts, PieceSums, Statist
 
 use cpu::GradientSums;
 
+pub use super::channelwise::Channelwise;
 pub use waiting::{Normalized, Waiting};
 
 use super::{
     Isa,
+    channelwise::channels,
+    element::Real,
     gpu::on_gpu,
     later::Later,
+    map::Map,
     stored::Stored,
-    values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
+    values::{Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 
 /// The moments of one batch, each `(C,)`.
@@ -32,17 +36,6 @@ pub struct Moments {
     pub inv_std: Tensor,
     /// Unbiased variance (divided by one less), which running statistics take; of a single value 0.
     pub var_unbiased: Tensor,
-}
-
-/// What a batch norm does to each channel once its moments are known: `(x − mean) · factor + shift`; each `(C,)`.
-#[derive(Clone, Debug)]
-pub struct Channelwise {
-    /// Mean.
-    pub mean: Tensor,
-    /// `inv_std · scale`
-    pub factor: Tensor,
-    /// Shift.
-    pub shift: Tensor,
 }
 
 /// `⟨gy, (x − mean)·factor + shift⟩`, accumulated in `f64`; does not wait for the device.
@@ -60,22 +53,6 @@ pub fn dot(gy: &Tensor, x: &Tensor, by: &Channelwise) -> Result<Later> {
         let sums = cpu::gradient_sums(Isa::detect(), &x, &gy, &mean, &vec![1.0; c]);
         Ok(Later::Known(sums.product(&factor, &shift)))
     })
-}
-
-impl Channelwise {
-    /// Mean, factor and shift of `c` channels, in double precision.
-    fn wide<T: Real>(&self, c: usize) -> Result<[Vec<f64>; 3]> {
-        Ok([channels::<T>(&self.mean, c)?, channels::<T>(&self.factor, c)?, channels::<T>(&self.shift, c)?])
-    }
-
-    /// Mean, factor and shift of `c` channels.
-    pub(in crate::kernels) fn channels<T: Real>(&self, c: usize) -> Result<[Vec<T>; 3]> {
-        let vector = |x: &Tensor| -> Result<Vec<T>> {
-            expect_dims("a value per channel", x, &[c])?;
-            Ok(Values::<T>::of(&dense(x)?)?.to_vec())
-        };
-        Ok([vector(&self.mean)?, vector(&self.factor)?, vector(&self.shift)?])
-    }
 }
 
 impl Moments {
@@ -305,9 +282,4 @@ type Affine = Option<(Vec<f64>, Vec<f64>)>;
 
 fn affine<T: Real>(scale_shift: Option<(&Tensor, &Tensor)>, c: usize) -> Result<Affine> {
     scale_shift.map(|(scale, shift)| Ok((channels::<T>(scale, c)?, channels::<T>(shift, c)?))).transpose()
-}
-
-fn channels<T: Real>(x: &Tensor, c: usize) -> Result<Vec<f64>> {
-    expect_dims("a value per channel", x, &[c])?;
-    Ok(Values::<T>::of(&dense(x)?)?.iter().map(|x| x.to_f64()).collect())
 }

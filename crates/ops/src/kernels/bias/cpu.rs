@@ -4,10 +4,10 @@ use candle_core::WithDType as _;
 
 use crate::kernels::{
     Isa,
+    element::Real,
     rows::add_up,
     stored::{Stored, wide},
     threads::{add_in_order, collect, piece, rows_per_piece},
-    values::Real,
 };
 
 /// Elements of a period of repeated channels, at least.

@@ -11,7 +11,8 @@ pub(in crate::kernels) use cpu::{channel_sums, fold, repeat};
 use super::{
     Isa,
     gpu::on_gpu,
-    values::{Map, Values, dense, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, for_stored, tensor},
 };
 
 /// `∂L/∂b` `(C,)`: the sum of `∂L/∂y` over the batch and space.

@@ -5,21 +5,24 @@ use std::borrow::Cow;
 use candle_core::WithDType as _;
 
 use crate::kernels::{
-    Isa, Prelude, Window,
+    Isa, Prelude,
     activation::relu_mask,
     bias::channel_sums,
+    element::Real,
     gather::{Gather, Lens, padded},
-    product::{Panels, Run, Start, Sum, product, runs},
+    map::Map,
+    panels::{Panels, Run, runs},
+    product::{Start, Sum, product},
     simd::lanes,
     stored::{Stored, computed, wide},
-    threads::{Reused, add_in_order, collect, fill, images_per_piece, piece},
+    threads::{Reused, add_in_order, collect, fill, images_per_piece},
     transpose::transpose,
     units::Units,
-    values::{Map, Real},
 };
 
 use super::{
     pointwise::{self, PointWeights, Points},
+    shape::Shape,
     whole,
     winograd::{self, Correlation, Direction, Filter},
 };
@@ -33,38 +36,6 @@ pub(super) enum Added {
 
 /// Pixels summed at once in a weight's gradient: as many as the first-level cache holds.
 const PIXELS: usize = 128;
-
-/// A convolution between maps of fixed shapes.
-#[derive(Clone, Copy)]
-pub(in crate::kernels) struct Shape<'a> {
-    pub(in crate::kernels) input: &'a Map,
-    pub(in crate::kernels) output: &'a Map,
-    pub(in crate::kernels) window: &'a Window,
-    pub(in crate::kernels) prelude: Prelude,
-}
-
-impl Shape<'_> {
-    /// Multiply-accumulates of a forward.
-    pub(in crate::kernels) fn work(&self) -> usize {
-        self.output.len() * self.window.taps() * self.input.c
-    }
-
-    /// The weights of one tap, `(c_in, c_out)`.
-    pub(super) fn tap<'w, T>(&self, w: &'w [T], tap: usize) -> &'w [T] {
-        let weights = self.input.c * self.output.c;
-        &w[tap * weights..][..weights]
-    }
-
-    /// Elements of piece `i` of the input where a piece is `images` images.
-    pub(in crate::kernels) fn input<'a, T>(&self, x: &'a [T], i: usize, images: usize) -> &'a [T] {
-        piece(x, i, images * self.input.image())
-    }
-
-    /// The same of the output.
-    pub(in crate::kernels) fn output<'a, T>(&self, y: &'a [T], i: usize, images: usize) -> &'a [T] {
-        piece(y, i, images * self.output.image())
-    }
-}
 
 pub(super) fn forward<M: Stored>(
     isa: Isa,

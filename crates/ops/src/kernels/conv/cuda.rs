@@ -2,12 +2,13 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::Shape;
+use super::shape::Shape;
 use crate::kernels::{
     batch_norm::cuda::Slices,
     gpu::{Arg, Fresh, Geometry, Gpu, Grid, computed_in},
+    map::Map,
     sum,
-    values::{Map, dense},
+    values::dense,
 };
 
 /// Threads of a block, as `conv.cu` has them.

@@ -4,6 +4,7 @@ mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(in crate::kernels) mod cuda;
 pub(in crate::kernels) mod pointwise;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -11,12 +12,14 @@ mod winograd;
 
 use candle_core::{Result, Tensor, bail};
 
-pub(in crate::kernels) use cpu::{Inputs, Outputs, Shape, Weights};
+pub(in crate::kernels) use cpu::{Inputs, Outputs, Weights};
+pub(in crate::kernels) use shape::Shape;
 
 use super::{
     Isa, Prelude, Window,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// Which gradients of a convolution are needed.

@@ -1,15 +1,16 @@
 //! 1×1 convolutions without a stride: matrix products over pixels, a block of them at a time.
 
-use super::cpu::Shape;
+use super::shape::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_piece,
-    product::{Matrix, Panels, Start, matrix_product},
+    element::Real,
+    panels::Panels,
+    product::{Matrix, Start, matrix_product},
     simd::lanes,
     stored::Stored,
     threads::{Reused, Scratch},
     transpose::transpose,
-    values::Real,
 };
 
 /// Pixels of a block: with 64 channels, half of a first-level cache.

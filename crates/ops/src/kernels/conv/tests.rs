@@ -1,12 +1,7 @@
 use candle_core::Result;
 
-use super::{cpu, forward, input_gradient, weight_gradient};
-use crate::kernels::{
-    Isa, Prelude, Window,
-    stored::Stored,
-    testing::*,
-    values::{Map, Real},
-};
+use super::{Shape, cpu, forward, input_gradient, weight_gradient};
+use crate::kernels::{Isa, Prelude, Window, element::Real, map::Map, stored::Stored, testing::*};
 
 const C_OUT: usize = 19;
 
@@ -65,7 +60,7 @@ fn agrees<T: Real>(isa: Isa, tolerance: f64) {
             gw[j] += seen[i] * gy[o];
         });
         let (x, w, gy) = (cast::<T>(&x), cast::<T>(&w), cast::<T>(&gy));
-        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude };
+        let shape = Shape { input: &input, output: &output, window: &window, prelude };
         assert_close(&cpu::forward(isa, shape, &x, &w, None), &y, tolerance);
         let bias = noise(C_OUT, 4);
         let shifted: Vec<f64> =
@@ -129,7 +124,7 @@ fn bytes_do_not_depend_on_threads() {
     let window = Window::same((3, 3), (1, 1), (1, 1));
     let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
     assert_same_on_any_threads(|| {
-        let shape = cpu::Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
+        let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
         let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
         let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Added::WeightsAndBias, &x, &y);
         let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
@@ -160,7 +155,7 @@ fn random_shapes_agree_with_the_portable_path() {
         let (x, w) = (noise(input.len(), draw.next()), noise(window.taps() * input.c * c_out, draw.next()));
         let gy = noise(output.len(), draw.next());
         let (x32, w32, gy32) = (cast::<f32>(&x), cast::<f32>(&w), cast::<f32>(&gy));
-        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
         let portable = Isa::Portable;
         let y = cpu::forward(portable, shape, &x, &w, None);
         let gx = cpu::input_gradient(portable, shape, &gy, &w, &x);
@@ -186,7 +181,7 @@ fn pieces_are_the_same<M: Stored<Real = f32> + std::fmt::Debug>() {
         let input = Map { n: 3, h: 7, w: 6, c, rank: 4 };
         let output = Map { c: c_out, ..input };
         let window = Window::same((kernel, kernel), (1, 1), (1, 1));
-        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
         let (x, gy): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(output.len(), 2)));
         let w: Vec<f32> = cast(&noise(window.taps() * input.c * c_out, 3));
         let all = |first: usize| {
@@ -233,7 +228,7 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
     {
         let input = Map { n: 5, h: side, w: side, c, rank: 4 };
         let output = input.through(&window, c_out);
-        let shape = cpu::Shape { input: &input, output: &output, window: &window, prelude };
+        let shape = Shape { input: &input, output: &output, window: &window, prelude };
         let w: Vec<f32> = cast(&noise(window.taps() * c * c_out, 1));
         let bias: Vec<f32> = cast(&noise(c_out, 2));
         let ((x, x32), (gy, gy32)) = (narrow(&noise(input.len(), 3)), narrow(&noise(output.len(), 4)));

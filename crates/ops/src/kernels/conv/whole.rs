@@ -2,16 +2,17 @@
 //! a row. Tap by tap, most of the work on a 2×2 map would be multiplications by padding.
 
 use super::{
-    cpu::Shape,
     pointwise::{PointWeights, Points},
+    shape::Shape,
 };
 use crate::kernels::{
     Isa,
-    product::{Matrix, Panels, Start, matrix_product},
+    element::Real,
+    panels::Panels,
+    product::{Matrix, Start, matrix_product},
     simd::lanes,
     threads::{Reused, fill},
     transpose::transpose_to,
-    values::Real,
 };
 
 /// Pixels of the largest map that comes here.

@@ -19,14 +19,16 @@ use std::{marker::PhantomData, ops::Range};
 
 use candle_core::WithDType;
 
-use super::cpu::Shape;
+use super::shape::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
-    product::{Matrix, Panels, Start, matrix_product},
+    element::Real,
+    map::Map,
+    panels::Panels,
+    product::{Matrix, Start, matrix_product},
     simd::{Vector, lanes, vectorized},
     threads::{Reused, Scratch, collect, fill, piece},
     transpose::transpose_to,
-    values::{Map, Real},
 };
 
 /// Outputs along a side of a tile.

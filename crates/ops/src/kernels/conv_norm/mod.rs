@@ -16,11 +16,13 @@ use super::{
     Isa, Prelude, Window,
     batch_norm::{self, Arrived, Moments, Normalized, Waiting},
     conv::{self, Wanted},
+    element::Real,
     gpu::on_gpu,
     later::Later,
+    map::Map,
     pixelwise::{Convolution, Layout, Pixelwise, Returning, only},
     simd::lanes,
-    values::{Map, Real, Values, dense, expect_dims, for_real, for_stored, tensor},
+    values::{Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 
 /// What a backward computes: the gradients that were asked for.

@@ -5,11 +5,12 @@ use std::ops::Range;
 use crate::kernels::{
     Isa, Prelude,
     conv::Shape,
+    element::Real,
     gather::{Gather, Lattice, Lens, Phase, padded},
+    map::Map,
     simd::{MAX_LANES, lanes},
     stored::{Stored, wide},
     threads::{Scratch, add_in_order, collect, fill, images_per_piece},
-    values::{Map, Real},
 };
 
 use super::lattice::{Pixels, products, sums};

@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use crate::kernels::{
+    element::Real,
     gather::{Lattice, Phase},
     simd::{Vector, vectorized},
     stored::Stored,
-    values::Real,
 };
 
 /// Taps that are summed side by side in a weights' gradient: with the gradient's vector they fit 16 registers.

@@ -15,7 +15,8 @@ use super::{
     Isa, Prelude, Window,
     conv::Shape,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The convolution of each channel of `x` `(N, H, W, C)` with its own kernel of `w` `(kh, kw, C)`:

@@ -4,8 +4,9 @@ use super::{cpu, forward, input_gradient, weight_gradient};
 use crate::kernels::{
     Isa, Prelude, Window,
     conv::{self, Shape},
+    element::Real,
+    map::Map,
     testing::*,
-    values::{Map, Real},
 };
 
 /// The dense kernel `(kh, kw, C, C)` that has `w` `(kh, kw, C)` on its diagonal.

@@ -36,7 +36,7 @@ use std::{fmt, path::Path};
 use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 
 use self::slot::Launch;
-use super::{Prelude, Window, values::Map};
+use super::{Prelude, Window, map::Map};
 pub use arithmetic::Arithmetic;
 use arithmetic::Text;
 #[cfg(feature = "emulate")]

@@ -1,6 +1,6 @@
 //! Cross-entropy on slices, in `f64` whatever the logits.
 
-use crate::kernels::values::Real;
+use crate::kernels::element::Real;
 
 pub(super) fn cross_entropy<T: Real>(
     logits: &[T],

@@ -8,12 +8,15 @@ use crate::kernels::{
     activation::relu_mask,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Wanted, pointwise::PIXELS},
-    product::{Matrix, Panels, Start, matrix_product},
+    element::Real,
+    map::Map,
+    panels::Panels,
+    product::{Matrix, Start, matrix_product},
     simd::{lanes, vectorized},
     stored::Stored,
     threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_several, piece},
     transpose::transpose,
-    values::{Map, Real, Values},
+    values::Values,
 };
 
 /// Elements that are picked at once, if that is a row of outputs or more: with their gradient they fit a first-level cache.

@@ -18,11 +18,13 @@ use super::{
     Isa, Prelude, Window,
     batch_norm::{self, Arrived, Moments, Waiting},
     conv::Wanted,
+    element::Real,
     gpu::on_gpu,
     later::Later,
+    map::Map,
     simd::lanes,
     stored::Stored,
-    values::{self, Map, Real, Values, expect_dims, for_real, for_stored, tensor},
+    values::{self, Values, expect_dims, for_real, for_stored, tensor},
 };
 use cpu::Path;
 pub(in crate::kernels) use cpu::{Pixelwise, Returning};

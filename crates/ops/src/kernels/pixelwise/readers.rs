@@ -8,10 +8,11 @@ use crate::kernels::{
     Isa, Prelude, Window,
     batch_norm::{self, Arrived, Moments, Waiting},
     conv::Wanted,
+    element::Real,
     gpu::on_gpu,
     simd::lanes,
     sum,
-    values::{self, Real, expect_dims, for_stored, tensor},
+    values::{self, expect_dims, for_stored, tensor},
 };
 
 /// One of the convolutions, and the norm behind it.

@@ -3,9 +3,9 @@
 use candle_core::WithDType as _;
 
 use crate::kernels::{
+    map::Map,
     stored::{Stored, added_up},
     threads::{fill, piece},
-    values::Map,
 };
 
 pub(super) fn average<M: Stored>(x: &[M], input: &Map, output: &Map) -> Vec<M> {

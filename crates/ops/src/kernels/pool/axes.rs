@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::kernels::{Window, values::Map};
+use crate::kernels::{Window, map::Map};
 
 /// The taps of output `o` that lie inside of an axis: those with `0 ≤ o·stride + tap·dilation − pad < len`.
 pub(super) fn taps_inside(

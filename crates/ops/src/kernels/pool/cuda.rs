@@ -5,7 +5,8 @@ use candle_core::{DType, Result, Tensor};
 use crate::kernels::{
     Prelude, Window,
     gpu::{Arg, Geometry, Gpu, Grid},
-    values::{Map, dense},
+    map::Map,
+    values::dense,
 };
 
 pub(super) fn max(

@@ -6,10 +6,11 @@ use std::ops::Range;
 use super::axes::{Axis, Tap, Taps};
 use crate::kernels::{
     Isa, Window,
+    element::Real,
+    map::Map,
     simd::{Vector, each_vector, vectorized},
     stored::{Stored, computed, wide},
     threads::{images_per_piece, overwrite, overwrite_pair_and_collect, piece},
-    values::{Map, Real},
 };
 
 pub(super) fn max<M: Stored>(
@@ -306,13 +307,13 @@ unsafe fn add_vectors<V: Vector, const N: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         for &(tap, from) in seen {
-            for n in 0..N {
+            for (n, sum) in sums.iter_mut().enumerate() {
                 let from = from + at + n * V::LANES;
-                sums[n] = sums[n].add_where(gy.as_ptr().add(from), winners.as_ptr().add(from), tap);
+                *sum = sum.add_where(gy.as_ptr().add(from), winners.as_ptr().add(from), tap);
             }
         }
-        for n in 0..N {
-            sums[n].store(gx.as_mut_ptr().add(at + n * V::LANES));
+        for (n, sum) in sums.into_iter().enumerate() {
+            sum.store(gx.as_mut_ptr().add(at + n * V::LANES));
         }
     }
 }

@@ -6,10 +6,11 @@ use std::ops::Range;
 use super::axes::{Axis, Tap, Taps};
 use crate::kernels::{
     Isa, Window,
+    element::Real,
+    map::Map,
     simd::{Vector, each_vector, vectorized},
     stored::{Stored, computed, wide},
     threads::{images_per_piece, overwrite, piece},
-    values::{Map, Real},
 };
 
 pub(super) fn average<M: Stored>(isa: Isa, x: &[M], input: &Map, output: &Map, window: &Window) -> Vec<M> {

@@ -15,7 +15,8 @@ use candle_core::{Result, Tensor, bail};
 use super::{
     Isa, Window,
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The largest value of each window of `x` `(N, H, W, C)`, and which tap had it: `(y, winners)`, both

@@ -16,12 +16,13 @@ use crate::kernels::{
     },
     gpu::on_gpu,
     later::Later,
+    map::Map,
     stored::{Stored, computed, wide},
     threads::{
         Scratch, collect, images_per_piece, overwrite, overwrite_and_collect, overwrite_pair_and_collect,
         piece,
     },
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// What a pool takes of each window.

@@ -8,9 +8,10 @@ use crate::kernels::{
     bias::repeat,
     conv::{Inputs, Outputs, Shape, Wanted, Weights},
     depthwise::{self, BAND, ChannelSums},
+    element::Real,
+    map::Map,
     stored::Stored,
     threads::{Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
-    values::{Map, Real},
 };
 
 /// Both convolutions' shapes; the first one's output is the second one's input.

@@ -17,7 +17,8 @@ use super::{
     conv::{self, Wanted},
     gpu::on_gpu,
     later::Later,
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// The two convolutions: `y = w ∗ (d ∗ prelude(norm(x))) + bias`.

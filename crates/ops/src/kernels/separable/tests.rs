@@ -1,7 +1,7 @@
 use candle_core::{Device, Result};
 
 use super::*;
-use crate::kernels::{depthwise, testing::*, values::Real};
+use crate::kernels::{depthwise, element::Real, testing::*};
 
 const EPS: f64 = 1e-3;
 

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 
 use crate::kernels::{
     gpu::{Arg, Gpu, Grid},
-    values::{Map, dense},
+    map::Map,
+    values::dense,
 };
 
 pub(super) fn join(gpu: &Gpu, part: &Tensor, rest: &Tensor, parts: usize, all: &Map) -> Result<Tensor> {

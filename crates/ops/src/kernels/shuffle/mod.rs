@@ -10,7 +10,8 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     gpu::on_gpu,
-    values::{Map, Values, dense, expect_dims, for_stored, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
 /// Joins `part` `(N, …, c)` and `rest` `(N, …, (parts − 1)·c)` along the channels and takes one channel of each part in turn:

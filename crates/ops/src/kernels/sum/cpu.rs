@@ -7,10 +7,10 @@ use candle_core::WithDType;
 use crate::kernels::{
     Isa,
     bias::repeat,
+    element::Real,
     simd::{Vector, each_vector, vectorized},
     stored::{Stored, computed},
     threads::{collect, fill, overwrite, piece, piece_of, rows_per_piece},
-    values::Real,
 };
 
 /// Independent partial sums of a dot product, so that vectors can hold them.

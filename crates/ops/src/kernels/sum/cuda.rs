@@ -4,10 +4,11 @@ use std::iter;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::Term;
+use super::term::Term;
 use crate::kernels::{
     gpu::{Arg, Gpu, Grid, computed_in},
-    values::{Map, dense, expect_dims},
+    map::Map,
+    values::{dense, expect_dims},
 };
 
 /// Terms of one kernel.

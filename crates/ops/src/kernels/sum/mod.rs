@@ -3,17 +3,20 @@
 mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub(in crate::kernels) mod cuda;
+mod term;
 #[cfg(test)]
 mod tests;
 
 use candle_core::{Result, Tensor, bail};
 
+pub use term::Term;
+
 use super::{
     Isa,
-    batch_norm::Channelwise,
     gpu::on_gpu,
     later::Later,
-    values::{Map, Values, dense, expect_dims, for_stored, same_shape, tensor},
+    map::Map,
+    values::{Values, dense, expect_dims, for_stored, same_shape, tensor},
 };
 
 /// `a + b`, of one shape.
@@ -26,25 +29,6 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dims = a.dims();
     let (a, b) = (dense(a)?, dense(b)?);
     for_stored!(a, M => tensor(cpu::add::<M>(Isa::detect(), &Values::of(&a)?, &Values::of(&b)?), dims))
-}
-
-/// A term of a sum: `factor·x`, or `factor·((x − mean)·f + shift)` where a batch norm is still to be applied.
-#[derive(Clone, Copy, Debug)]
-pub struct Term<'a> {
-    /// How often it counts.
-    pub factor: f64,
-    /// `(N, …, C)`
-    pub x: &'a Tensor,
-    /// What normalizes its channels on the way.
-    pub norm: Option<&'a Channelwise>,
-}
-
-impl<'a> Term<'a> {
-    /// `factor·x`
-    #[must_use]
-    pub fn of(factor: f64, x: &'a Tensor) -> Self {
-        Self { factor, x, norm: None }
-    }
 }
 
 /// The terms of one shape, added in order, in one pass.

@@ -19,7 +19,7 @@ use std::{
 
 use candle_core::WithDType;
 
-use super::{simd::MAX_LANES, values::Real};
+use super::{element::Real, simd::MAX_LANES};
 
 pub(crate) use reused::{Own, Reused};
 

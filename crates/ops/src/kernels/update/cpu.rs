@@ -1,7 +1,7 @@
 //! Optimizer steps on slices; tensors of weights are small, so one thread does for each.
 
 use super::{AdamStep, SgdStep};
-use crate::kernels::{Isa, simd::vectorized, values::Real};
+use crate::kernels::{Isa, element::Real, simd::vectorized};
 
 pub(super) fn sgd<T: Real>(isa: Isa, w: &[T], g: &[T], v: Option<&[T]>, step: SgdStep) -> (Vec<T>, Vec<T>) {
     // At first the velocity is the gradient, as if it had been 0.

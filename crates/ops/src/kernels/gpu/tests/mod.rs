@@ -9,10 +9,10 @@ use super::Text;
 use super::{Arg, Gpu, Grid, KERNELS, computed_in, emulate, emulated::MISTAKES, waits};
 use crate::kernels::{
     Later, Prelude, Window, activation, batch, batch_norm, bias, conv, conv_norm, depthwise, linear, loss,
+    map::Map,
     pool, separable, shuffle, sum,
     testing::{assert_tensors_close, maps, random, windows},
     update::{self, AdamStep, SgdStep},
-    values::Map,
 };
 
 const PRELUDES: [Prelude; 2] = [Prelude::Identity, Prelude::Relu];

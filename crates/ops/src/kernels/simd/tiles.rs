@@ -3,7 +3,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::product::{Panels, Run};
+use crate::kernels::panels::{Panels, Run};
 
 /// The loop of `Vector::paired` for 16 registers: 12 sums, 2 vectors of `b`, 2 values. LLVM loads all six values
 /// before it multiplies, finds no room for them, and reaches two thirds of the speed.
