@@ -87,19 +87,32 @@ impl<T: Real> PointWeights<T> {
 
     /// What some rows add to the gradient `(from, to)`.
     pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Reused<T> {
-        let mut part = Reused::zeros(from * to);
-        self.add((from, to), prelude, x, gy, &mut part);
+        let mut part = Reused::new(from * to);
+        self.sum((from, to), prelude, x, gy, &mut part, Start::Zero);
         part
     }
 
     /// Adds what some rows say to the gradient `(from, to)`.
-    pub(super) fn add(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T], sum: &mut [T]) {
+    pub(super) fn add(&self, sizes: (usize, usize), prelude: Prelude, x: &[T], gy: &[T], sum: &mut [T]) {
+        self.sum(sizes, prelude, x, gy, sum, Start::Old);
+    }
+
+    /// As [`PointWeights::add`]; what the sums begin with, there is at least one row for.
+    fn sum(
+        &self,
+        (from, to): (usize, usize),
+        prelude: Prelude,
+        x: &[T],
+        gy: &[T],
+        sum: &mut [T],
+        start: Start<'_, T>,
+    ) {
         let isa = self.isa;
         for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
             let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };
             let gy = &gy[i * PIXELS * to..][..pixels * to];
             let b = Panels { values: gy, row: to, vector: lanes::<T>(isa) };
-            matrix_product(isa, a, b, sum, to, to, Start::Old);
+            matrix_product(isa, a, b, sum, to, to, if i == 0 { start } else { Start::Old });
         });
     }
 }

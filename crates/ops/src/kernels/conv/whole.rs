@@ -8,17 +8,18 @@ use super::{
 use crate::kernels::{
     Isa,
     element::Real,
+    map::Map,
     panels::Panels,
     product::{Matrix, Start, matrix_product},
     simd::lanes,
-    threads::{Reused, fill},
+    threads::{Reused, overwrite},
     transpose::transpose_to,
 };
 
 /// Pixels of the largest map that comes here.
 const PIXELS: usize = 4;
 
-/// An output pixel that reads an input pixel through a tap.
+/// An output pixel that reads an input pixel through a tap; no pair of pixels is linked twice.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     input: usize,
@@ -59,15 +60,28 @@ fn links(shape: Shape<'_>) -> Vec<Link> {
     links
 }
 
+/// The taps of links by their input and output pixels.
+fn taps(shape: Shape<'_>) -> Vec<Vec<Option<usize>>> {
+    let pixels = |map: &Map| map.h * map.w;
+    let mut taps = vec![vec![None; pixels(shape.output)]; pixels(shape.input)];
+    links(shape).into_iter().for_each(|Link { input, output, tap }| taps[input][output] = Some(tap));
+    taps
+}
+
 /// The forward: the kernel's weights, each wherever a link has it.
 pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T> {
     let Shape { input, output, .. } = shape;
     let (from, to) = (input.h * input.w * input.c, output.h * output.w * output.c);
-    let links = links(shape);
-    let matrix = fill(from * to, input.c * to, from * to, |p, rows: &mut [T]| {
-        for &Link { output: q, tap, .. } in links.iter().filter(|link| link.input == p) {
-            for (row, taps) in rows.chunks_exact_mut(to).zip(shape.tap(w, tap).chunks_exact(output.c)) {
-                row[q * output.c..][..output.c].copy_from_slice(taps);
+    let taps = taps(shape);
+    let matrix = overwrite(from * to, input.c * to, from * to, |p, rows: &mut [T]| {
+        for (q, tap) in taps[p].iter().enumerate() {
+            let places = rows.chunks_exact_mut(to).map(|row| &mut row[q * output.c..][..output.c]);
+            match tap {
+                None => places.for_each(|place| place.fill(T::ZERO)),
+                Some(tap) => {
+                    let weights = shape.tap(w, *tap).chunks_exact(output.c);
+                    places.zip(weights).for_each(|(place, weights)| place.copy_from_slice(weights));
+                }
             }
         }
     });
@@ -78,10 +92,13 @@ pub(super) fn forward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T>
 pub(super) fn backward<T: Real>(isa: Isa, shape: Shape<'_>, w: &[T]) -> Points<T> {
     let Shape { input, output, .. } = shape;
     let (to, from) = (input.h * input.w * input.c, output.h * output.w * output.c);
-    let links = links(shape);
-    let matrix = fill(from * to, output.c * to, from * to, |q, rows: &mut [T]| {
-        for &Link { input: p, tap, .. } in links.iter().filter(|link| link.output == q) {
-            transpose_to(shape.tap(w, tap), output.c, &mut rows[p * input.c..], to);
+    let taps = taps(shape);
+    let matrix = overwrite(from * to, output.c * to, from * to, |q, rows: &mut [T]| {
+        for (p, taps) in taps.iter().enumerate() {
+            match taps[q] {
+                None => rows.chunks_exact_mut(to).for_each(|row| row[p * input.c..][..input.c].fill(T::ZERO)),
+                Some(tap) => transpose_to(shape.tap(w, tap), output.c, &mut rows[p * input.c..], to),
+            }
         }
     });
     Points::new(isa, from, to, matrix)
@@ -92,14 +109,18 @@ pub(super) fn part<T: Real>(weights: &PointWeights<T>, shape: Shape<'_>, x: &[T]
     let Shape { input, output, window, prelude } = shape;
     let (from, to) = (input.h * input.w * input.c, output.h * output.w * output.c);
     let (links, lanes) = (links(shape), lanes::<T>(weights.isa));
-    let mut part = Reused::zeros(window.taps() * input.c * output.c);
+    let mut part = Reused::new(window.taps() * input.c * output.c);
+    let mut written = vec![false; window.taps()];
     weights.for_blocks(from, prelude, x, |first, x, images| {
         for &Link { input: p, output: q, tap } in &links {
             let a = Matrix { values: &x[p * input.c..], rows: input.c, cols: images, row: 1, col: from };
             let b = Panels { values: &gy[first * to + q * output.c..], row: to, vector: lanes };
             let taps = &mut part[tap * input.c * output.c..][..input.c * output.c];
-            matrix_product(weights.isa, a, b, taps, output.c, output.c, Start::Old);
+            let start = if std::mem::replace(&mut written[tap], true) { Start::Old } else { Start::Zero };
+            matrix_product(weights.isa, a, b, taps, output.c, output.c, start);
         }
     });
+    let unseen = part.chunks_exact_mut(input.c * output.c).zip(written).filter(|(_, written)| !written);
+    unseen.for_each(|(taps, _)| taps.fill(T::ZERO));
     part
 }
