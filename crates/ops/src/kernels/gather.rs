@@ -10,12 +10,12 @@ use super::{
     Isa, Prelude, Window,
     activation::relu_piece,
     batch_norm::normalize,
-    element::Real,
+    element::{MAX_LANES, Real, Stored},
     map::Map,
     panels::Run,
     product::Sum,
-    simd::{MAX_LANES, vectorized},
-    stored::{Stored, computed, convert},
+    simd::vectorized,
+    stored::{computed, convert},
 };
 
 /// A rectangle of an image's plane, perhaps reaching out of it: its first pixel and its size.

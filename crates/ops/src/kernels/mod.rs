@@ -1,9 +1,11 @@
 //! What a choice computes, down to the loops: functions on candle tensors, channels last, `f32` or `f64`; maps also `bf16`
 //! (`stored`).
 //!
-//! Each folder holds one operation: `mod.rs` says what it computes of tensors, `cpu.rs` how, on slices. candle's autograd
-//! plays no part: a backward is a function of its own. Spatial tensors are `(N, H, W, C)`, `(N, L, C)` or `(N, C)`; a
-//! missing axis counts as 1, and outputs have the rank of the input.
+//! Each folder holds one operation: `mod.rs` says what it computes of tensors, `cpu.rs` how, on slices (of pools, a file for
+//! each kind). Below them lie the parts of their loops, from `element` (numbers, elements of maps, vectors) and `simd` (one
+//! loop for every instruction set) up to `gather`, `product` and `threads`. candle's autograd plays no part: a backward is a
+//! function of its own. Spatial tensors are `(N, H, W, C)`, `(N, L, C)` or `(N, C)`; a missing axis counts as 1, and outputs
+//! have the rank of the input.
 //!
 //! Every result is a function of its arguments alone: work is cut into pieces whose size depends on the shapes, and
 //! partial sums are added in the order of the pieces, so the bytes do not depend on the number of threads.

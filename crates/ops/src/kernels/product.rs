@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use super::{
-    element::Real,
+    element::{PAIRED, Real, Stored, Vector},
     panels::{Panels, Run},
-    simd::{PAIRED, Vector, vectorized},
-    stored::Stored,
+    simd::vectorized,
 };
 
 /// Where a loop reads and writes: row `i` of the result lies at `outs[i]` and sums over `k` what lies at

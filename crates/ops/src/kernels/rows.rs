@@ -6,8 +6,8 @@
 use candle_core::WithDType;
 
 use super::{
-    element::Real,
-    simd::{MAX_LANES, Vector, vectorized},
+    element::{MAX_LANES, Real, Vector},
+    simd::vectorized,
 };
 
 /// Rows that are added before their sums are converted: rounding grows with them, and costs less than the conversion.

@@ -6,11 +6,9 @@
 
 use half::bf16;
 
-pub(crate) use super::element::Stored;
-
 use super::{
     Isa,
-    element::{Real, Vector, nearest},
+    element::{Real, Stored, Vector, nearest},
     simd::{each_vector, vectorized},
     threads::Own,
 };

@@ -8,12 +8,11 @@
 
 use super::{
     Isa,
-    element::Real,
+    element::{Real, Stored},
     gather::{Gather, Lens},
     map::Map,
     panels::runs,
     simd::vectorized,
-    stored::Stored,
     threads::Scratch,
 };
 

@@ -5,10 +5,10 @@ use candle_core::WithDType as _;
 use crate::kernels::{
     Isa,
     bias::{fold, repeat},
-    element::Real,
+    element::{Real, Stored},
     rows::{correlate, moments},
     simd::vectorized,
-    stored::{Stored, computed, wide},
+    stored::{computed, wide},
     threads::{add_in_order, collect, overwrite, piece, rows_per_piece},
 };
 

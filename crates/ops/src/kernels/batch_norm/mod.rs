@@ -19,11 +19,10 @@ pub use waiting::{Normalized, Waiting};
 use super::{
     Isa,
     channelwise::channels,
-    element::Real,
+    element::{Real, Stored},
     gpu::on_gpu,
     later::Later,
     map::Map,
-    stored::Stored,
     values::{Values, dense, expect_dims, for_real, for_stored, tensor},
 };
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{Channelwise, Moments, Statistics, apply, moments_of};
-use crate::kernels::{stored::Stored, values::tensor};
+use crate::kernels::{element::Stored, values::tensor};
 
 /// What is normalized, and what it became.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@ use candle_core::WithDType as _;
 
 use crate::kernels::{
     Isa,
-    element::Real,
+    element::{Real, Stored},
     rows::add_up,
-    stored::{Stored, wide},
+    stored::wide,
     threads::{add_in_order, collect, piece, rows_per_piece},
 };
 

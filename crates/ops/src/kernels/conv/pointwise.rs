@@ -4,11 +4,10 @@ use super::shape::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
     activation::relu_piece,
-    element::Real,
+    element::{Real, Stored},
     panels::Panels,
     product::{Matrix, Start, matrix_product},
     simd::lanes,
-    stored::Stored,
     threads::{Reused, Scratch},
     transpose::transpose,
 };
@@ -87,6 +86,7 @@ impl<T: Real> PointWeights<T> {
 
     /// What some rows add to the gradient `(from, to)`.
     pub(super) fn part(&self, (from, to): (usize, usize), prelude: Prelude, x: &[T], gy: &[T]) -> Reused<T> {
+        debug_assert!(!x.is_empty(), "what is not cleared is written");
         let mut part = Reused::new(from * to);
         self.sum((from, to), prelude, x, gy, &mut part, Start::Zero);
         part
@@ -97,7 +97,7 @@ impl<T: Real> PointWeights<T> {
         self.sum(sizes, prelude, x, gy, sum, Start::Old);
     }
 
-    /// As [`PointWeights::add`]; what the sums begin with, there is at least one row for.
+    /// As [`PointWeights::add`], where the first block begins with `start`: without a row nothing is written.
     fn sum(
         &self,
         (from, to): (usize, usize),

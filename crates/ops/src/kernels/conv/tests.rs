@@ -1,7 +1,12 @@
 use candle_core::Result;
 
 use super::{Shape, cpu, forward, input_gradient, weight_gradient};
-use crate::kernels::{Isa, Prelude, Window, element::Real, map::Map, stored::Stored, testing::*};
+use crate::kernels::{
+    Isa, Prelude, Window,
+    element::{Real, Stored},
+    map::Map,
+    testing::*,
+};
 
 const C_OUT: usize = 19;
 

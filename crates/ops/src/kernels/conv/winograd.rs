@@ -22,11 +22,11 @@ use candle_core::WithDType;
 use super::shape::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
-    element::Real,
+    element::{Real, Vector},
     map::Map,
     panels::Panels,
     product::{Matrix, Start, matrix_product},
-    simd::{Vector, lanes, vectorized},
+    simd::{lanes, vectorized},
     threads::{Reused, Scratch, collect, fill, piece},
     transpose::transpose_to,
 };

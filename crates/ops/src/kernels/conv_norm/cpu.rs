@@ -5,7 +5,8 @@ use crate::kernels::{
     Isa,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
-    stored::{Stored, wide},
+    element::Stored,
+    stored::wide,
     threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
 };
 

@@ -5,11 +5,11 @@ use std::ops::Range;
 use crate::kernels::{
     Isa, Prelude,
     conv::Shape,
-    element::Real,
+    element::{MAX_LANES, Real, Stored},
     gather::{Gather, Lattice, Lens, Phase, padded},
     map::Map,
-    simd::{MAX_LANES, lanes},
-    stored::{Stored, wide},
+    simd::lanes,
+    stored::wide,
     threads::{Scratch, add_in_order, collect, fill, images_per_piece},
 };
 

@@ -4,10 +4,9 @@
 use std::ops::Range;
 
 use crate::kernels::{
-    element::Real,
+    element::{Real, Stored, Vector},
     gather::{Lattice, Phase},
-    simd::{Vector, vectorized},
-    stored::Stored,
+    simd::vectorized,
 };
 
 /// Taps that are summed side by side in a weights' gradient: with the gradient's vector they fit 16 registers.

@@ -18,12 +18,11 @@ use super::{
     Isa, Prelude, Window,
     batch_norm::{self, Arrived, Moments, Waiting},
     conv::Wanted,
-    element::Real,
+    element::{Real, Stored},
     gpu::on_gpu,
     later::Later,
     map::Map,
     simd::lanes,
-    stored::Stored,
     values::{self, Values, expect_dims, for_real, for_stored, tensor},
 };
 use cpu::Path;

@@ -3,8 +3,9 @@
 use candle_core::WithDType as _;
 
 use crate::kernels::{
+    element::Stored,
     map::Map,
-    stored::{Stored, added_up},
+    stored::added_up,
     threads::{fill, piece},
 };
 

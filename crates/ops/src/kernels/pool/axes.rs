@@ -18,66 +18,64 @@ pub(super) fn taps_inside(
     below(0)..below(len as isize)
 }
 
-/// A place of the other map, and the tap through which it is seen.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    pub(super) at: usize,
-    pub(super) tap: usize,
-}
-
-/// What each place of one axis sees of the other map's, in the order of the taps.
-pub(super) struct Axis(Vec<Vec<Seen>>);
-
-impl Axis {
-    /// What the rows and the columns of an output see.
-    pub(super) fn both(input: &Map, output: &Map, window: &Window) -> (Self, Self) {
-        let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
-        let axis = |outs: usize, len: usize, kernel: usize, stride: usize, dilation: usize, pad: isize| {
-            let place = |o: usize, tap: usize| ((o * stride + tap * dilation) as isize - pad) as usize;
-            let seen = |o: usize| {
-                let taps = taps_inside(o, len, kernel, stride, dilation, pad);
-                taps.map(|tap| Seen { at: place(o, tap), tap }).collect()
-            };
-            Self((0..outs).map(seen).collect())
-        };
-        (axis(output.h, input.h, kh, sh, dh, window.pad.0), axis(output.w, input.w, kw, sw, dw, window.pad.1))
-    }
-
-    /// How many it sees from a place.
-    pub(super) fn count(&self, place: usize) -> usize {
-        self.0[place].len()
-    }
-
-    /// By what each of the `len` places that are seen is seen.
-    pub(super) fn turned(&self, len: usize) -> Self {
-        let mut turned = vec![Vec::new(); len];
-        for (place, seen) in self.0.iter().enumerate() {
-            seen.iter().for_each(|seen| turned[seen.at].push(Seen { at: place, ..*seen }));
-        }
-        Self(turned)
-    }
-
-    /// Each with a weight of its own.
-    pub(super) fn weighted<W>(&self, weight: impl Fn(Seen) -> W) -> Taps<W> {
-        let tap = |&seen: &Seen| Tap { read: seen.at, weight: weight(seen) };
-        Taps(self.0.iter().map(|seen| seen.iter().map(tap).collect()).collect())
-    }
-}
-
 /// What one place reads.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tap<W> {
     pub(super) read: usize,
     pub(super) weight: W,
 }
 
-/// Where each place of one axis reads, and with which weight.
+/// Where each place of one axis reads of the other map's, in the order of the window's taps, and with which weight.
 pub(super) struct Taps<W>(pub(super) Vec<Vec<Tap<W>>>);
+
+/// Taps that weigh their numbers in the window.
+pub(super) type Numbered = Taps<usize>;
+
+impl Numbered {
+    /// What the rows and the columns of an output read.
+    pub(super) fn both(input: &Map, output: &Map, window: &Window) -> (Self, Self) {
+        let ((kh, kw), (sh, sw), (dh, dw)) = (window.kernel, window.stride, window.dilation);
+        let axis = |outs: usize, len: usize, kernel: usize, stride: usize, dilation: usize, pad: isize| {
+            let place = |o: usize, tap: usize| ((o * stride + tap * dilation) as isize - pad) as usize;
+            let reads = |o: usize| {
+                let taps = taps_inside(o, len, kernel, stride, dilation, pad);
+                taps.map(|tap| Tap { read: place(o, tap), weight: tap }).collect()
+            };
+            Self((0..outs).map(reads).collect())
+        };
+        (axis(output.h, input.h, kh, sh, dh, window.pad.0), axis(output.w, input.w, kw, sw, dw, window.pad.1))
+    }
+
+    /// How many it reads from a place.
+    pub(super) fn count(&self, place: usize) -> usize {
+        self.0[place].len()
+    }
+
+    /// By what each of the `len` places that are read is read.
+    pub(super) fn turned(&self, len: usize) -> Self {
+        let mut turned = vec![Vec::new(); len];
+        for (place, taps) in self.0.iter().enumerate() {
+            taps.iter().for_each(|tap| turned[tap.read].push(Tap { read: place, ..*tap }));
+        }
+        Self(turned)
+    }
+
+    /// With other weights.
+    pub(super) fn weighted<W>(&self, weight: impl Fn(Tap<usize>) -> W) -> Taps<W> {
+        let weighted = |&tap: &Tap<usize>| Tap { read: tap.read, weight: weight(tap) };
+        Taps(self.0.iter().map(|taps| taps.iter().map(weighted).collect()).collect())
+    }
+}
 
 impl<W: Copy + PartialEq> Taps<W> {
     /// Whether all of them read before `len`.
     pub(super) fn are_below(&self, len: usize) -> bool {
         self.0.iter().flatten().all(|tap| tap.read < len)
+    }
+
+    /// Whether every place reads something.
+    pub(super) fn are_everywhere(&self) -> bool {
+        self.0.iter().all(|taps| !taps.is_empty())
     }
 
     /// Consecutive places that read at the same distances, with the same weights: as the first of them does.

@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use super::axes::{Axis, Tap, Taps};
+use super::axes::{Numbered, Tap, Taps};
 use crate::kernels::{
     Isa, Window,
-    element::Real,
+    element::{Real, Stored, Vector},
     map::Map,
-    simd::{Vector, each_vector, vectorized},
-    stored::{Stored, computed, wide},
-    threads::{images_per_piece, overwrite, overwrite_pair_and_collect, piece},
+    simd::{each_vector, vectorized},
+    stored::{computed, wide},
+    threads::{Reused, images_per_piece, overwrite, overwrite_pair_and_collect, piece},
 };
 
 pub(super) fn max<M: Stored>(
@@ -50,6 +50,8 @@ pub(super) struct Maxima<T> {
     columns: Taps<T>,
     /// Of the columns.
     spans: Vec<Range<usize>>,
+    /// The first row that each row of outputs reads, or a later one does: where taps lie apart, it may go back.
+    begins: Vec<usize>,
     /// How many rows' maxima are kept at once.
     kept: usize,
     from: Map,
@@ -58,12 +60,14 @@ pub(super) struct Maxima<T> {
 
 impl<T: Real> Maxima<T> {
     pub(super) fn new(input: &Map, output: &Map, window: &Window) -> Self {
-        let (rows, columns) = Axis::both(input, output, window);
+        let (rows, columns) = Numbered::both(input, output, window);
         let (width, number) = (window.kernel.1, |n: usize| T::from_f64(n as f64));
         let (rows, columns) =
-            (rows.weighted(|seen| number(seen.tap * width)), columns.weighted(|seen| number(seen.tap)));
-        let kept = (window.kernel.0 - 1) * window.dilation.0 + 1;
-        Self { spans: columns.spans(), rows, columns, kept, from: *input, to: *output }
+            (rows.weighted(|tap| number(tap.weight * width)), columns.weighted(|tap| number(tap.weight)));
+        let mut begins: Vec<_> = rows.0.iter().map(|taps| taps.first().map_or(0, |tap| tap.read)).collect();
+        (1..begins.len()).rev().for_each(|row| begins[row - 1] = begins[row - 1].min(begins[row]));
+        let kept = ((window.kernel.0 - 1) * window.dilation.0 + 1).min(input.h);
+        Self { spans: columns.spans(), rows, columns, begins, kept, from: *input, to: *output }
     }
 
     /// The largest values of some consecutive images, and which taps had them: of equal ones the first, but of several NaNs
@@ -94,19 +98,18 @@ struct Span {
 
 impl Shares {
     pub(super) fn new(input: &Map, output: &Map, window: &Window) -> Self {
-        let (rows, columns) = Axis::both(input, output, window);
+        let (rows, columns) = Numbered::both(input, output, window);
         let (rows, columns) = (rows.turned(input.h), columns.turned(input.w));
-        let rows = rows.weighted(|seen| seen.tap * window.kernel.1);
-        let columns = columns.weighted(|seen| seen.tap);
+        let columns_alike = columns.spans();
         let (mut spans, mut seen, mut end) = (Vec::new(), Vec::new(), 0);
         for row in &rows.0 {
-            for span in columns.spans() {
+            for span in &columns_alike {
                 let len = span.len() * input.c;
                 let pairs =
                     row.iter().flat_map(|row| columns.0[span.start].iter().map(move |column| (row, column)));
                 for (row, column) in pairs {
                     let at = (row.read * output.w + column.read) * output.c;
-                    seen.push(((row.weight + column.weight) as u8, at));
+                    seen.push(((row.weight * window.kernel.1 + column.weight) as u8, at));
                     end = end.max(at + len);
                 }
                 spans.push(Span { len, end: seen.len() });
@@ -123,29 +126,31 @@ impl Shares {
 
 vectorized! {
     fn maxima_of_images<T, V, WIDE>(maxima: &Maxima<T>, x: &[T], y: &mut [T], winners: &mut [u8]) -> () {
-        let Maxima { rows, columns, spans, kept, from, to } = maxima;
+        let Maxima { rows, columns, spans, begins, kept, from, to } = maxima;
         let (c, read, wide) = (from.c, from.w * from.c, to.w * to.c);
         assert!(to.c == c && rows.are_below(from.h) && columns.are_below(from.w));
+        assert!(rows.are_everywhere() && columns.are_everywhere(), "every window lies partly in the map");
+        assert!(y.len() == winners.len() && y.len() / to.image() == x.len() / from.image());
         // The largest values of the last few rows, and through which tap of its row each was seen; and those of an output's row.
-        let (mut best, mut taps_of_best) = (vec![T::ZERO; kept * wide], vec![T::ZERO; kept * wide]);
-        let mut numbers = vec![T::ZERO; wide];
+        let (mut best, mut taps_of_best) = (Reused::new(kept * wide), Reused::new(kept * wide));
+        let mut numbers = Reused::new(wide);
         let images = x.chunks_exact(from.image()).zip(y.chunks_exact_mut(to.image()));
         for ((x, y), winners) in images.zip(winners.chunks_exact_mut(to.image())) {
-            let mut next = 0; // rows before this one have been compared, or nobody sees them
-            for ((y, winners), taps) in y.chunks_exact_mut(wide).zip(winners.chunks_exact_mut(wide)).zip(&rows.0) {
-                if let [first, .., last] | [first @ last] = &taps[..] {
-                    for row in next.max(first.read)..last.read + 1 {
-                        let (x, place) = (&x[row * read..][..read], row % kept * wide);
-                        for span in spans {
-                            let places = place + span.start * c..place + span.end * c;
-                            let (best, numbers) = (&mut best[places.clone()], &mut taps_of_best[places]);
-                            across::<V>(x, c, &columns.0[span.start], best, numbers);
-                        }
+            let mut next = 0; // rows before this one have been compared, or nobody sees them any more
+            let outputs = y.chunks_exact_mut(wide).zip(winners.chunks_exact_mut(wide));
+            for ((y, winners), (taps, begin)) in outputs.zip(rows.0.iter().zip(begins)) {
+                let end = taps[taps.len() - 1].read + 1;
+                for row in next.max(*begin)..end {
+                    let (x, place) = (&x[row * read..][..read], row % kept * wide);
+                    for span in spans {
+                        let places = place + span.start * c..place + span.end * c;
+                        let (best, numbers) = (&mut best[places.clone()], &mut taps_of_best[places]);
+                        across::<V>(x, c, &columns.0[span.start], best, numbers);
                     }
-                    next = next.max(last.read + 1);
                 }
+                next = next.max(end);
                 down::<V>((&best, &taps_of_best), *kept, taps, y, &mut numbers);
-                winners.iter_mut().zip(&numbers).for_each(|(winner, number)| *winner = number.to_u8());
+                winners.iter_mut().zip(&*numbers).for_each(|(winner, number)| *winner = number.to_u8());
             }
         }
     }
@@ -251,11 +256,12 @@ vectorized! {
     fn shares_of_images<T, V, WIDE>(shares: &Shares, gy: &[T], winners: &[u8], gx: &mut [T]) -> () {
         let Shares { spans, seen, sizes, end } = shares;
         assert!(*end <= sizes.0 && gy.len() == winners.len() && gx.len() / sizes.1 == gy.len() / sizes.0);
+        assert!(spans.iter().map(|span| span.len).sum::<usize>() == sizes.1);
         let images = gy.chunks_exact(sizes.0).zip(winners.chunks_exact(sizes.0));
         for (mut gx, (gy, winners)) in gx.chunks_exact_mut(sizes.1).zip(images) {
             let mut start = 0;
             for &Span { len, end } in spans {
-                let (Some(gx), seen) = (gx.split_off_mut(..len), &seen[start..end]) else { break };
+                let (gx, seen) = (gx.split_off_mut(..len).expect("spans make up an image"), &seen[start..end]);
                 start = end;
                 // SAFETY: as was checked, all that a span is seen by lies in an image of the output.
                 unsafe { add_won::<V>(gy, winners, seen, gx) };

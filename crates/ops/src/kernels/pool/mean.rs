@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use super::axes::{Axis, Tap, Taps};
+use super::axes::{Numbered, Tap, Taps};
 use crate::kernels::{
     Isa, Window,
-    element::Real,
+    element::{Real, Stored, Vector},
     map::Map,
-    simd::{Vector, each_vector, vectorized},
-    stored::{Stored, computed, wide},
+    simd::{each_vector, vectorized},
+    stored::{computed, wide},
     threads::{images_per_piece, overwrite, piece},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Means<T> {
 
 impl<T: Real> Means<T> {
     pub(super) fn forward(input: &Map, output: &Map, window: &Window) -> Self {
-        let (rows, columns) = Axis::both(input, output, window);
+        let (rows, columns) = Numbered::both(input, output, window);
         let share = |row: usize, column: usize| 1.0 / (rows.count(row) * columns.count(column)) as f64;
         let shares = (0..output.h).flat_map(|row| (0..output.w).map(move |column| share(row, column)));
         let factors = shares.map(T::from_f64).collect();
@@ -50,9 +50,9 @@ impl<T: Real> Means<T> {
     }
 
     pub(super) fn backward(input: &Map, output: &Map, window: &Window) -> Self {
-        let (rows, columns) = Axis::both(input, output, window);
-        let turned = |axis: &Axis, len| {
-            axis.turned(len).weighted(|seen| T::from_f64(1.0 / axis.count(seen.at) as f64))
+        let (rows, columns) = Numbered::both(input, output, window);
+        let turned = |axis: &Numbered, len| {
+            axis.turned(len).weighted(|tap| T::from_f64(1.0 / axis.count(tap.read) as f64))
         };
         let ones = vec![T::ONE; input.h * input.w];
         Self::new(turned(&rows, input.h), turned(&columns, input.w), ones, (output, input))

@@ -28,9 +28,7 @@ use super::{
 /// Shapes or types do not fit, the window has over 255 taps, or one of its places lies wholly outside of the map.
 pub fn max(x: &Tensor, window: &Window) -> Result<(Tensor, Tensor)> {
     let (input, output) = maps(x.dims(), window)?;
-    if window.taps() > 255 {
-        bail!("found a maximum over {} taps, expected at most 255", window.taps());
-    }
+    expect_few_taps(window)?;
     on_gpu!(x, gpu => cuda::max(&gpu, x, (&input, &output), window));
     let x = dense(x)?;
     for_stored!(x, M => {
@@ -127,8 +125,17 @@ pub fn adaptive_average_gradient(gy: &Tensor, x_dims: &[usize]) -> Result<Tensor
     for_stored!(gy, M => tensor(adaptive::average_gradient::<M>(&Values::of(&gy)?, &input, &output), x_dims))
 }
 
+/// Refuses a window whose taps' numbers are no bytes.
+fn expect_few_taps(window: &Window) -> Result<()> {
+    if window.taps() > 255 {
+        bail!("found a maximum over {} taps, expected at most 255", window.taps());
+    }
+    Ok(())
+}
+
 /// The winners, each of them a tap of the window.
 fn winners_of<'a>(winners: &'a Tensor, window: &Window) -> Result<Values<'a, u8>> {
+    expect_few_taps(window)?;
     let winners = Values::<u8>::of(winners)?;
     let tap = winners.iter().copied().max().unwrap_or(0);
     if usize::from(tap) >= window.taps() {

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{
-    average_gradient, maps, max, max_gradient,
+    average_gradient, expect_few_taps, maps, max, max_gradient,
     maximum::{Maxima, Shares},
     mean::Means,
     winners_of,
@@ -14,10 +14,11 @@ use crate::kernels::{
     batch_norm::{
         self, Arrived, Gradients, Moments, PieceMoments, PieceProducts, Statistics, Through, Waiting,
     },
+    element::Stored,
     gpu::on_gpu,
     later::Later,
     map::Map,
-    stored::{Stored, computed, wide},
+    stored::{computed, wide},
     threads::{
         Scratch, collect, images_per_piece, overwrite, overwrite_and_collect, overwrite_pair_and_collect,
         piece,
@@ -32,6 +33,13 @@ pub enum Pool {
     Max,
     /// The mean.
     Average,
+}
+
+impl Pool {
+    /// Refuses a window that it cannot take anything of.
+    fn expect_fitting(self, window: &Window) -> Result<()> {
+        if self == Self::Max { expect_few_taps(window) } else { Ok(()) }
+    }
 }
 
 /// The pool of `x` `(N, H, W, C)` in front of its norm, `y` `(N, ⌈H/s⌉, ⌈W/s⌉, C)`, and which taps had the largest values, where
@@ -52,6 +60,7 @@ pub fn forward_waiting(
         Ok((Waiting { y, moments, by }, winners))
     });
     let shape = Shape::of(x.dims(), window)?;
+    pool.expect_fitting(window)?;
     let x = dense(x)?;
     for_stored!(x, M => {
         let (y, winners, statistics) = shape.forward::<M>(Isa::detect(), &Values::of(&x)?, pool);
@@ -100,6 +109,7 @@ pub fn probe(
     eps: f64,
 ) -> Result<Later> {
     let shape = Shape::of(x.dims(), window)?;
+    pool.expect_fitting(window)?;
     expect_dims("gradient of a batch norm", gz, &shape.output.dims())?;
     on_gpu!(x, _gpu => {
         let (y, _) = pooled(x, (pool, window))?;

@@ -50,45 +50,87 @@ fn minus_infinity_and_nan_can_win() -> Result<()> {
     Ok(())
 }
 
-/// One tap after the other is the specification, on few different values: equal ones, infinities and NaNs meet.
+/// Maps and the windows over them: those of all kernels' tests, and some that move by more than they span, or whose taps lie so
+/// far apart that a row of outputs begins above the one before it; none whose places lie outside of the map.
+fn places() -> impl Iterator<Item = (Map, Window)> {
+    let same = |k, s, d| Window::same((k, k), (s, s), (d, d));
+    let far = Window { pad: (3, 3), ..same(3, 1, 3) };
+    let sparse = Window { pad: (0, 0), ..same(2, 3, 1) };
+    let back = [same(2, 1, 2), same(2, 2, 3), same(3, 1, 2).shifted(1), Window::same((2, 1), (1, 1), (2, 1))];
+    let windows: Vec<_> = testing::windows().into_iter().chain([far, sparse]).chain(back).collect();
+    let all =
+        testing::maps().into_iter().flat_map(move |map| windows.clone().into_iter().map(move |w| (map, w)));
+    all.filter(|(map, window)| maps(&map.dims(), window).is_ok())
+}
+
+/// Visits every output's place, and the place of each input that it sees with the tap's number, one after the other.
+fn each_seen(map: &Map, window: &Window, mut visit: impl FnMut(usize, usize, u8)) {
+    let (oh, ow) = window.out(map.h, map.w);
+    for place in 0..map.n * oh * ow * map.c {
+        let (rest, c) = (place / map.c, place % map.c);
+        let (n, oy, ox) = (rest / (oh * ow), rest / ow % oh, rest % ow);
+        for tap in 0..window.taps() {
+            let (ky, kx) = (tap / window.kernel.1, tap % window.kernel.1);
+            let at = |o: usize, s: usize, k: usize, d: usize, pad: isize| (o * s + k * d) as isize - pad;
+            let iy = at(oy, window.stride.0, ky, window.dilation.0, window.pad.0);
+            let ix = at(ox, window.stride.1, kx, window.dilation.1, window.pad.1);
+            if (0..map.h as isize).contains(&iy) && (0..map.w as isize).contains(&ix) {
+                visit(place, ((n * map.h + iy as usize) * map.w + ix as usize) * map.c + c, tap as u8);
+            }
+        }
+    }
+}
+
+/// One tap after the other is the specification, on few different values: equal ones, infinities and NaNs meet. What arrives
+/// goes to the winner; the infinities and NaNs among it, to nobody else.
 #[test]
-fn the_winner_is_the_first_of_the_largest_or_the_last_nan() -> Result<()> {
-    let far = Window { pad: (3, 3), ..Window::same((3, 3), (1, 1), (3, 3)) };
-    let sparse = Window { pad: (0, 0), ..Window::same((2, 2), (3, 3), (1, 1)) };
-    for (map, window) in testing::maps()
-        .into_iter()
-        .flat_map(|map| testing::windows().into_iter().chain([far, sparse]).map(move |window| (map, window)))
-    {
+fn the_winner_is_the_first_of_the_largest_or_the_last_nan() {
+    for (map, window) in places() {
         let few = |x: f64| [-1.0, 0.0, 1.0, 1.0, f64::NAN, f64::NEG_INFINITY][(x.abs() * 6.0) as usize % 6];
         let x: Vec<f64> = noise(map.len(), 5).into_iter().map(few).collect();
-        let tensor = Tensor::from_slice(&x, map.dims(), &Device::Cpu)?;
-        let Ok((y, winners)) = max(&tensor, &window) else { continue }; // a window outside of the map
-        let (mut best, mut who) = (Vec::new(), Vec::new());
-        let (oh, ow) = window.out(map.h, map.w);
-        for place in 0..map.n * oh * ow * map.c {
-            let (rest, c) = (place / map.c, place % map.c);
-            let (n, oy, ox) = (rest / (oh * ow), rest / ow % oh, rest % ow);
-            let mut found: Option<(f64, u8)> = None;
-            for tap in 0..window.taps() {
-                let (ky, kx) = (tap / window.kernel.1, tap % window.kernel.1);
-                let at = |o: usize, s: usize, k: usize, d: usize, pad: isize| (o * s + k * d) as isize - pad;
-                let iy = at(oy, window.stride.0, ky, window.dilation.0, window.pad.0);
-                let ix = at(ox, window.stride.1, kx, window.dilation.1, window.pad.1);
-                if (0..map.h as isize).contains(&iy) && (0..map.w as isize).contains(&ix) {
-                    let x = x[((n * map.h + iy as usize) * map.w + ix as usize) * map.c + c];
-                    if found.is_none_or(|(best, _)| x > best || x.is_nan()) {
-                        found = Some((x, tap as u8));
-                    }
-                }
+        let output = map.through(&window, map.c);
+        let gy: Vec<f64> = noise(output.len(), 6)
+            .into_iter()
+            .enumerate()
+            .map(|(i, gy)| [gy, f64::NAN, f64::INFINITY][if i % 7 == 0 { 1 + i % 2 } else { 0 }])
+            .collect();
+        let mut found: Vec<Option<(f64, u8, usize)>> = vec![None; output.len()];
+        each_seen(&map, &window, |place, from, tap| {
+            if found[place].is_none_or(|(best, ..)| x[from] > best || x[from].is_nan()) {
+                found[place] = Some((x[from], tap, from));
             }
-            let (x, tap) = found.expect("the window is not outside of the map");
-            best.push(x);
-            who.push(tap);
+        });
+        let found: Vec<_> = found.into_iter().map(|found| found.expect("the window is in the map")).collect();
+        let (best, who): (Vec<_>, Vec<_>) = found.iter().map(|&(best, tap, _)| (best, tap)).unzip();
+        let mut gx = vec![0.0; map.len()];
+        found.iter().zip(&gy).for_each(|(&(.., from), gy)| gx[from] += gy);
+        let (x32, gy32) = (cast::<f32>(&x), cast::<f32>(&gy));
+        for isa in sets() {
+            let at = format!("{map:?} {window:?} {isa:?}");
+            let (y, winners) = maximum::max(isa, &x, &map, &output, &window);
+            let (y32, winners32) = maximum::max(isa, &x32, &map, &output, &window);
+            assert!(winners == who && winners32 == who, "{at}");
+            let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
+            assert!(y.iter().zip(&best).all(|(a, b)| same(*a, *b)), "{at}");
+            assert!(y32.iter().zip(&best).all(|(a, b)| same(f64::from(*a), *b)), "{at}");
+            let near = |a: f64, b: f64, digits: f64| same(a, b) || (a - b).abs() <= digits;
+            let g = maximum::max_gradient(isa, &gy, &who, &map, &output, &window);
+            assert!(g.iter().zip(&gx).all(|(a, b)| near(*a, *b, 1e-12)), "{at}");
+            let g = maximum::max_gradient(isa, &gy32, &who, &map, &output, &window);
+            assert!(g.iter().zip(&gx).all(|(a, b)| near(f64::from(*a), *b, 1e-5)), "{at}");
         }
-        assert_eq!(winners.flatten_all()?.to_vec1::<u8>()?, who, "{map:?} {window:?}");
-        let same = values(&y)?.iter().zip(&best).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
-        assert!(same, "{map:?} {window:?}");
     }
+}
+
+#[test]
+fn a_maximum_over_more_taps_than_bytes_can_number_is_an_error() -> Result<()> {
+    let (x, window) = (random(&[1, 20, 20, 1], 1)?, Window::same((17, 16), (1, 1), (1, 1)));
+    let refused = |error: candle_core::Error| error.to_string().contains("expected at most 255");
+    assert!(max(&x, &window).is_err_and(refused));
+    assert!(norm::forward_waiting(&x, (Pool::Max, &window), None, 1e-3).is_err_and(refused));
+    assert!(norm::probe(&x, &x, (Pool::Max, &window), None, 1e-3).is_err_and(refused));
+    let winners = Tensor::zeros(x.dims(), candle_core::DType::U8, &Device::Cpu)?;
+    assert!(max_gradient(&x, &winners, x.dims(), &window).is_err_and(refused));
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use crate::kernels::{
     Isa,
-    simd::{MAX_LANES, lanes, vectorized},
+    element::MAX_LANES,
+    simd::{lanes, vectorized},
 };
 
 /// Independent chains: at least latency times throughput of a fused multiply-add, and no more than fit 16 registers.

@@ -8,9 +8,8 @@ use crate::kernels::{
     bias::repeat,
     conv::{Inputs, Outputs, Shape, Wanted, Weights},
     depthwise::{self, BAND, ChannelSums},
-    element::Real,
+    element::{Real, Stored},
     map::Map,
-    stored::Stored,
     threads::{Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
 };
 

@@ -9,13 +9,11 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256, __m256d, __m512, __m512d};
 
-pub(crate) use super::element::{MAX_LANES, PAIRED, Vector};
-
 use super::element::Real;
 use lanes::Lanes;
 
 /// Writes a loop once and compiles it for every instruction set: `fn name<T, V, WIDE>(…)` becomes a function generic
-/// over `T: Real` whose first argument is the [`Isa`]. Inside, `V` is the set's vector of `T`, and `WIDE` says that
+/// over `T: Real` whose first argument is the [`Isa`](crate::kernels::Isa). Inside, `V` is the set's vector of `T`, and `WIDE` says that
 /// there are 32 registers rather than 16. `fn name<M: Stored, V, WIDE>(…)` is generic over the elements of maps instead, and
 /// `V` a vector of `M::Real`; `fn name<M: Stored, N: Stored, V, WIDE>(…)` over two kinds of elements with the same numbers.
 macro_rules! vectorized {

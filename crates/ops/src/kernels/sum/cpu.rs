@@ -7,9 +7,9 @@ use candle_core::WithDType;
 use crate::kernels::{
     Isa,
     bias::repeat,
-    element::Real,
-    simd::{Vector, each_vector, vectorized},
-    stored::{Stored, computed},
+    element::{Real, Stored, Vector},
+    simd::{each_vector, vectorized},
+    stored::computed,
     threads::{collect, fill, overwrite, piece, piece_of, rows_per_piece},
 };
 

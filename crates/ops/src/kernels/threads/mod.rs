@@ -19,7 +19,7 @@ use std::{
 
 use candle_core::WithDType;
 
-use super::{element::Real, simd::MAX_LANES};
+use super::element::{MAX_LANES, Real};
 
 pub(crate) use reused::{Own, Reused};
 
