@@ -152,7 +152,7 @@ mod tests {
     use crate::{
         Draw, Gradients, ParamBuilder, Statistics,
         kernels::{
-            Prelude, Window,
+            Prelude, Window, gpu,
             testing::{assert_tensors_close, random},
         },
         layers::conv_norm,
@@ -188,6 +188,20 @@ mod tests {
         assert!(layers[2..].iter().all(|other| !alike(&layers[0], other)));
         assert!(!alike(&layers[2], &layers[3]));
         assert!(!alike(&layers[0], &crate::layers::Identity));
+        Ok(())
+    }
+
+    /// What a device gets of them are launches of its own for each, which its graph runs side by side.
+    #[test]
+    fn on_a_device_they_run_one_by_one() -> Result<()> {
+        let (layers, params) = built()?;
+        let xs = (0..2).map(|i| random(&[3, 5, 6, 16], i)).collect::<Result<Vec<_>>>()?;
+        let ops: Vec<&dyn Op> = layers[..2].iter().map(|layer| layer as &dyn Op).collect();
+        let mut statistics = Statistics::default();
+        let (mode, draw) = (Mode::Train, Draw::default());
+        let mut pass = Forward { params: &params, mode, statistics: &mut statistics, draw };
+        assert!(forward(&ops, &xs, &mut pass)?.is_some());
+        assert!(gpu::emulate(|| forward(&ops, &xs, &mut pass))?.is_none());
         Ok(())
     }
 
