@@ -16,7 +16,7 @@ use candle_core::{
 };
 
 use super::{
-    nvidia::function,
+    functions::function,
     recording::{Dependencies, dependencies},
     slot::Launch,
 };

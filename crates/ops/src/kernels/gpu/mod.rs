@@ -21,6 +21,8 @@ pub mod counted;
 #[cfg(feature = "emulate")]
 mod emulated;
 #[cfg(feature = "cuda")]
+mod functions;
+#[cfg(feature = "cuda")]
 mod graph;
 #[cfg(feature = "cuda")]
 mod nvidia;
@@ -28,6 +30,8 @@ mod recording;
 #[cfg(feature = "cuda")]
 mod slabs;
 mod slot;
+#[cfg(feature = "cuda")]
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -338,7 +342,7 @@ impl Gpu {
         match *self {
             #[cfg(feature = "cuda")]
             Self::Nvidia(ref device) => {
-                let room = || nvidia::fresh(device, dtype, dims);
+                let room = || slabs::fresh(device, dtype, dims);
                 // What waits to be launched keeps memory that nobody else needs.
                 let (tensor, address) = room().or_else(|error| if send()? { room() } else { Err(error) })?;
                 Ok(Fresh { tensor, memory: Memory::Nvidia(address) })
@@ -413,7 +417,7 @@ impl Gpu {
     fn run(&self, launches: Vec<Launch>) -> Result<()> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => nvidia::run(device, launches),
+            Self::Nvidia(ref device) => stream::run(device, launches),
             #[cfg(feature = "emulate")]
             Self::Emulated => emulated::run(launches),
         }

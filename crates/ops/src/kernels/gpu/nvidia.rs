@@ -1,30 +1,21 @@
-//! Launches on NVIDIA devices: on candle's stream, from candle's allocator.
+//! NVIDIA devices: found, opened, and given their kernels.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::path::Path;
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail,
-    cuda_backend::{
-        CudaDType, DeviceId,
-        cudarc::{
-            driver::{
-                CudaContext, CudaFunction, DevicePtr, DeviceRepr, result,
-                sys::{self, CUdevice_attribute, CUmemPool_attribute},
-            },
-            nvrtc,
+    CudaDevice, DType, Device, Result, Storage, Tensor, bail,
+    cuda_backend::cudarc::{
+        driver::{
+            CudaContext, DevicePtr,
+            sys::{self, CUdevice_attribute, CUmemPool_attribute},
         },
+        nvrtc,
     },
-    op::BackpropOp,
 };
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-use super::{Arithmetic, Opened, Text, graph, slabs, slot::Launch, source};
+use super::{Arithmetic, Opened, Text, source};
 
 pub(super) fn open(index: usize, arithmetic: Option<Arithmetic>, cache: Option<&Path>) -> Result<Opened> {
     let n = count()?;
@@ -117,13 +108,18 @@ fn capability(device: &CudaDevice) -> Result<(usize, usize)> {
     ))
 }
 
-fn module(maps: DType) -> String {
+pub(super) fn module(maps: DType) -> String {
     format!("strait_{maps:?}")
 }
 
 /// Loads the kernels for maps of `maps`, from the cache where they are there. Which way they multiply is decided here: on
 /// this device, launches find no others.
-fn prepare(device: &CudaDevice, maps: DType, arithmetic: Arithmetic, cache: Option<&Path>) -> Result<()> {
+pub(super) fn prepare(
+    device: &CudaDevice,
+    maps: DType,
+    arithmetic: Arithmetic,
+    cache: Option<&Path>,
+) -> Result<()> {
     let (capability, text) = (capability(device)?, Text::new(maps, arithmetic)?);
     let load = |ptx: &str| device.get_or_load_custom_func("add_all", &module(maps), ptx).map(drop);
     let kept =
@@ -155,33 +151,6 @@ fn key(text: Text, (major, minor): (usize, usize)) -> Result<String> {
     Ok(format!("kernels-{digest}.ptx"))
 }
 
-/// Room for a tensor, and where it lies.
-pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
-    match slabs::fresh(device, dtype, dims)? {
-        Some(small) => Ok(small),
-        None => fresh_of_any(device, dtype, dims),
-    }
-}
-
-/// Room for a tensor of any size, from the driver.
-pub(super) fn fresh_of_any(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
-    match dtype {
-        DType::BF16 => fresh_of::<bf16>(device, dims),
-        DType::F32 => fresh_of::<f32>(device, dims),
-        DType::F64 => fresh_of::<f64>(device, dims),
-        DType::U8 => fresh_of::<u8>(device, dims),
-        other => bail!("kernels write no elements of type {other:?}"),
-    }
-}
-
-fn fresh_of<T: CudaDType + DeviceRepr>(device: &CudaDevice, dims: &[usize]) -> Result<(Tensor, u64)> {
-    // SAFETY: a kernel writes every element before anybody reads one.
-    let slice = unsafe { device.alloc::<T>(dims.iter().product()) }?;
-    let address = slice.device_ptr(&device.cuda_stream()).0;
-    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
-    Ok((Tensor::from_storage(storage, dims, BackpropOp::none(), false), address))
-}
-
 /// Where the elements of a contiguous tensor lie.
 pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
     let (storage, layout) = x.storage_and_layout();
@@ -202,84 +171,4 @@ pub(super) fn address(device: &CudaDevice, x: &Tensor) -> Result<u64> {
         other => bail!("kernels read no elements of type {other:?}"),
     };
     Ok(first + (start * x.dtype().size_in_bytes()) as u64)
-}
-
-/// Launches that are fewer go one by one.
-const FEW: usize = 4;
-
-/// Whether graphs were refused once: then they are not tried again.
-static REFUSED: AtomicBool = AtomicBool::new(false);
-
-/// Sends launches as one graph; where they are few, or the driver makes no graph of them, one by one.
-pub(super) fn run(device: &CudaDevice, mut launches: Vec<Launch>) -> Result<()> {
-    device.cuda_stream().context().bind_to_thread().map_err(candle_core::Error::wrap)?;
-    if launches.len() >= FEW && !REFUSED.load(Ordering::Relaxed) {
-        match graph::launch(device, &mut launches) {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                REFUSED.store(true, Ordering::Relaxed);
-                tracing::warn!("no CUDA graphs from here on, kernels are launched one by one: {error}");
-            }
-        }
-    }
-    launches.iter_mut().try_for_each(|launch| run_one(device, launch))
-}
-
-/// Functions of a device, for maps of a type, by their names.
-struct Known {
-    device: DeviceId,
-    maps: DType,
-    functions: BTreeMap<String, CudaFunction>,
-}
-
-thread_local! {
-    /// Functions that were asked for before: the driver would look for their names every time.
-    static FUNCTIONS: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The function of a launch; a device that was not opened here has no kernels yet.
-pub(super) fn function(device: &CudaDevice, Launch { kernel, maps, .. }: &Launch) -> Result<CudaFunction> {
-    FUNCTIONS.with_borrow_mut(|all| {
-        let is_it = |known: &Known| known.device == device.id() && known.maps == *maps;
-        let at = all.iter().position(is_it).unwrap_or_else(|| {
-            all.push(Known { device: device.id(), maps: *maps, functions: BTreeMap::new() });
-            all.len() - 1
-        });
-        let functions = &mut all[at].functions;
-        if let Some(function) = functions.get(kernel) {
-            return Ok(function.clone());
-        }
-        let function = find(device, kernel, *maps)?;
-        functions.insert(kernel.clone(), function.clone());
-        Ok(function)
-    })
-}
-
-fn find(device: &CudaDevice, kernel: &str, maps: DType) -> Result<CudaFunction> {
-    let module = module(maps);
-    let function = device.get_or_load_custom_func(kernel, &module, "").or_else(|_| {
-        prepare(device, maps, Arithmetic::F32, None)?;
-        device.get_or_load_custom_func(kernel, &module, "")
-    })?;
-    Ok(CudaFunction::clone(&function))
-}
-
-fn run_one(device: &CudaDevice, launch: &mut Launch) -> Result<()> {
-    let function = function(device, launch)?;
-    let ((x, y, z), (tx, ty)) = (launch.grid.blocks, launch.grid.threads);
-    let mut pointers = launch.pointers();
-    // SAFETY: `cuda.rs` beside each kernel hands it what its parameters say, in number, type and size; tests run every
-    // such call. What it reads and writes is allocated until the launch is dropped, and stays so until the kernel has
-    // run, since frees are ordered by the same stream.
-    unsafe {
-        result::launch_kernel(
-            function.cu_function(),
-            (x as u32, y as u32, z as u32),
-            (tx as u32, ty as u32, 1),
-            0,
-            device.cuda_stream().cu_stream(),
-            &mut pointers,
-        )
-    }
-    .map_err(|error| candle_core::Error::msg(format!("kernel {}: {error}", launch.kernel)))
 }

@@ -1,4 +1,4 @@
-//! Room for small tensors, cut from larger pieces of memory.
+//! Room for tensors on NVIDIA devices, from candle's allocator: small ones are cut from larger pieces of memory.
 //!
 //! A step makes some 1,200 tensors of a few kilobytes, statistics and partial sums; to ask the driver for each and to give
 //! each back took longer than their kernels. A slab is handed out from its start to its end and never twice; it goes back
@@ -7,9 +7,15 @@
 
 use std::cell::RefCell;
 
-use candle_core::{CudaDevice, DType, Result, Tensor, cuda_backend::DeviceId};
-
-use super::nvidia::fresh_of_any;
+use candle_core::{
+    CudaDevice, CudaStorage, DType, Result, Storage, Tensor, bail,
+    cuda_backend::{
+        CudaDType, DeviceId,
+        cudarc::driver::{DevicePtr, DeviceRepr},
+    },
+    op::BackpropOp,
+};
+use half::bf16;
 
 /// What slabs are cut into, at most, and how large they are, in bytes.
 const CLASSES: [(usize, usize); 2] = [(16 << 10, 128 << 10), (256 << 10, 4 << 20)];
@@ -32,8 +38,16 @@ thread_local! {
     static SLABS: RefCell<Vec<Slab>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Room for a small tensor, and where it lies; none for a larger one.
-pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<Option<(Tensor, u64)>> {
+/// Room for a tensor, and where it lies.
+pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
+    match small(device, dtype, dims)? {
+        Some(small) => Ok(small),
+        None => fresh_of_any(device, dtype, dims),
+    }
+}
+
+/// Room for a small tensor; none for a larger one.
+fn small(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<Option<(Tensor, u64)>> {
     let (len, size) = (dims.iter().product::<usize>(), dtype.size_in_bytes());
     let Some(class) = CLASSES.iter().position(|(most, _)| len * size <= *most) else { return Ok(None) };
     if len == 0 {
@@ -61,4 +75,23 @@ pub(super) fn fresh(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result
         let row = slab.tensor.narrow(0, first, len)?;
         Ok(Some((if dims.len() == 1 { row } else { row.reshape(dims)? }, address)))
     })
+}
+
+/// Room for a tensor of any size, from the driver.
+fn fresh_of_any(device: &CudaDevice, dtype: DType, dims: &[usize]) -> Result<(Tensor, u64)> {
+    match dtype {
+        DType::BF16 => fresh_of::<bf16>(device, dims),
+        DType::F32 => fresh_of::<f32>(device, dims),
+        DType::F64 => fresh_of::<f64>(device, dims),
+        DType::U8 => fresh_of::<u8>(device, dims),
+        other => bail!("kernels write no elements of type {other:?}"),
+    }
+}
+
+fn fresh_of<T: CudaDType + DeviceRepr>(device: &CudaDevice, dims: &[usize]) -> Result<(Tensor, u64)> {
+    // SAFETY: a kernel writes every element before anybody reads one.
+    let slice = unsafe { device.alloc::<T>(dims.iter().product()) }?;
+    let address = slice.device_ptr(&device.cuda_stream()).0;
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Ok((Tensor::from_storage(storage, dims, BackpropOp::none(), false), address))
 }
