@@ -87,7 +87,7 @@ impl Executable {
             let after: Vec<CUgraphNode> = after.iter().map(|&before| nodes[before as usize]).collect();
             let mut node = ptr::null_mut();
             // SAFETY: the graph is ours, its nodes `after` were added before, and `param` points to an argument for each
-            // parameter of its function, as `run_one` says; the call copies them.
+            // parameter of its function, as `stream::run_one` says; the call copies them.
             done(unsafe {
                 sys::cuGraphAddKernelNode_v2(&raw mut node, graph.0, after.as_ptr(), after.len(), param)
             })?;

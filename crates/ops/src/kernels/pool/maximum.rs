@@ -156,9 +156,6 @@ vectorized! {
     }
 }
 
-/// Taps that are compared in one pass.
-const AT_ONCE: usize = 3;
-
 /// The largest values that places of a row see through its columns, and through which.
 #[inline(always)]
 fn across<V: Vector>(
@@ -168,15 +165,8 @@ fn across<V: Vector>(
     best: &mut [V::Elem],
     numbers: &mut [V::Elem],
 ) {
-    let row = |tap: &Tap<V::Elem>| Row { values: &x[tap.read * c..], numbers: &[], more: tap.weight };
-    for (i, taps) in columns.chunks(AT_ONCE).enumerate() {
-        match taps {
-            [a, b, c] => compare::<V, 3, false>([row(a), row(b), row(c)], i == 0, best, numbers),
-            [a, b] => compare::<V, 2, false>([row(a), row(b)], i == 0, best, numbers),
-            [a] => compare::<V, 1, false>([row(a)], i == 0, best, numbers),
-            _ => unreachable!("one tap to three"),
-        }
-    }
+    let column = |tap: &Tap<V::Elem>| Row { values: &x[tap.read * c..], numbers: &[], more: tap.weight };
+    largest::<V, false>(columns, column, best, numbers);
 }
 
 /// The largest values of rows, of which the last `kept` are there, and through which tap of the window they are seen.
@@ -193,11 +183,25 @@ fn down<V: Vector>(
         let place = tap.read % kept * wide;
         Row { values: &best[place..], numbers: &of_row[place..], more: tap.weight }
     };
-    for (i, taps) in rows.chunks(AT_ONCE).enumerate() {
+    largest::<V, true>(rows, row, y, numbers);
+}
+
+/// Taps that are compared in one pass.
+const AT_ONCE: usize = 3;
+
+/// Place by place the largest value of what taps read, and its number.
+#[inline(always)]
+fn largest<'a, V: Vector<Elem: 'a>, const NUMBERED: bool>(
+    taps: &[Tap<V::Elem>],
+    row: impl Fn(&Tap<V::Elem>) -> Row<'a, V::Elem>,
+    best: &mut [V::Elem],
+    numbers: &mut [V::Elem],
+) {
+    for (i, taps) in taps.chunks(AT_ONCE).enumerate() {
         match taps {
-            [a, b, c] => compare::<V, 3, true>([row(a), row(b), row(c)], i == 0, y, numbers),
-            [a, b] => compare::<V, 2, true>([row(a), row(b)], i == 0, y, numbers),
-            [a] => compare::<V, 1, true>([row(a)], i == 0, y, numbers),
+            [a, b, c] => compare::<V, 3, NUMBERED>([row(a), row(b), row(c)], i == 0, best, numbers),
+            [a, b] => compare::<V, 2, NUMBERED>([row(a), row(b)], i == 0, best, numbers),
+            [a] => compare::<V, 1, NUMBERED>([row(a)], i == 0, best, numbers),
             _ => unreachable!("one tap to three"),
         }
     }

@@ -13,8 +13,8 @@ use super::element::Real;
 use lanes::Lanes;
 
 /// Writes a loop once and compiles it for every instruction set: `fn name<T, V, WIDE>(…)` becomes a function generic
-/// over `T: Real` whose first argument is the [`Isa`](crate::kernels::Isa). Inside, `V` is the set's vector of `T`, and `WIDE` says that
-/// there are 32 registers rather than 16. `fn name<M: Stored, V, WIDE>(…)` is generic over the elements of maps instead, and
+/// over `T: Real` whose first argument is the [`Isa`](crate::kernels::Isa). Inside, `V` is the set's vector of `T`, and
+/// `WIDE` says that there are 32 registers rather than 16. `fn name<M: Stored, V, WIDE>(…)` is generic over the elements of maps instead, and
 /// `V` a vector of `M::Real`; `fn name<M: Stored, N: Stored, V, WIDE>(…)` over two kinds of elements with the same numbers.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident, $V:ident, $WIDE:ident> $($rest:tt)*) => {
