@@ -12,7 +12,7 @@ use super::{
     batch_norm::normalize,
     element::{MAX_LANES, Real, Stored},
     map::Map,
-    panels::Run,
+    panels::{Run, runs},
     product::Sum,
     simd::vectorized,
     stored::{computed, convert},
@@ -274,13 +274,32 @@ impl Phase {
     /// The phase's pixels on a lattice, of consecutive images `image` elements apart.
     fn offsets_of(&self, lattice: Lattice, images: usize, image: usize) -> Vec<usize> {
         let (rows, columns) = self.size;
-        let pixels = move |i| grid(0..rows, 0..columns).map(move |(y, x)| i * image + lattice.at(y, x));
-        (0..images).flat_map(pixels).collect()
+        let mut offsets = Vec::with_capacity(images * rows * columns);
+        for (i, y) in grid(0..images, 0..rows) {
+            let row = i * image + lattice.at(y, 0);
+            offsets.extend((0..columns).map(|x| row + x * lattice.column)); // one loop over the row, which iterators of three levels are not
+        }
+        offsets
     }
 
     /// Offsets of the taps' channels: `c` elements at each tap.
     pub(crate) fn channels(&self, c: usize) -> impl Iterator<Item = usize> {
         self.offsets.iter().flat_map(move |&offset| offset..offset + c)
+    }
+
+    /// [`Phase::channels`] as runs.
+    pub(crate) fn runs(&self, c: usize) -> Vec<Run> {
+        if c == 1 {
+            return runs(self.offsets.iter().copied());
+        }
+        let mut runs: Vec<Run> = Vec::new();
+        for &first in &self.offsets {
+            match runs.last_mut() {
+                Some(run) if first == run.first + run.len => run.len += c,
+                _ => runs.push(Run { first, step: 1, len: c }),
+            }
+        }
+        runs
     }
 }
 

@@ -131,11 +131,12 @@ impl PieceMoments {
         let none = Self { rows: 0.0, mean: vec![0.0; c], squares: vec![0.0; c] };
         let all = parts.into_iter().fold(none, |mut all, part| {
             let rows = all.rows + part.rows;
+            let (share, pairs) = (part.rows / rows, all.rows * part.rows / rows);
             let channels = all.mean.iter_mut().zip(&mut all.squares).zip(part.mean.iter().zip(&part.squares));
             for ((mean, squares), (part_mean, part_squares)) in channels {
                 let apart = part_mean - *mean;
-                *mean += apart * part.rows / rows;
-                *squares += part_squares + apart * apart * all.rows * part.rows / rows;
+                *mean += apart * share;
+                *squares += part_squares + apart * apart * pairs;
             }
             Self { rows, ..all }
         });

@@ -15,15 +15,15 @@ use crate::kernels::{
     product::{Start, Sum, product},
     simd::lanes,
     stored::{computed, wide},
-    threads::{Reused, add_in_order, collect, fill, images_per_piece},
-    transpose::transpose,
+    threads::{Reused, add_in_order, collect, fill, images_per_piece, overwrite},
+    transpose::transpose_to,
     units::Units,
 };
 
 use super::{
     pointwise::{self, PointWeights, Points},
     shape::Shape,
-    whole,
+    whole::{self, Whole, WholeWeights},
     winograd::{self, Correlation, Direction, Filter},
 };
 
@@ -99,20 +99,20 @@ pub(super) fn weight_gradient<M: Stored>(
 pub(in crate::kernels) struct Outputs<'a, T: Real> {
     isa: Isa,
     shape: Shape<'a>,
-    way: Way<T>,
+    way: Way<'a, T>,
     bias: Option<Cow<'a, [T]>>,
 }
 
 /// How a convolution is computed.
-enum Way<T: Real> {
+enum Way<'w, T: Real> {
     /// Tap by tap.
-    Taps(Sums<T>),
+    Taps(Sums<'w, T>),
     /// Tile by tile, at Winograd's points.
     Tiles(Filter<T>),
     /// Pixel by pixel.
-    Points(Points<T>),
+    Points(Points<'w, T>),
     /// Image by image.
-    Whole(Points<T>),
+    Whole(Whole<'w, T>),
     /// By matrix units.
     Units(Units<T>),
 }
@@ -151,7 +151,7 @@ impl<'a, T: Real> Outputs<'a, T> {
     pub(in crate::kernels) fn new<M: Stored<Real = T>>(
         isa: Isa,
         shape: Shape<'a>,
-        w: &[T],
+        w: &'a [T],
         bias: Option<&'a [T]>,
         images: usize,
     ) -> Self {
@@ -164,17 +164,15 @@ impl<'a, T: Real> Outputs<'a, T> {
             let filter = Filter::new(isa, shape, w, Direction::Forward);
             return Self { isa, shape, way: Way::Tiles(filter), bias };
         }
-        if whole::fits::<T>(isa, shape) {
-            let bias = bias.map(|bias| Cow::Owned(bias[..output.c].repeat(output.h * output.w)));
-            return Self { isa, shape, way: Way::Whole(whole::forward(isa, shape, w)), bias };
+        if whole::fits::<T>(isa, shape, output.c) {
+            return Self { isa, shape, way: Way::Whole(Whole::forward(isa, shape, w)), bias };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
         }
         let gather = Gather::forward(window, input, output.c).over(images, output.image());
-        let rows = |taps: &[usize]| taps.iter().map(|&tap| shape.tap(w, tap)).collect::<Vec<_>>().concat();
-        let wide = |taps: &[usize]| padded(&rows(taps), output.c, lanes::<T>(isa)).into_owned();
-        let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
+        let panels =
+            gather.phases.iter().map(|phase| straight(shape, w, &phase.taps, lanes::<T>(isa))).collect();
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, input.c, panels)), bias }
     }
 
@@ -192,7 +190,8 @@ impl<'a, T: Real> Outputs<'a, T> {
                 sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
             }),
             Way::Tiles(filter) => computed(y, |y| filter.write(x, prelude, y, bias, None)),
-            Way::Points(points) | Way::Whole(points) => points.write(x, prelude, y, bias),
+            Way::Points(points) => points.write(x, prelude, y, bias),
+            Way::Whole(whole) => computed(y, |y| whole.write(x, prelude, y, bias)),
             Way::Units(units) => {
                 let lens = Lens { isa: self.isa, norm: None, prelude };
                 units.write(x, (input, output), &lens, y, bias, None::<&[T]>);
@@ -205,7 +204,7 @@ impl<'a, T: Real> Outputs<'a, T> {
 pub(in crate::kernels) struct Inputs<'a, T: Real> {
     isa: Isa,
     shape: Shape<'a>,
-    way: Way<T>,
+    way: Way<'a, T>,
 }
 
 impl<'a, T: Real> Inputs<'a, T> {
@@ -222,17 +221,15 @@ impl<'a, T: Real> Inputs<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
-        if whole::fits::<T>(isa, shape) {
-            return Self { isa, shape, way: Way::Whole(whole::backward(isa, shape, w)) };
+        if whole::fits::<T>(isa, shape, input.c) {
+            return Self { isa, shape, way: Way::Whole(Whole::backward(isa, shape, w)) };
         }
         if pointwise::fits::<T>(isa, window, input.c) {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
         }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
-        let tap = |&tap: &usize| transpose(shape.tap(w, tap), output.c);
-        let rows = |taps: &[usize]| taps.iter().map(tap).collect::<Vec<_>>().concat();
-        let wide = |taps: &[usize]| padded(&rows(taps), input.c, lanes::<T>(isa)).into_owned();
-        let panels = gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
+        let panels =
+            gather.phases.iter().map(|phase| turned(shape, w, &phase.taps, lanes::<T>(isa))).collect();
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
@@ -262,7 +259,8 @@ impl<'a, T: Real> Inputs<'a, T> {
                     Prelude::Relu => wide(x, |x| write(Some(x))),
                 };
             }
-            Way::Points(points) | Way::Whole(points) => points.write(gy, Prelude::Identity, gx, None),
+            Way::Points(points) => points.write(gy, Prelude::Identity, gx, None),
+            Way::Whole(whole) => computed(gx, |gx| whole.write(gy, Prelude::Identity, gx, None)),
             Way::Units(units) => {
                 let lens = Lens { isa: self.isa, norm: None, prelude: Prelude::Identity };
                 let mask = (prelude == Prelude::Relu).then_some(x);
@@ -296,7 +294,7 @@ enum WeightsWay<T: Real> {
     /// Pixel by pixel.
     Points(PointWeights<T>),
     /// Image by image.
-    Whole(PointWeights<T>),
+    Whole(WholeWeights<T>),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
@@ -305,8 +303,8 @@ impl<'a, T: Real> Weights<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
         }
-        if whole::fits::<T>(isa, shape) && output.c.is_multiple_of(lanes::<T>(isa)) {
-            return Self { isa, shape, way: WeightsWay::Whole(PointWeights::new(isa)) };
+        if whole::fits::<T>(isa, shape, output.c) {
+            return Self { isa, shape, way: WeightsWay::Whole(WholeWeights::new(isa, shape)) };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: WeightsWay::Points(PointWeights::new(isa)) };
@@ -344,7 +342,7 @@ impl<'a, T: Real> Weights<'a, T> {
         let (gather, rows, outs) = match &self.way {
             WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
             WeightsWay::Points(points) => return points.part((input.c, output.c), prelude, x, gy),
-            WeightsWay::Whole(points) => return whole::part(points, self.shape, x, gy),
+            WeightsWay::Whole(whole) => return whole.part(self.shape, x, gy),
             WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
         };
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
@@ -363,18 +361,41 @@ impl<'a, T: Real> Weights<'a, T> {
     }
 }
 
+/// The weights of some taps, `(c_in, c_out)` each, in rows of whole vectors.
+fn straight<'w, T: Real>(shape: Shape<'_>, w: &'w [T], taps: &[usize], lanes: usize) -> Cow<'w, [T]> {
+    let consecutive = taps.windows(2).all(|pair| pair[1] == pair[0] + 1);
+    if let (Some(&first), true) = (taps.first(), consecutive) {
+        let size = shape.input.c * shape.output.c;
+        return padded(&w[first * size..][..taps.len() * size], shape.output.c, lanes);
+    }
+    let rows = taps.iter().map(|&tap| shape.tap(w, tap)).collect::<Vec<_>>().concat();
+    Cow::Owned(padded(&rows, shape.output.c, lanes).into_owned())
+}
+
+/// As [`straight`], turned: `(c_out, c_in)` each.
+fn turned<'w, T: Real>(shape: Shape<'_>, w: &[T], taps: &[usize], lanes: usize) -> Cow<'w, [T]> {
+    let (rows, width) = (shape.output.c, shape.input.c.next_multiple_of(lanes));
+    let len = taps.len() * rows * width;
+    Cow::Owned(overwrite(len, rows * width, len, |i, panel| {
+        if width > shape.input.c {
+            panel.fill(T::ZERO);
+        }
+        transpose_to(shape.tap(w, taps[i]), rows, panel, width);
+    }))
+}
+
 /// A gather, with what each of its phases sums over and the weights of that.
-struct Sums<T> {
+struct Sums<'w, T: Real> {
     isa: Isa,
     gather: Gather,
     cols: Vec<Vec<Run>>,
     /// Rows of weights, each of whole vectors.
-    panels: Vec<Vec<T>>,
+    panels: Vec<Cow<'w, [T]>>,
 }
 
-impl<T: Real> Sums<T> {
-    fn new(isa: Isa, gather: Gather, channels: usize, panels: Vec<Vec<T>>) -> Self {
-        let cols = gather.phases.iter().map(|phase| runs(phase.channels(channels))).collect();
+impl<'w, T: Real> Sums<'w, T> {
+    fn new(isa: Isa, gather: Gather, channels: usize, panels: Vec<Cow<'w, [T]>>) -> Self {
+        let cols = gather.phases.iter().map(|phase| phase.runs(channels)).collect();
         Self { isa, gather, cols, panels }
     }
 

@@ -1,5 +1,7 @@
 //! 1×1 convolutions without a stride: matrix products over pixels, a block of them at a time.
 
+use std::borrow::Cow;
+
 use super::shape::Shape;
 use crate::kernels::{
     Isa, Prelude, Window,
@@ -21,27 +23,26 @@ pub(super) fn fits<T: Real>(isa: Isa, window: &Window, to: usize) -> bool {
 }
 
 /// `y = prelude(x) · w (+ bias)` of every pixel.
-pub(super) struct Points<T: Real> {
+pub(super) struct Points<'w, T: Real> {
     isa: Isa,
     from: usize,
     to: usize,
     /// `(from, to)`
-    w: Vec<T>,
+    w: Cow<'w, [T]>,
     scratch: Scratch<T>,
 }
 
-impl<T: Real> Points<T> {
-    pub(super) fn forward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
-        Self::new(isa, shape.input.c, shape.output.c, w.to_vec())
+impl<'w, T: Real> Points<'w, T> {
+    pub(super) fn forward(isa: Isa, shape: Shape<'_>, w: &'w [T]) -> Self {
+        Self::new(isa, (shape.input.c, shape.output.c), Cow::Borrowed(w))
     }
 
     pub(super) fn backward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
         let (to, from) = (shape.input.c, shape.output.c);
-        Self::new(isa, from, to, transpose(w, from))
+        Self::new(isa, (from, to), Cow::Owned(transpose(w, from)))
     }
 
-    /// By a matrix `(from, to)`; `to` fills whole vectors.
-    pub(super) fn new(isa: Isa, from: usize, to: usize, w: Vec<T>) -> Self {
+    fn new(isa: Isa, (from, to): (usize, usize), w: Cow<'w, [T]>) -> Self {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
 
@@ -55,33 +56,22 @@ impl<T: Real> Points<T> {
         let Self { isa, from, to, .. } = *self;
         let start = bias.map_or(Start::Zero, Start::Columns);
         let b = Panels { values: &self.w, row: to, vector: lanes::<T>(isa) };
-        for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
+        for_blocks(isa, &self.scratch, x, from, prelude, |first, x, pixels| {
             let a = Matrix { values: x, rows: pixels, cols: from, row: from, col: 1 };
-            matrix_product(isa, a, b, &mut y[i * PIXELS * to..][..pixels * to], to, to, start);
+            matrix_product(isa, a, b, &mut y[first * to..][..pixels * to], to, to, start);
         });
     }
 }
 
 /// The weights' gradient `prelude(x)ᵀ · ∂L/∂y`.
 pub(super) struct PointWeights<T: Real> {
-    pub(super) isa: Isa,
+    isa: Isa,
     scratch: Scratch<T>,
 }
 
 impl<T: Real> PointWeights<T> {
     pub(super) fn new(isa: Isa) -> Self {
         Self { isa, scratch: Scratch::new() }
-    }
-
-    /// Calls `each` with the first row, the values behind the prelude, and the number of rows of every block of `x`.
-    pub(super) fn for_blocks(
-        &self,
-        from: usize,
-        prelude: Prelude,
-        x: &[T],
-        mut each: impl FnMut(usize, &[T], usize),
-    ) {
-        for_blocks(self.isa, &self.scratch, x, from, prelude, |i, x, rows| each(i * PIXELS, x, rows));
     }
 
     /// What some rows add to the gradient `(from, to)`.
@@ -108,17 +98,18 @@ impl<T: Real> PointWeights<T> {
         start: Start<'_, T>,
     ) {
         let isa = self.isa;
-        for_blocks(isa, &self.scratch, x, from, prelude, |i, x, pixels| {
+        for_blocks(isa, &self.scratch, x, from, prelude, |first, x, pixels| {
             let a = Matrix { values: x, rows: from, cols: pixels, row: 1, col: from };
-            let gy = &gy[i * PIXELS * to..][..pixels * to];
+            let gy = &gy[first * to..][..pixels * to];
             let b = Panels { values: gy, row: to, vector: lanes::<T>(isa) };
-            matrix_product(isa, a, b, sum, to, to, if i == 0 { start } else { Start::Old });
+            matrix_product(isa, a, b, sum, to, to, if first == 0 { start } else { Start::Old });
         });
     }
 }
 
-/// Calls `each` with the number, the values behind the prelude, and the pixels of every block.
-fn for_blocks<T: Real>(
+/// Calls `each` with the first row, the values behind the prelude, and the number of rows of every block of `x`, whose rows have
+/// `c` elements.
+pub(super) fn for_blocks<T: Real>(
     isa: Isa,
     scratch: &Scratch<T>,
     x: &[T],
@@ -128,12 +119,12 @@ fn for_blocks<T: Real>(
 ) {
     let blocks = x.chunks(PIXELS * c).enumerate();
     match prelude {
-        Prelude::Identity => blocks.for_each(|(i, x)| each(i, x, x.len() / c)),
+        Prelude::Identity => blocks.for_each(|(i, x)| each(i * PIXELS, x, x.len() / c)),
         Prelude::Relu => scratch.lend(PIXELS * c, |seen| {
             blocks.for_each(|(i, x)| {
                 let seen = &mut seen[..x.len()];
                 relu_piece(isa, x, seen);
-                each(i, seen, x.len() / c);
+                each(i * PIXELS, seen, x.len() / c);
             });
         }),
     }

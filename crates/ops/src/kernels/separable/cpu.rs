@@ -78,7 +78,7 @@ impl<'a, M: Stored> Between<'a, M> {
         isa: Isa,
         shapes: Shapes<'a>,
         source: &'a Source<'a, M>,
-        (d, w): (&[M::Real], &[M::Real]),
+        (d, w): (&[M::Real], &'a [M::Real]),
         bias: Option<&'a [M::Real]>,
     ) -> Self {
         let images = shapes.images();

@@ -29,9 +29,11 @@ const WORTH_SHARING: usize = 10_000;
 /// Elements of one piece of an elementwise operation: a quarter of a second-level cache.
 pub(crate) const PIECE: usize = 16_384;
 
-/// How many images make a piece: about [`PIECE`] elements, and enough pieces for several threads.
+/// How many images make a piece: about [`PIECE`] elements, and enough pieces for several threads, for fewer where they would be
+/// so small that sums over each of them and the kernels' first and last rows would be most of the work.
 pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
-    (PIECE / image.max(1)).clamp(1, n.div_ceil(8).max(1))
+    let least = n.div_ceil(4).min(PIECE / 4 / image.max(1));
+    (PIECE / image.max(1)).clamp(1, n.div_ceil(8).max(least).max(1))
 }
 
 /// Elements of a piece of so many: fewer than [`PIECE`] where that would leave threads without one.
@@ -249,8 +251,10 @@ pub(crate) fn add_in_order<T: Real>(
 ) -> Vec<T> {
     const SHARE: usize = 4_096; // their sum and one of them stay in the first-level cache
     let parts: Vec<_> = parts.into_iter().collect();
-    fill(len, SHARE, parts.len() * len, |i, sum: &mut [T]| {
-        for part in &parts {
+    let Some((first, others)) = parts.split_first() else { return vec![T::ZERO; len] };
+    overwrite(len, SHARE, parts.len() * len, |i, sum: &mut [T]| {
+        sum.copy_from_slice(piece(first, i, SHARE));
+        for part in others {
             sum.iter_mut().zip(piece(part, i, SHARE)).for_each(|(sum, &x)| *sum += x);
         }
     })

@@ -1,12 +1,22 @@
-//! Optimizer steps on slices; tensors of weights are small, so one thread does for each.
+//! Optimizer steps on slices.
+
+use std::borrow::Cow;
 
 use super::{AdamStep, SgdStep};
-use crate::kernels::{Isa, element::Real, simd::vectorized};
+use crate::kernels::{
+    Isa,
+    element::Real,
+    simd::vectorized,
+    threads::{PIECE, overwrite_pair_and_collect, piece},
+};
 
 pub(super) fn sgd<T: Real>(isa: Isa, w: &[T], g: &[T], v: Option<&[T]>, step: SgdStep) -> (Vec<T>, Vec<T>) {
     // At first the velocity is the gradient, as if it had been 0.
-    let (mut w, mut v) = (w.to_vec(), v.map_or_else(|| vec![T::ZERO; g.len()], <[T]>::to_vec));
-    descend(isa, &mut w, g, &mut v, step);
+    let v = v.map_or_else(|| Cow::Owned(vec![T::ZERO; g.len()]), Cow::Borrowed);
+    let (w, v, _) = overwrite_pair_and_collect(w.len(), PIECE, w.len(), |i, new_w, new_v| {
+        let [w, g, v] = [w, g, &v].map(|all| piece(all, i, PIECE));
+        descend(isa, w, g, v, new_w, new_v, step);
+    });
     (w, v)
 }
 
@@ -24,15 +34,18 @@ pub(super) fn adam<T: Real>(
 }
 
 vectorized! {
-    fn descend<T, V, WIDE>(w: &mut [T], g: &[T], v: &mut [T], step: SgdStep) -> () {
+    fn descend<T, V, WIDE>(
+        w: &[T], g: &[T], v: &[T], new_w: &mut [T], new_v: &mut [T], step: SgdStep
+    ) -> () {
         let [lr, momentum, decay, scale] =
             [step.lr, step.momentum, step.weight_decay, step.grad_scale].map(T::from_f64);
         let ahead = if step.nesterov { momentum } else { T::ONE };
         let now = if step.nesterov { T::ONE } else { T::ZERO };
-        for ((w, &g), v) in w.iter_mut().zip(g).zip(v) {
-            let g = scale * g + decay * *w;
-            *v = momentum * *v + g;
-            *w -= lr * (now * g + ahead * *v);
+        for ((((&w, &g), &v), new_w), new_v) in w.iter().zip(g).zip(v).zip(new_w).zip(new_v) {
+            let g = scale * g + decay * w;
+            let v = momentum * v + g;
+            *new_w = w - lr * (now * g + ahead * v);
+            *new_v = v;
         }
     }
 }

@@ -6,7 +6,7 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor, WithDType as _, bail};
 
 use super::{
     Isa,
@@ -197,7 +197,15 @@ pub fn blend(tensors: &[(&Tensor, &Tensor, f64)]) -> Result<Vec<Tensor>> {
     if let Some((_first, ..)) = tensors.first() {
         on_gpu!(_first, gpu => cuda::blend(&gpu, tensors));
     }
-    tensors.iter().map(|(old, new, m)| (*old * (1.0 - m))? + (*new * *m)?).collect()
+    tensors.iter().map(|&(old, new, m)| blend_one(&dense(old)?, &dense(new)?, m)).collect()
+}
+
+fn blend_one(old: &Tensor, new: &Tensor, m: f64) -> Result<Tensor> {
+    for_real!(old, T => {
+        let (kept, taken) = (T::from_f64(1.0 - m), T::from_f64(m));
+        let (values, news) = (Values::<T>::of(old)?, Values::<T>::of(new)?);
+        tensor(values.iter().zip(&*news).map(|(&old, &new)| kept * old + taken * new).collect(), old.dims())
+    })
 }
 
 /// `Σ gᵢ²` over all tensors, accumulated in `f64`. Waits for the device, once.
