@@ -277,7 +277,7 @@ impl Phase {
         let mut offsets = Vec::with_capacity(images * rows * columns);
         for (i, y) in grid(0..images, 0..rows) {
             let row = i * image + lattice.at(y, 0);
-            offsets.extend((0..columns).map(|x| row + x * lattice.column)); // one loop over the row, which iterators of three levels are not
+            offsets.extend((0..columns).map(|x| row + x * lattice.column));
         }
         offsets
     }
@@ -289,8 +289,8 @@ impl Phase {
 
     /// [`Phase::channels`] as runs.
     pub(crate) fn runs(&self, c: usize) -> Vec<Run> {
-        if c == 1 {
-            return runs(self.offsets.iter().copied());
+        if c <= 1 {
+            return runs(self.channels(c)); // single channels may lie at one distance
         }
         let mut runs: Vec<Run> = Vec::new();
         for &first in &self.offsets {

@@ -23,7 +23,7 @@ use crate::kernels::{
 use super::{
     pointwise::{self, PointWeights, Points},
     shape::Shape,
-    whole::{self, Whole, WholeWeights},
+    small::{self, Small, SmallWeights},
     winograd::{self, Correlation, Direction, Filter},
 };
 
@@ -111,8 +111,8 @@ enum Way<'w, T: Real> {
     Tiles(Filter<T>),
     /// Pixel by pixel.
     Points(Points<'w, T>),
-    /// Image by image.
-    Whole(Whole<'w, T>),
+    /// To a small map, pixel by pixel of all images.
+    Small(Small<'w, T>),
     /// By matrix units.
     Units(Units<T>),
 }
@@ -164,8 +164,8 @@ impl<'a, T: Real> Outputs<'a, T> {
             let filter = Filter::new(isa, shape, w, Direction::Forward);
             return Self { isa, shape, way: Way::Tiles(filter), bias };
         }
-        if whole::fits::<T>(isa, shape, output.c) {
-            return Self { isa, shape, way: Way::Whole(Whole::forward(isa, shape, w)), bias };
+        if small::fits::<T>(isa, shape, output.c, images) {
+            return Self { isa, shape, way: Way::Small(Small::forward(isa, shape, w)), bias };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: Way::Points(Points::forward(isa, shape, w)), bias };
@@ -191,7 +191,7 @@ impl<'a, T: Real> Outputs<'a, T> {
             }),
             Way::Tiles(filter) => computed(y, |y| filter.write(x, prelude, y, bias, None)),
             Way::Points(points) => points.write(x, prelude, y, bias),
-            Way::Whole(whole) => computed(y, |y| whole.write(x, prelude, y, bias)),
+            Way::Small(small) => computed(y, |y| small.write(x, prelude, y, bias)),
             Way::Units(units) => {
                 let lens = Lens { isa: self.isa, norm: None, prelude };
                 units.write(x, (input, output), &lens, y, bias, None::<&[T]>);
@@ -221,15 +221,18 @@ impl<'a, T: Real> Inputs<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: Way::Tiles(Filter::new(isa, shape, w, Direction::Backward)) };
         }
-        if whole::fits::<T>(isa, shape, input.c) {
-            return Self { isa, shape, way: Way::Whole(Whole::backward(isa, shape, w)) };
+        if small::fits::<T>(isa, shape, input.c, images) {
+            return Self { isa, shape, way: Way::Small(Small::backward(isa, shape, w)) };
         }
         if pointwise::fits::<T>(isa, window, input.c) {
             return Self { isa, shape, way: Way::Points(Points::backward(isa, shape, w)) };
         }
         let gather = Gather::backward(window, input, output.c).over(images, input.image());
-        let panels =
-            gather.phases.iter().map(|phase| turned(shape, w, &phase.taps, lanes::<T>(isa))).collect();
+        let panels = gather
+            .phases
+            .iter()
+            .map(|phase| Cow::Owned(turned(shape, w, &phase.taps, lanes::<T>(isa))))
+            .collect();
         Self { isa, shape, way: Way::Taps(Sums::new(isa, gather, output.c, panels)) }
     }
 
@@ -260,7 +263,7 @@ impl<'a, T: Real> Inputs<'a, T> {
                 };
             }
             Way::Points(points) => points.write(gy, Prelude::Identity, gx, None),
-            Way::Whole(whole) => computed(gx, |gx| whole.write(gy, Prelude::Identity, gx, None)),
+            Way::Small(small) => computed(gx, |gx| small.write(gy, Prelude::Identity, gx, None)),
             Way::Units(units) => {
                 let lens = Lens { isa: self.isa, norm: None, prelude: Prelude::Identity };
                 let mask = (prelude == Prelude::Relu).then_some(x);
@@ -293,8 +296,8 @@ enum WeightsWay<T: Real> {
     Tiles(Correlation<T>),
     /// Pixel by pixel.
     Points(PointWeights<T>),
-    /// Image by image.
-    Whole(WholeWeights<T>),
+    /// Of a small map, pixel by pixel of all images.
+    Small(SmallWeights<T>),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
@@ -303,8 +306,8 @@ impl<'a, T: Real> Weights<'a, T> {
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
         }
-        if whole::fits::<T>(isa, shape, output.c) {
-            return Self { isa, shape, way: WeightsWay::Whole(WholeWeights::new(isa, shape)) };
+        if small::fits::<T>(isa, shape, output.c, images) {
+            return Self { isa, shape, way: WeightsWay::Small(SmallWeights::new(isa, shape)) };
         }
         if pointwise::fits::<T>(isa, window, output.c) {
             return Self { isa, shape, way: WeightsWay::Points(PointWeights::new(isa)) };
@@ -342,7 +345,7 @@ impl<'a, T: Real> Weights<'a, T> {
         let (gather, rows, outs) = match &self.way {
             WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
             WeightsWay::Points(points) => return points.part((input.c, output.c), prelude, x, gy),
-            WeightsWay::Whole(whole) => return whole.part(self.shape, x, gy),
+            WeightsWay::Small(small) => return small.part(x, gy),
             WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
         };
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
@@ -373,15 +376,15 @@ fn straight<'w, T: Real>(shape: Shape<'_>, w: &'w [T], taps: &[usize], lanes: us
 }
 
 /// As [`straight`], turned: `(c_out, c_in)` each.
-fn turned<'w, T: Real>(shape: Shape<'_>, w: &[T], taps: &[usize], lanes: usize) -> Cow<'w, [T]> {
-    let (rows, width) = (shape.output.c, shape.input.c.next_multiple_of(lanes));
-    let len = taps.len() * rows * width;
-    Cow::Owned(overwrite(len, rows * width, len, |i, panel| {
+fn turned<T: Real>(shape: Shape<'_>, w: &[T], taps: &[usize], lanes: usize) -> Vec<T> {
+    let (outputs, width) = (shape.output.c, shape.input.c.next_multiple_of(lanes));
+    let len = taps.len() * outputs * width;
+    overwrite(len, outputs * width, len, |i, panel| {
         if width > shape.input.c {
             panel.fill(T::ZERO);
         }
-        transpose_to(shape.tap(w, taps[i]), rows, panel, width);
-    }))
+        transpose_to(shape.tap(w, taps[i]), outputs, panel, width);
+    })
 }
 
 /// A gather, with what each of its phases sums over and the weights of that.

@@ -5,9 +5,9 @@ mod cpu;
 pub(in crate::kernels) mod cuda;
 pub(in crate::kernels) mod pointwise;
 mod shape;
+mod small;
 #[cfg(test)]
 mod tests;
-mod whole;
 mod winograd;
 
 use candle_core::{Result, Tensor, bail};

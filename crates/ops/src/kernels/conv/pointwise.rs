@@ -42,6 +42,7 @@ impl<'w, T: Real> Points<'w, T> {
         Self::new(isa, (from, to), Cow::Owned(transpose(w, from)))
     }
 
+    /// By a matrix `(from, to)`; `to` fills whole vectors.
     fn new(isa: Isa, (from, to): (usize, usize), w: Cow<'w, [T]>) -> Self {
         Self { isa, from, to, w, scratch: Scratch::new() }
     }
@@ -120,7 +121,7 @@ pub(super) fn for_blocks<T: Real>(
     let blocks = x.chunks(PIXELS * c).enumerate();
     match prelude {
         Prelude::Identity => blocks.for_each(|(i, x)| each(i * PIXELS, x, x.len() / c)),
-        Prelude::Relu => scratch.lend(PIXELS * c, |seen| {
+        Prelude::Relu => scratch.lend(x.len().min(PIXELS * c), |seen| {
             blocks.for_each(|(i, x)| {
                 let seen = &mut seen[..x.len()];
                 relu_piece(isa, x, seen);

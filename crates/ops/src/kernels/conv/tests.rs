@@ -41,22 +41,55 @@ struct Case {
     gy: Vec<f64>,
 }
 
-fn cases() -> Vec<Case> {
-    let make = |input: Map, window: Window, prelude| {
-        let output = input.through(&window, C_OUT);
-        let w = noise(window.taps() * input.c * C_OUT, 2);
-        Case { input, output, window, prelude, x: noise(input.len(), 1), w, gy: noise(output.len(), 3) }
-    };
-    let preludes = [Prelude::Identity, Prelude::Relu];
-    maps()
-        .into_iter()
-        .flat_map(|map| windows().into_iter().flat_map(move |w| preludes.map(|prelude| (map, w, prelude))))
-        .map(|(map, window, prelude)| make(map, window, prelude))
-        .collect()
+impl Case {
+    /// With numbers drawn, behind each prelude.
+    fn of(input: Map, window: Window, c_out: usize) -> [Self; 2] {
+        let output = input.through(&window, c_out);
+        let (x, gy) = (noise(input.len(), 1), noise(output.len(), 3));
+        let w = noise(window.taps() * input.c * c_out, 2);
+        [Prelude::Identity, Prelude::Relu].map(|prelude| {
+            let (x, w, gy) = (x.clone(), w.clone(), gy.clone());
+            Self { input, output, window, prelude, x, w, gy }
+        })
+    }
 }
 
-fn agrees<T: Real>(isa: Isa, tolerance: f64) {
-    for Case { input, output, window, prelude, x, w, gy } in cases() {
+fn cases() -> Vec<Case> {
+    let of = |map| windows().into_iter().flat_map(move |window| Case::of(map, window, C_OUT));
+    maps().into_iter().flat_map(of).collect()
+}
+
+/// To maps of at most four pixels: with strides, pixels and taps that nobody reads beside others, pieces of more images than a
+/// block has rows, and none.
+fn small_cases() -> Vec<Case> {
+    let map = |n, h, w, c| Map { n, h, w, c, rank: 4 };
+    let same = |kernel, stride, dilation| Window::same(kernel, (stride, stride), (dilation, dilation));
+    let apart = Window { pad: (2, 2), ..same((2, 2), 2, 1) };
+    let beside = Window { pad: (0, -1), ..same((3, 3), 2, 1) };
+    [
+        (map(5, 2, 2, 16), same((3, 3), 1, 1), 32),
+        (map(300, 1, 2, 16), same((1, 3), 1, 1), 16),
+        (map(1, 2, 2, 17), same((5, 5), 1, 1), 16),
+        (map(3, 2, 2, 32), same((3, 3), 1, 2), 17),
+        (map(3, 1, 1, 16), same((3, 3), 1, 1), 16),
+        (map(9, 1, 3, 16), same((1, 3), 1, 1), 16),
+        (map(64, 4, 4, 16), same((3, 3), 2, 1), 32),
+        (map(9, 4, 4, 16), same((3, 3), 2, 1), 16),
+        (map(70, 5, 4, 3), same((3, 3), 3, 1), 16),
+        (map(66, 7, 1, 16), same((5, 1), 2, 1), 16),
+        (map(65, 2, 2, 16), same((2, 2), 2, 1), 16),
+        (map(65, 4, 4, 16), apart, 16),
+        (map(65, 4, 4, 16), beside, 16),
+        (map(65, 6, 6, 16), same((2, 2), 3, 1), 16),
+        (map(0, 2, 2, 16), same((3, 3), 1, 1), 16),
+    ]
+    .into_iter()
+    .flat_map(|(map, window, c_out)| Case::of(map, window, c_out))
+    .collect()
+}
+
+fn agrees<T: Real>(isa: Isa, cases: Vec<Case>, tolerance: f64) {
+    for Case { input, output, window, prelude, x, w, gy } in cases {
         let seen: Vec<f64> = x.iter().map(|&x| if prelude == Prelude::Relu { x.relu() } else { x }).collect();
         let (mut y, mut gx, mut gw) = (vec![0.0; gy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
         each_product(&input, &output, &window, |i, j, o| {
@@ -67,15 +100,15 @@ fn agrees<T: Real>(isa: Isa, tolerance: f64) {
         let (x, w, gy) = (cast::<T>(&x), cast::<T>(&w), cast::<T>(&gy));
         let shape = Shape { input: &input, output: &output, window: &window, prelude };
         assert_close(&cpu::forward(isa, shape, &x, &w, None), &y, tolerance);
-        let bias = noise(C_OUT, 4);
+        let bias = noise(output.c, 4);
         let shifted: Vec<f64> =
-            y.chunks(C_OUT).flat_map(|y| y.iter().zip(&bias).map(|(y, b)| y + b)).collect();
+            y.chunks(output.c).flat_map(|y| y.iter().zip(&bias).map(|(y, b)| y + b)).collect();
         let found = cpu::forward(isa, shape, &x, &w, Some(&cast(&bias)));
         assert_close(&found, &shifted, tolerance);
         let found = cpu::input_gradient(isa, shape, &gy, &w, &x);
         assert_close(&found, &gx, tolerance);
         let sums: Vec<f64> =
-            (0..C_OUT).map(|c| gy.iter().skip(c).step_by(C_OUT).map(|gy| gy.to_f64()).sum()).collect();
+            (0..output.c).map(|c| gy.iter().skip(c).step_by(output.c).map(|gy| gy.to_f64()).sum()).collect();
         let both = cpu::Added::WeightsAndBias;
         let (of_weight, of_bias) = cpu::weight_gradient(isa, shape, both, &x, &gy);
         assert_close(&of_weight, &gw, tolerance);
@@ -86,8 +119,16 @@ fn agrees<T: Real>(isa: Isa, tolerance: f64) {
 #[test]
 fn every_instruction_set_computes_the_definition() {
     for isa in sets() {
-        agrees::<f32>(isa, 1e-5);
-        agrees::<f64>(isa, 1e-13);
+        agrees::<f32>(isa, cases(), 1e-5);
+        agrees::<f64>(isa, cases(), 1e-13);
+    }
+}
+
+#[test]
+fn small_maps_follow_the_definition_too() {
+    for isa in sets() {
+        agrees::<f32>(isa, small_cases(), 1e-5);
+        agrees::<f64>(isa, small_cases(), 1e-13);
     }
 }
 
@@ -125,16 +166,18 @@ fn series_and_vectors_are_images_of_one_row_and_one_pixel() -> Result<()> {
 
 #[test]
 fn bytes_do_not_depend_on_threads() {
-    let input = Map { n: 21, h: 8, w: 8, c: 16, rank: 4 };
-    let window = Window::same((3, 3), (1, 1), (1, 1));
-    let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
-    assert_same_on_any_threads(|| {
-        let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
-        let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
-        let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Added::WeightsAndBias, &x, &y);
-        let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
-        (y, gw, gx)
-    });
+    for (n, side) in [(21, 8), (100, 2)] {
+        let input = Map { n, h: side, w: side, c: 16, rank: 4 };
+        let window = Window::same((3, 3), (1, 1), (1, 1));
+        let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
+        assert_same_on_any_threads(|| {
+            let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
+            let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
+            let gw = cpu::weight_gradient(Isa::detect(), shape, cpu::Added::WeightsAndBias, &x, &y);
+            let gx = cpu::input_gradient(Isa::detect(), shape, &y, &w, &x);
+            (y, gw, gx)
+        });
+    }
 }
 
 #[test]
@@ -182,8 +225,10 @@ fn a_piece_is_the_same_whatever_was_computed_before() {
 }
 
 fn pieces_are_the_same<M: Stored<Real = f32> + std::fmt::Debug>() {
-    for (kernel, c, c_out) in [(1, 17, 16), (1, 17, 19), (3, 17, 16), (3, 17, 19), (3, 16, 48)] {
-        let input = Map { n: 3, h: 7, w: 6, c, rank: 4 };
+    let large = [(1, 17, 16), (1, 17, 19), (3, 17, 16), (3, 17, 19), (3, 16, 48)];
+    let sides = large.map(|sizes| (7, 6, sizes)).into_iter().chain([(2, 2, (3, 16, 16))]);
+    for (h, w, (kernel, c, c_out)) in sides {
+        let input = Map { n: 3, h, w, c, rank: 4 };
         let output = Map { c: c_out, ..input };
         let window = Window::same((kernel, kernel), (1, 1), (1, 1));
         let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
@@ -216,7 +261,7 @@ fn thousands_of_outputs_have_weights_without_a_bias() -> Result<()> {
     Ok(())
 }
 
-/// Of every kind of convolution: tap by tap, at Winograd's points, pixel by pixel, image by image.
+/// Of every kind of convolution: tap by tap, at Winograd's points, pixel by pixel, to small maps.
 #[test]
 fn a_narrow_map_is_convolved_as_its_numbers_are() {
     let same = |k, s| Window::same((k, k), (s, s), (1, 1));
@@ -225,6 +270,7 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
         (7, 16, 32, same(3, 1)),
         (6, 32, 16, same(1, 1)),
         (2, 16, 16, same(3, 1)),
+        (2, 16, 16, same(2, 2)),
         (6, 48, 16, same(3, 1)),
         (9, 32, 48, Window::same((5, 5), (1, 1), (2, 2))),
     ];

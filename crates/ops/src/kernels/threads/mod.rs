@@ -29,11 +29,9 @@ const WORTH_SHARING: usize = 10_000;
 /// Elements of one piece of an elementwise operation: a quarter of a second-level cache.
 pub(crate) const PIECE: usize = 16_384;
 
-/// How many images make a piece: about [`PIECE`] elements, and enough pieces for several threads, for fewer where they would be
-/// so small that sums over each of them and the kernels' first and last rows would be most of the work.
+/// How many images make a piece: about [`PIECE`] elements, and enough pieces for several threads.
 pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
-    let least = n.div_ceil(4).min(PIECE / 4 / image.max(1));
-    (PIECE / image.max(1)).clamp(1, n.div_ceil(8).max(least).max(1))
+    (PIECE / image.max(1)).clamp(1, n.div_ceil(8).max(1))
 }
 
 /// Elements of a piece of so many: fewer than [`PIECE`] where that would leave threads without one.

@@ -1,4 +1,4 @@
-//! Optimizer steps on slices.
+//! Optimizer steps on slices. Adam's tensors, logits, are small: one thread does for each.
 
 use std::borrow::Cow;
 

@@ -76,3 +76,32 @@ fn many_move_as_each_does() -> Result<()> {
     }
     Ok(())
 }
+
+/// More elements than a piece has, each by its own numbers.
+#[test]
+fn every_element_of_a_large_tensor_moves_by_its_own_gradient() -> Result<()> {
+    const LEN: usize = 2 * PIECE + 7;
+    let [w, g, v] = [1, 2, 3].map(|seed| random(&[LEN], seed));
+    let (w, g, v) = (w?, g?, v?);
+    let (new_w, new_v) = sgd(&w, &g, Some(&v), SgdStep { nesterov: true, ..SGD })?;
+    let (w, g, v) = (values(&w)?, values(&g)?, values(&v)?);
+    let decayed: Vec<f64> = g.iter().zip(&w).map(|(g, w)| g + 0.5 * w).collect();
+    let expected_v: Vec<f64> = decayed.iter().zip(&v).map(|(g, v)| 0.9 * v + g).collect();
+    let ahead = decayed.iter().zip(&expected_v).map(|(g, v)| g + 0.9 * v);
+    let expected_w: Vec<f64> = w.iter().zip(ahead).map(|(w, ahead)| w - 0.1 * ahead).collect();
+    assert_close(&values(&new_v)?, &expected_v, 1e-14);
+    assert_close(&values(&new_w)?, &expected_w, 1e-14);
+    Ok(())
+}
+
+#[test]
+fn a_blend_keeps_what_it_does_not_take() -> Result<()> {
+    let old = Tensor::new(&[[1.0, 2.0], [3.0, 4.0]], &Device::Cpu)?.t()?;
+    let new = Tensor::new(&[[5.0, 6.0], [7.0, 8.0]], &Device::Cpu)?;
+    let blended = blend(&[(&old, &new, 0.25), (&new, &new, 1.0)])?;
+    assert_close(&values(&blended[0])?, &[2.0, 3.75, 3.25, 5.0], 1e-15);
+    assert_eq!(values(&blended[1])?, values(&new)?);
+    let narrow = new.to_dtype(candle_core::DType::F32)?;
+    assert!(blend(&[(&old, &narrow, 0.5)]).is_err());
+    Ok(())
+}

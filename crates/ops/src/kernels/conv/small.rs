@@ -1,4 +1,4 @@
-//! Convolutions to or from maps so small that much of most windows lies outside: a pixel of all images at a time, each a product
+//! Convolutions to maps so small that much of most windows lies outside: a pixel of all images at a time, each a product
 //! of the pixels that it reads, an image as a row, and the taps it reads them through. Tap by tap, most of the work on a
 //! 2×2 map would be multiplications by padding.
 
@@ -16,8 +16,11 @@ use crate::kernels::{
     transpose::transpose_to,
 };
 
-/// Pixels of the largest map that comes here.
+/// Pixels of the largest output that comes here.
 const PIXELS: usize = 4;
+
+/// Rows of a product's tile.
+const ROWS: usize = 8;
 
 /// An output pixel that reads an input pixel through a tap.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +55,14 @@ impl Size {
     }
 }
 
-/// Whether a convolution is of this kind, and `c` channels of what it computes fill whole vectors. As with Winograd's
+/// Whether a convolution is of this kind, and `c` channels of what it computes fill whole vectors. With strides, an output reads more
+/// pixels than taps would be multiplied by padding, so that rows must fill a tile: `images` make a piece. As with Winograd's
 /// points, `f64` stays with the definition.
-pub(super) fn fits<T: Real>(isa: Isa, shape: Shape<'_>, c: usize) -> bool {
-    let pixels = Size::of(shape.input).pixels.min(Size::of(shape.output).pixels);
+pub(super) fn fits<T: Real>(isa: Isa, shape: Shape<'_>, c: usize, images: usize) -> bool {
     size_of::<T>() == size_of::<f32>()
-        && (1..=PIXELS).contains(&pixels)
+        && Size::of(shape.output).pixels <= PIXELS
         && shape.window.taps() > 1
+        && (shape.window.stride == (1, 1) || images >= ROWS)
         && c.is_multiple_of(lanes::<T>(isa))
 }
 
@@ -95,7 +99,7 @@ fn reads(pixels: usize, links: impl Iterator<Item = (usize, usize, usize)>) -> V
 }
 
 /// Sums over what each pixel reads.
-pub(super) struct Whole<'w, T: Real> {
+pub(super) struct Small<'w, T: Real> {
     isa: Isa,
     from: Size,
     to: Size,
@@ -106,32 +110,40 @@ pub(super) struct Whole<'w, T: Real> {
     scratch: Scratch<T>,
 }
 
-impl<'w, T: Real> Whole<'w, T> {
+impl<'w, T: Real> Small<'w, T> {
     pub(super) fn forward(isa: Isa, shape: Shape<'_>, w: &'w [T]) -> Self {
         let (from, to) = (Size::of(shape.input), Size::of(shape.output));
-        let links = links(shape).into_iter().map(|link| (link.output, link.input, link.tap));
-        Self { isa, from, to, reads: reads(to.pixels, links), w: Cow::Borrowed(w), scratch: Scratch::new() }
+        let read = links(shape).into_iter().map(|link| (link.output, link.input, link.tap));
+        Self { isa, from, to, reads: reads(to.pixels, read), w: Cow::Borrowed(w), scratch: Scratch::new() }
     }
 
     /// The input's gradient. The taps come in reverse, as outputs that read a pixel follow each other.
     pub(super) fn backward(isa: Isa, shape: Shape<'_>, w: &[T]) -> Self {
         let (from, to) = (Size::of(shape.output), Size::of(shape.input));
         let last = shape.window.taps() - 1;
-        let links = links(shape).into_iter().map(|link| (link.input, link.output, last - link.tap));
+        let read = links(shape).into_iter().map(|link| (link.input, link.output, last - link.tap));
         let turned = overwrite(w.len(), from.c * to.c, w.len(), |i, tap: &mut [T]| {
             transpose_to(shape.tap(w, last - i), from.c, tap, to.c);
         });
-        Self { isa, from, to, reads: reads(to.pixels, links), w: Cow::Owned(turned), scratch: Scratch::new() }
+        Self { isa, from, to, reads: reads(to.pixels, read), w: Cow::Owned(turned), scratch: Scratch::new() }
     }
 
     /// Computes some consecutive images.
     pub(super) fn write(&self, x: &[T], prelude: Prelude, y: &mut [T], bias: Option<&[T]>) {
         let Self { isa, from, to, .. } = *self;
-        let lanes = lanes::<T>(isa);
+        let vector = lanes::<T>(isa);
         for_blocks(isa, &self.scratch, x, from.image(), prelude, |first, x, images| {
             let y = &mut y[first * to.image()..][..images * to.image()];
             for (pixel, reads) in self.reads.iter().enumerate() {
-                let y = &mut y[pixel * to.c..];
+                let places = &mut y[pixel * to.c..];
+                if reads.is_empty() {
+                    for place in places.chunks_mut(to.image()).map(|places| &mut places[..to.c]) {
+                        match bias {
+                            Some(bias) => place.copy_from_slice(&bias[..to.c]),
+                            None => place.fill(T::ZERO),
+                        }
+                    }
+                }
                 let mut start = bias.map_or(Start::Zero, Start::Columns);
                 for read in reads {
                     let x = &x[read.pixel * from.c..];
@@ -142,17 +154,9 @@ impl<'w, T: Real> Whole<'w, T> {
                         row: from.image(),
                         col: 1,
                     };
-                    let b = Panels { values: &self.w[read.tap * from.c * to.c..], row: to.c, vector: lanes };
-                    matrix_product(isa, a, b, y, to.image(), to.c, start);
+                    let b = Panels { values: &self.w[read.tap * from.c * to.c..], row: to.c, vector };
+                    matrix_product(isa, a, b, places, to.image(), to.c, start);
                     start = Start::Old;
-                }
-                if reads.is_empty() {
-                    for y in y.chunks_mut(to.image()) {
-                        match bias {
-                            Some(bias) => y[..to.c].copy_from_slice(&bias[..to.c]),
-                            None => y[..to.c].fill(T::ZERO),
-                        }
-                    }
                 }
             }
         });
@@ -160,35 +164,40 @@ impl<'w, T: Real> Whole<'w, T> {
 }
 
 /// Sums over the images of what each link adds to its tap.
-pub(super) struct WholeWeights<T: Real> {
+pub(super) struct SmallWeights<T: Real> {
     isa: Isa,
+    from: Size,
+    to: Size,
+    taps: usize,
+    prelude: Prelude,
     links: Vec<Link>,
     scratch: Scratch<T>,
 }
 
-impl<T: Real> WholeWeights<T> {
+impl<T: Real> SmallWeights<T> {
     pub(super) fn new(isa: Isa, shape: Shape<'_>) -> Self {
-        Self { isa, links: links(shape), scratch: Scratch::new() }
+        let (from, to) = (Size::of(shape.input), Size::of(shape.output));
+        let (taps, prelude) = (shape.window.taps(), shape.prelude);
+        Self { isa, from, to, taps, prelude, links: links(shape), scratch: Scratch::new() }
     }
 
     /// What some consecutive images add to the weights' gradient.
-    pub(super) fn part(&self, shape: Shape<'_>, x: &[T], gy: &[T]) -> Reused<T> {
-        let (from, to) = (Size::of(shape.input), Size::of(shape.output));
-        let (taps, lanes) = (shape.window.taps(), lanes::<T>(self.isa));
-        let mut part = Reused::new(taps * from.c * to.c);
+    pub(super) fn part(&self, x: &[T], gy: &[T]) -> Reused<T> {
+        let Self { isa, from, to, taps, prelude, .. } = *self;
+        let size = from.c * to.c;
+        let mut part = Reused::new(taps * size);
         let mut written = vec![false; taps];
-        for_blocks(self.isa, &self.scratch, x, from.image(), shape.prelude, |first, x, images| {
+        for_blocks(isa, &self.scratch, x, from.image(), prelude, |first, x, images| {
             for &Link { input, output, tap } in &self.links {
                 let x = &x[input * from.c..];
                 let a = Matrix { values: x, rows: from.c, cols: images, row: 1, col: from.image() };
                 let gy = &gy[first * to.image() + output * to.c..];
-                let b = Panels { values: gy, row: to.image(), vector: lanes };
-                let sum = &mut part[tap * from.c * to.c..][..from.c * to.c];
+                let b = Panels { values: gy, row: to.image(), vector: lanes::<T>(isa) };
                 let start = if std::mem::replace(&mut written[tap], true) { Start::Old } else { Start::Zero };
-                matrix_product(self.isa, a, b, sum, to.c, to.c, start);
+                matrix_product(isa, a, b, &mut part[tap * size..][..size], to.c, to.c, start);
             }
         });
-        let unseen = part.chunks_exact_mut(from.c * to.c).zip(written).filter(|(_, written)| !written);
+        let unseen = part.chunks_exact_mut(size).zip(written).filter(|(_, written)| !written);
         unseen.for_each(|(tap, _)| tap.fill(T::ZERO));
         part
     }
@@ -200,14 +209,25 @@ mod tests {
     use crate::kernels::Window;
 
     #[test]
-    fn neighbors_in_a_row_are_read_at_once() {
+    fn neighbors_are_read_at_once() {
         let input = Map { n: 1, h: 2, w: 2, c: 16, rank: 4 };
         let window = Window::same((3, 3), (1, 1), (1, 1));
         let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Identity };
         let w = [0.0f32; 9 * 16 * 16];
         let [top, bottom] = [0, 2].map(|pixel| move |tap| Read { pixel, tap, len: 2 });
         let expected = [[4, 7], [3, 6], [1, 4], [0, 3]].map(|[a, b]| vec![top(a), bottom(b)]);
-        assert_eq!(Whole::forward(Isa::detect(), shape, &w).reads, expected);
-        assert_eq!(Whole::backward(Isa::detect(), shape, &w).reads, expected);
+        assert_eq!(Small::forward(Isa::detect(), shape, &w).reads, expected);
+        assert_eq!(Small::backward(Isa::detect(), shape, &w).reads, expected);
+    }
+
+    /// Where the window is as wide as the map, what follows the end of a row follows the end of a row of taps.
+    #[test]
+    fn neighbors_may_lie_in_two_rows() {
+        let (input, output) =
+            (Map { n: 1, h: 2, w: 2, c: 16, rank: 4 }, Map { n: 1, h: 1, w: 1, c: 16, rank: 4 });
+        let window = Window::same((2, 2), (2, 2), (1, 1));
+        let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Identity };
+        let reads = Small::forward(Isa::detect(), shape, &[0.0f32; 4 * 16 * 16]).reads;
+        assert_eq!(reads, [[Read { pixel: 0, tap: 0, len: 4 }]]);
     }
 }
