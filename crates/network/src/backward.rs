@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use ops::{
-    Backward, Forward, Op, Saved, Statistics, Summand,
+    Backward, Forward, Op, Returned, Saved, Statistics, Summand,
     kernels::{Later, gpu, shuffle, sum},
     layers::readers::{self, Returning},
     op,
@@ -12,7 +12,7 @@ use search_space::{Block, Cell, Edge, Layout};
 use crate::{
     Error, Purpose, bypass,
     graph::{Built, Graph, Input},
-    terms::Terms,
+    terms::Arriving,
     trace::{BlockTrace, CellTrace, Choice, EdgeTrace, Ran, Trace},
 };
 
@@ -119,8 +119,8 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         let wanted = Wanted::of(&graph.layout, trace.purpose);
         let n_blocks = graph.blocks.len();
         // At each block's output, map by map; 0 is the stem's.
-        let mut grads: Vec<Vec<Terms>> =
-            (0..=n_blocks).map(|index| vec![Terms::default(); maps_of(&graph.layout, index)]).collect();
+        let mut grads: Vec<Vec<Arriving>> =
+            (0..=n_blocks).map(|index| nothing(maps_of(&graph.layout, index))).collect();
         let classifier = trace.classifier.take().ok_or(Error::NothingKept)?;
         let (last, need) = (maps_of(&graph.layout, n_blocks), wanted.0[n_blocks]);
         let g = match &graph.before_pool {
@@ -130,7 +130,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 None => Vec::new(),
             },
         };
-        accumulate(&mut grads[n_blocks], g)?;
+        self.accumulate(&mut grads[n_blocks], g)?;
         // What prepared each output for cells: it goes back together, once all of these have been walked.
         let mut waiting: Vec<Vec<Returning<'_>>> = (0..=n_blocks).map(|_| Vec::new()).collect();
         for index in (0..n_blocks).rev() {
@@ -139,7 +139,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             {
                 let (need, maps) = (wanted.0[index + 1], maps_of(&graph.layout, index + 1));
                 let g = self.op(op.as_ref(), trace.auxiliary.take(), g, (need, maps))?;
-                accumulate(&mut grads[index + 1], g)?;
+                self.accumulate(&mut grads[index + 1], g)?;
             }
             let Some(kept) = trace.blocks.pop() else { continue };
             let (mut arrived, readers) =
@@ -148,12 +148,10 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 (Built::Fixed(op), _, BlockTrace::Fixed(saved)) => {
                     let g = gpu::recorded(|| {
                         self.readers(readers, &mut arrived)?;
-                        let Some(g) = arrived.into_iter().next().map_or(Ok(None), Terms::total)? else {
-                            return Ok::<_, Error>(Vec::new());
-                        };
+                        let Some(g) = self.total(arrived)? else { return Ok::<_, Error>(Vec::new()) };
                         self.op(op.as_ref(), saved, &g, (wanted.0[index], maps_of(&graph.layout, index)))
                     })?;
-                    accumulate(&mut grads[index], g)?;
+                    self.accumulate(&mut grads[index], g)?;
                 }
                 (Built::Cell { preprocess, edges }, Block::Cell(cell), BlockTrace::Cell(mut kept)) => {
                     let frame = Frame { mode: trace.mode, draw: trace.draw, purpose: trace.purpose };
@@ -171,7 +169,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                         for (((op, saved), &source), g) in of_inputs.rev() {
                             let Some(g) = g else { continue };
                             match op {
-                                None => accumulate(
+                                None => self.accumulate(
                                     &mut grads[source],
                                     sum::separate(&g, maps_of(&graph.layout, source))?,
                                 )?,
@@ -189,7 +187,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
             }
         }
         gpu::recorded(|| self.readers(std::mem::take(&mut waiting[0]), &mut grads[0]))?;
-        let at_stem = grads.swap_remove(0).into_iter().next().map_or(Ok(None), Terms::total)?;
+        let at_stem = self.total(grads.swap_remove(0))?;
         if let (Some(stem), Some(g)) = (&graph.stem, at_stem) {
             self.op(stem.as_ref(), trace.stem.take(), &g, (false, 1))?;
         }
@@ -197,9 +195,19 @@ impl<'w, 'p> WalkBack<'w, 'p> {
     }
 
     /// Adds what the readers of an output say of it to the terms of its maps.
-    fn readers(&mut self, readers: Vec<Returning<'_>>, terms: &mut [Terms]) -> Result<(), Error> {
-        let n = terms.len();
-        readers::backward(readers, n, self.pass)?.into_iter().try_for_each(|g| accumulate(terms, g))
+    fn readers(&mut self, readers: Vec<Returning<'_>>, terms: &mut [Arriving]) -> Result<(), Error> {
+        let found = readers::backward(readers, terms.len(), self.pass)?;
+        found.into_iter().try_for_each(|g| self.accumulate(terms, g))
+    }
+
+    /// Adds gradients to those at as many maps.
+    fn accumulate(&mut self, sums: &mut [Arriving], grads: Vec<Tensor>) -> Result<(), Error> {
+        sums.iter_mut().zip(grads).try_for_each(|(sum, g)| sum.push(1.0, g, self.pass))
+    }
+
+    /// What arrives at the only map of an output.
+    fn total(&mut self, arrived: Vec<Arriving>) -> Result<Option<Tensor>, Error> {
+        arrived.into_iter().next().map_or(Ok(None), |terms| terms.total(self.pass))
     }
 
     /// Gradients at the cell's inputs, from those that arrive at the nodes of its output; `needs` says of each input whether
@@ -209,12 +217,12 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         cell: &Cell,
         edges: &[Vec<Option<Box<dyn Op>>>],
         mut kept: CellTrace,
-        arrived: Vec<Terms>,
+        arrived: Vec<Arriving>,
         frame: Frame,
         needs: &[bool],
     ) -> Result<Vec<Option<Tensor>>, Error> {
         let n_inputs = cell.inputs.len();
-        let mut grads = vec![Terms::default(); n_inputs + cell.nodes];
+        let mut grads = nothing(n_inputs + cell.nodes);
         for (&node, g) in cell.output.iter().zip(arrived) {
             grads[node] = g;
         }
@@ -222,14 +230,18 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         for (index, edge) in cell.edges.iter().enumerate().rev() {
             let ran = kept.edges.pop().ok_or(Error::NothingKept)?;
             if arrived.0 != edge.to {
-                arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total()?);
+                arrived = (edge.to, std::mem::take(&mut grads[edge.to]).total(self.pass)?);
             }
             let Some(g) = &arrived.1 else { continue };
             let need = edge.from >= n_inputs || needs[edge.from];
             let source = kept.nodes.get(edge.from);
             self.edge(edge, ran, &edges[index], source, g, need, frame, &mut grads[edge.from])?;
         }
-        grads.into_iter().take(n_inputs).map(Terms::total).collect()
+        // Of all that is left, so that no weight's gradient stays pending; of the inputs it is asked for.
+        let mut left: Vec<_> =
+            grads.into_iter().map(|terms| terms.total(self.pass)).collect::<Result<_, _>>()?;
+        left.truncate(n_inputs);
+        Ok(left)
     }
 
     /// Adds `∂L/∂x` of one edge to the terms of where it comes from, and to `∂L/∂gate` and `∂L/∂strength` of what ran.
@@ -244,7 +256,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         grad: &Tensor,
         need: bool,
         frame: Frame,
-        terms: &mut Terms,
+        terms: &mut Arriving,
     ) -> Result<(), Error> {
         let EdgeTrace { ran, strength, bypass } = kept;
         let source = source.filter(|_| frame.purpose.probes());
@@ -268,11 +280,12 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 product,
             });
         }
-        let mut mixed = Terms::default();
+        let mut mixed = Arriving::default();
         self.choice(edge, strength, ran, candidates, &part, need, &mut mixed)?;
         if need {
             let rest = if strength == 1.0 { rest } else { sum::scale(&rest, strength)? };
-            terms.push(1.0, bypass::back(edge, &passed, mixed.total()?, rest)?)?;
+            let mixed = mixed.total(self.pass)?;
+            terms.push(1.0, bypass::back(edge, &passed, mixed, rest)?, self.pass)?;
         }
         Ok(())
     }
@@ -289,7 +302,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         candidates: &[Option<Box<dyn Op>>],
         grad: &Tensor,
         need: bool,
-        terms: &mut Terms,
+        terms: &mut Arriving,
     ) -> Result<(), Error> {
         let parts = match ran {
             Choice::Single { chosen, ran, .. } => vec![(chosen, 1.0, ran)],
@@ -307,7 +320,7 @@ impl<'w, 'p> WalkBack<'w, 'p> {
                 self.multiply_gradients(factor);
                 let g = self.candidate(at, &candidates[k], ran, grad, need)?;
                 self.multiply_gradients(1.0);
-                g.map_or(Ok(()), |g| terms.push(factor, g))?;
+                g.map_or(Ok(()), |g| terms.push(factor, g, self.pass))?;
             }
         }
         Ok(())
@@ -370,22 +383,21 @@ impl<'w, 'p> WalkBack<'w, 'p> {
         ran: Ran,
         grad: &Tensor,
         need: bool,
-    ) -> Result<Option<Tensor>, Error> {
+    ) -> Result<Option<Returned>, Error> {
         let op = op.as_ref().ok_or(Error::NothingKept)?;
         let Ran { saved, output, factors } = ran;
-        if output.is_none() || factors.is_some() || !need {
+        let dropped = factors.map(|factors| sum::scale_samples(grad, &factors)).transpose()?;
+        if !need {
             self.weigh(at, output.as_ref(), grad)?;
-            return match &factors {
-                None => self.op(op.as_ref(), saved, grad, (need, 1)),
-                Some(factors) => self.op(op.as_ref(), saved, &sum::scale_samples(grad, factors)?, (need, 1)),
-            }
-            .map(|mut g| g.pop());
+            self.op(op.as_ref(), saved, dropped.as_ref().unwrap_or(grad), (false, 1))?;
+            return Ok(None);
         }
         let saved = saved.ok_or(Error::NothingKept)?;
-        let (g, product) = op::run(op.as_ref(), || op.backward_weighed(saved, grad, self.pass))?;
-        match product {
-            Some(product) => self.slopes.push(at.slope(product)),
-            None => self.weigh(at, output.as_ref(), grad)?,
+        let arriving = dropped.as_ref().unwrap_or(grad);
+        let (g, product) = op::run(op.as_ref(), || op.backward_summand(saved, arriving, self.pass))?;
+        match (product, &output) {
+            (Some(product), Some(_)) if dropped.is_none() => self.slopes.push(at.slope(product)),
+            _ => self.weigh(at, output.as_ref(), grad)?,
         }
         Ok(Some(g))
     }
@@ -446,6 +458,7 @@ pub(crate) fn maps_of(layout: &Layout, index: usize) -> usize {
     }
 }
 
-fn accumulate(sums: &mut [Terms], grads: Vec<Tensor>) -> Result<(), Error> {
-    sums.iter_mut().zip(grads).try_for_each(|(sum, g)| sum.push(1.0, g))
+/// No gradients at so many maps.
+fn nothing(maps: usize) -> Vec<Arriving> {
+    (0..maps).map(|_| Arriving::default()).collect()
 }

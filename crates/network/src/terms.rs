@@ -1,7 +1,7 @@
 //! Sums of many maps: of a node's edges, of the gradients that return to it.
 
 use candle_core::Tensor;
-use ops::Summand;
+use ops::{Backward, Returned, Summand};
 
 use crate::Error;
 
@@ -28,6 +28,35 @@ impl Terms {
         match &self.0[..] {
             [] => Ok(None),
             terms => Ok(Some(Summand::total(terms)?)),
+        }
+    }
+}
+
+/// Gradients that return to a node, each with its factor; as [`Terms`].
+#[derive(Debug, Default)]
+pub(crate) struct Arriving(Vec<(f64, Returned)>);
+
+impl Arriving {
+    /// One more term of the sum.
+    pub(crate) fn push(
+        &mut self,
+        factor: f64,
+        x: impl Into<Returned>,
+        pass: &mut Backward<'_>,
+    ) -> Result<(), Error> {
+        if self.0.len() == MOST {
+            let sum = std::mem::take(self).total(pass)?;
+            self.0.extend(sum.map(|sum| (1.0, Returned::from(sum))));
+        }
+        self.0.push((factor, x.into()));
+        Ok(())
+    }
+
+    /// The sum, nothing where there are no terms; adds the gradients of weights that come with it.
+    pub(crate) fn total(self, pass: &mut Backward<'_>) -> Result<Option<Tensor>, Error> {
+        match &self.0[..] {
+            [] => Ok(None),
+            terms => Ok(Some(Returned::total(terms, pass)?)),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod kernels;
 pub mod layers;
 pub mod op;
 pub mod params;
+mod returned;
 mod sketch;
 mod summand;
 
@@ -26,5 +27,6 @@ pub use error::Error;
 pub use footprint::{Footprint, Output, Side, VECTOR};
 pub use op::{Backward, Draw, Forward, Layer, Mode, Op, Saved};
 pub use params::{BatchStats, Gradients, ParamStore, RunningStats, StatId, Statistics, WeightId};
+pub use returned::Returned;
 pub use sketch::Sketch;
 pub use summand::Summand;

@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Sketch, Summand,
+    Returned, Sketch, Summand,
     kernels::{Later, gpu, sum},
     params::{Gradients, ParamStore, Statistics},
 };
@@ -62,17 +62,18 @@ pub trait Op: Any + Send + Sync {
     /// candle's, when shapes or types do not fit.
     fn backward(&self, saved: Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
 
-    /// As [`Op::backward`]; and `⟨grad, y⟩`, where the operation comes by it on its way, as a batch norm at its end does.
+    /// As [`Op::backward`], for whoever adds `∂L/∂x` to a sum: it may be left to be made there, and with it what is added to
+    /// `pass.gradients`. And `⟨grad, y⟩`, where the operation comes by it on its way, as a batch norm at its end does.
     ///
     /// # Errors
     /// As [`Op::backward`].
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
-        Ok((self.backward(saved, grad, pass)?, None))
+    ) -> Result<(Returned, Option<Later>)> {
+        Ok((Returned::from(self.backward(saved, grad, pass)?), None))
     }
 
     /// `∂L/∂x` of each of the `n` maps that the forward was given side by side, or joined.
@@ -220,17 +221,17 @@ pub trait Layer: Any + Send + Sync {
     /// candle's, when shapes or types do not fit.
     fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor>;
 
-    /// See [`Op::backward_weighed`].
+    /// See [`Op::backward_summand`].
     ///
     /// # Errors
     /// As [`Layer::backward`].
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
-        Ok((self.backward(saved, grad, pass)?, None))
+    ) -> Result<(Returned, Option<Later>)> {
+        Ok((Returned::from(self.backward(saved, grad, pass)?), None))
     }
 
     /// See [`Op::backward_beside`].
@@ -290,13 +291,13 @@ impl<L: Layer> Op for L {
         Layer::backward(self, own::<L>(saved)?, grad, pass)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
-        Layer::backward_weighed(self, own::<L>(saved)?, grad, pass)
+    ) -> Result<(Returned, Option<Later>)> {
+        Layer::backward_summand(self, own::<L>(saved)?, grad, pass)
     }
 
     fn backward_beside(

@@ -276,7 +276,15 @@ impl Gradients {
     /// # Errors
     /// The shapes of two contributions differ.
     pub fn add(&mut self, id: WeightId, grad: Tensor) -> Result<()> {
-        let grad = if self.factor == 1.0 { grad } else { sum::scale(&grad, self.factor)? };
+        self.add_times(id, grad, self.factor)
+    }
+
+    /// As [`Gradients::add`], of what counts `factor` times, whatever [`Gradients::multiply`] was told.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_times(&mut self, id: WeightId, grad: Tensor, factor: f64) -> Result<()> {
+        let grad = if factor == 1.0 { grad } else { sum::scale(&grad, factor)? };
         let slot = &mut self.of[id.0];
         *slot = Some(match slot.take() {
             None => grad,

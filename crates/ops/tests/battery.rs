@@ -434,6 +434,40 @@ fn what_is_summed_and_weighed_on_the_way_is_the_output() -> Result<()> {
     })
 }
 
+/// Maps that lie in memory, whose gradients are left to be made where they are added up, with weights that allow it and that do
+/// not.
+#[test]
+fn what_is_made_where_it_is_added_up_is_what_is_made_by_itself() -> Result<()> {
+    let catalog = Catalog::standard();
+    for label in
+        ["nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "max_pool_3x3", "sep_conv_5x5", "dil_conv_3x3"]
+    {
+        for (c, stride) in [(32, 1), (32, 2), (128, 1)] {
+            let extent = Extent::Image { height: 4096 / c, width: 32 };
+            let site = Site { extent, c_in: c, c_out: c, stride, norm: Norm::default() };
+            let (running, x, gy) = prepare(&catalog, label, &site)?;
+            let narrow = running.on(&Device::Cpu, &catalog, label, &site)?;
+            let maps = Arithmetic::Bf16.maps();
+            let (x16, gy16) = (x.to_dtype(maps)?, gy.to_dtype(maps)?);
+            for (running, x, gy, within) in [(&running, &x, &gy, 1e-12), (&narrow, &x16, &gy16, 1e-5)] {
+                let what = format!("{label} at {site:?} of {:?}", x.dtype());
+                let expected = running.pass(x, gy, Mode::Train)?;
+                let (pending, gx, gradients) = running.returned(x, gy)?;
+                let few_weights = c == 32 || label.contains("pool") || label == "nor_conv_1x1";
+                assert_eq!(pending, few_weights, "{what}");
+                assert_agrees(&what, &host(&gx)?, &host(&expected.gx)?, 0.0)?;
+                assert_eq!(gradients.iter().count(), expected.gradients.iter().count(), "{what}");
+                for ((id, found), (expected_id, expected)) in gradients.iter().zip(expected.gradients.iter())
+                {
+                    assert_eq!(id, expected_id, "{what}");
+                    assert_agrees(&what, &host(found)?, &host(expected)?, within)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn weighs_what_it_sums(
     what: &str,
     running: &Running,

@@ -18,7 +18,7 @@ use crate::{
     backward::{Frame, WalkBack},
     forward::{Output, Walk},
     graph::{Built, Graph},
-    terms::Terms,
+    terms::Arriving,
 };
 
 /// A cell that is one edge of 4 channels on 8×8 maps.
@@ -94,11 +94,11 @@ fn walk(
     let inputs = forward.inputs(graph, 0, [&source, &source])?;
     let (y, kept) = forward.cell(cell, inputs, edges, std::slice::from_ref(paths).into())?;
     let [y] = <[Tensor; 1]>::try_from(y).expect("one node makes the output");
-    let mut arrived = Terms::default();
-    arrived.push(1.0, gy.clone())?;
     let mut gradients = Gradients::new(params);
     let weights = (purpose == Purpose::Weights).then_some(&mut gradients);
     let mut pass = Backward { params, gradients: weights };
+    let mut arrived = Arriving::default();
+    arrived.push(1.0, gy.clone(), &mut pass)?;
     let mut back = WalkBack::new(&mut pass);
     let frame = Frame { mode: Mode::Train, draw: draw(), purpose };
     let gx = back.cell(cell, edges, kept, vec![arrived], frame, &[true])?.remove(0);

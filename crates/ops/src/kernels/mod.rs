@@ -23,6 +23,7 @@ pub mod depthwise;
 pub mod gpu;
 pub mod linear;
 pub mod loss;
+pub mod pending;
 pub mod pixelwise;
 pub mod pool;
 pub mod ranks;

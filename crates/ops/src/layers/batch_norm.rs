@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 use search_space::Norm;
 
 use crate::{
-    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Sketch, StatId, Summand,
-    WeightId,
+    Backward, BatchStats, Forward, Gradients, Layer, Mode, ParamBuilder, ParamStore, Returned, Sketch,
+    StatId, Summand, WeightId,
     kernels::{
         Later,
         batch_norm::{self, Moments},
@@ -109,17 +109,17 @@ impl Layer for BatchNorm {
     }
 
     fn backward(&self, saved: NormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
+        self.backward_summand(saved, grad, pass)?.0.whole(pass)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: NormSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<(Returned, Option<Later>)> {
         let NormSaved { x, moments: Some(moments) } = &saved else {
-            return Ok((self.backward_frozen(&saved.x, grad, pass)?, None));
+            return Ok((self.backward_frozen(&saved.x, grad, pass)?.into(), None));
         };
         let found = batch_norm::backward(x, grad, self.scale_shift(pass.params), moments)?;
         if let (Some(gradients), Some((of_scale, of_shift))) =
@@ -127,7 +127,7 @@ impl Layer for BatchNorm {
         {
             self.add(gradients, of_scale, of_shift)?;
         }
-        Ok((found.x, found.product))
+        Ok((found.x.into(), found.product))
     }
 
     fn gathers(&self) -> bool {

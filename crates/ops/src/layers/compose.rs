@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    Backward, Forward, Layer, ParamStore, Sketch, Summand,
+    Backward, Forward, Layer, ParamStore, Returned, Sketch, Summand,
     kernels::{Later, sum},
 };
 
@@ -85,14 +85,15 @@ impl<A: Layer, B: Layer> Layer for (A, B) {
         self.1.probe(&inner, grad, pass)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         (a, b): Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
-        let (inner, product) = self.1.backward_weighed(b, grad, pass)?;
-        Ok((self.0.backward(a, &inner, pass)?, product))
+    ) -> Result<(Returned, Option<Later>)> {
+        let (inner, product) = self.1.backward_summand(b, grad, pass)?;
+        let inner = inner.whole(pass)?;
+        Ok((self.0.backward_summand(a, &inner, pass)?.0, product))
     }
 
     fn backward(&self, (a, b): Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
@@ -137,15 +138,15 @@ impl<A: Layer> Layer for Option<A> {
         }
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<(Returned, Option<Later>)> {
         match self.as_ref().zip(saved) {
-            Some((layer, saved)) => layer.backward_weighed(saved, grad, pass),
-            None => Ok((grad.clone(), None)),
+            Some((layer, saved)) => layer.backward_summand(saved, grad, pass),
+            None => Ok((Returned::from(grad.clone()), None)),
         }
     }
 

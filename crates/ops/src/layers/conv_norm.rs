@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::{BatchNorm, Conv};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
-    kernels::{Later, batch_norm::Moments, conv::Wanted, conv_norm, sum},
+    Backward, Forward, Layer, Mode, ParamStore, Returned, Sketch, Summand,
+    kernels::{Later, batch_norm::Moments, conv::Wanted, conv_norm, pending, sum},
 };
 
 /// `norm(conv(x))`. With the batch's own statistics both are computed together, in fewer passes over memory; with
@@ -83,14 +83,37 @@ impl ConvNorm {
             conv_norm::backward_beside(grad, xs, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
         if let (Some(gradients), Some(of_weight)) = (pass.gradients.as_deref_mut(), found.w) {
             gradients.add(conv.weight, of_weight)?;
-            if let Some(bias) = conv.bias {
-                gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
-            }
-            if let Some((of_scale, of_shift)) = found.scale_shift {
-                norm.add(gradients, of_scale, of_shift)?;
-            }
         }
+        self.add_others(found.scale_shift, pass)?;
         Ok((found.x, found.product))
+    }
+
+    /// Adds the gradients of everything but the convolution's weights, if they are asked for.
+    fn add_others(&self, scale_shift: Option<(Tensor, Tensor)>, pass: &mut Backward<'_>) -> Result<()> {
+        let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
+        if let Some(bias) = self.conv.bias {
+            gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
+        }
+        scale_shift.map_or(Ok(()), |(of_scale, of_shift)| self.norm.add(gradients, of_scale, of_shift))
+    }
+
+    /// As [`ConvNorm::back`] to a map, whose gradient is left to whoever adds it up, and with it the convolution's weights'.
+    fn pending(
+        &self,
+        (x, y, moments): (&Tensor, &Tensor, &Moments),
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Returned, Option<Later>)> {
+        let Self { conv, norm } = self;
+        let (wanted, weights) = match pass.gradients {
+            Some(_) => (Wanted::Both, vec![conv.weight]),
+            None => (Wanted::Input, Vec::new()),
+        };
+        let (w, affine) = (pass.params.weight(conv.weight), norm.scale_shift(pass.params));
+        let (gradient, found) =
+            conv_norm::backward_pending(grad, x, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
+        self.add_others(found.scale_shift, pass)?;
+        Ok((Returned::Pending { gradient, weights }, found.product))
     }
 }
 
@@ -139,17 +162,23 @@ impl Layer for ConvNorm {
     }
 
     fn backward(&self, saved: ConvNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
+        sum::join(&self.back(saved, grad, pass)?.0)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: ConvNormSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<(Returned, Option<Later>)> {
+        if let ConvNormSaved::Train { xs, y, moments } = &saved
+            && let [x] = &xs[..]
+            && pending::pays(x.dims(), pass.params.weight(self.conv.weight).elem_count(), x)
+        {
+            return self.pending((x, y, moments), grad, pass);
+        }
         let (gxs, product) = self.back(saved, grad, pass)?;
-        Ok((sum::join(&gxs)?, product))
+        Ok((sum::join(&gxs)?.into(), product))
     }
 
     fn backward_beside(

@@ -5,7 +5,7 @@ use search_space::Site;
 
 use super::{BatchNorm, Conv, NormSaved, axes};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Sketch, Summand,
+    Backward, Forward, Layer, Mode, ParamBuilder, ParamStore, Returned, Sketch, Summand,
     kernels::{
         Later, Prelude, Window,
         batch_norm::Moments,
@@ -139,7 +139,8 @@ impl FactorizedReduce {
         let (xs, y, moments) = match saved {
             ReduceSaved::Train { xs, y, moments } => (xs, y, moments),
             ReduceSaved::Apart(of_convolutions, of_norm) => {
-                let (grad, product) = self.norm.backward_weighed(of_norm, grad, pass)?;
+                let (grad, product) = self.norm.backward_summand(of_norm, grad, pass)?;
+                let grad = grad.whole(pass)?;
                 return Ok((vec![self.convolutions.backward(of_convolutions, &grad, pass)?], product));
             }
         };
@@ -204,17 +205,17 @@ impl Layer for FactorizedReduce {
     }
 
     fn backward(&self, saved: ReduceSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
+        self.backward_summand(saved, grad, pass)?.0.whole(pass)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: ReduceSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<(Returned, Option<Later>)> {
         let (gxs, product) = self.back(saved, grad, pass)?;
-        Ok((sum::join(&gxs)?, product))
+        Ok((sum::join(&gxs)?.into(), product))
     }
 
     fn backward_beside(
@@ -296,7 +297,9 @@ mod tests {
         let [of_apart, of_one, of_three, of_weights] = &mut gradients;
         let back = |gradients| Backward { params: &params, gradients: Some(gradients) };
         let gx = Layer::backward(&apart, saved, &gz, &mut back(of_apart))?;
-        let (found, product) = layer.backward_weighed(saved_one, &gz, &mut back(of_one))?;
+        let mut pass = back(of_one);
+        let (found, product) = layer.backward_summand(saved_one, &gz, &mut pass)?;
+        let found = found.whole(&mut pass)?;
         assert_tensors_close(&found, &gx, 1e-10)?;
         assert_close(&[product.expect("of a norm").get()?], &[probed], 1e-10);
         let beside = layer.backward_beside(saved_three, &gz, 3, &mut back(of_three))?;

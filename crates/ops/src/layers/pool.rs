@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
-    Backward, Forward, Layer, ParamStore, Sketch,
-    kernels::{Window, gpu::computed_in, pool},
+    Backward, Forward, Layer, ParamStore, Returned, Sketch,
+    kernels::{Later, Window, gpu::computed_in, pending, pool},
 };
 
 /// The largest value of each window; of equal ones the first in row-major order gets the gradient.
@@ -60,6 +60,19 @@ impl Layer for AveragePool {
 
     fn backward(&self, dims: Self::Saved, grad: &Tensor, _: &mut Backward<'_>) -> Result<Tensor> {
         pool::average_gradient(grad, &dims, &self.0)
+    }
+
+    fn backward_summand(
+        &self,
+        dims: Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Returned, Option<Later>)> {
+        if !pending::pays(&dims, 0, grad) {
+            return Ok((self.backward(dims, grad, pass)?.into(), None));
+        }
+        let gradient = pool::average_gradient_pending(grad, &dims, &self.0)?;
+        Ok((Returned::Pending { gradient, weights: Vec::new() }, None))
     }
 
     fn gathers(&self) -> bool {

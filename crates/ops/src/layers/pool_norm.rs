@@ -4,10 +4,11 @@ use candle_core::{Result, Tensor};
 
 use super::{BatchNorm, NormSaved};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
+    Backward, Forward, Layer, Mode, ParamStore, Returned, Sketch, Summand,
     kernels::{
         Later, Window,
         batch_norm::Moments,
+        pending,
         pool::norm::{self, Pool},
         sum,
     },
@@ -84,31 +85,36 @@ impl Layer for PoolNorm {
     }
 
     fn backward(&self, saved: PoolNormSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
+        self.backward_summand(saved, grad, pass)?.0.whole(pass)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: PoolNormSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<(Returned, Option<Later>)> {
         let (dims, winners) = (&saved.dims, saved.winners.as_ref());
         let (y, moments) = match saved.norm {
             Normed::Train(y, moments) => (y, moments),
             Normed::Eval(of_norm) => {
                 let grad = self.norm.backward(of_norm, grad, pass)?;
-                return Ok((norm::pooled_gradient(&grad, winners, dims, &self.window)?, None));
+                return Ok((norm::pooled_gradient(&grad, winners, dims, &self.window)?.into(), None));
             }
         };
         let affine = self.norm.scale_shift(pass.params);
-        let found = norm::backward(grad, dims, &self.window, winners, (&y, &moments), affine)?;
-        if let (Some(gradients), Some((of_scale, of_shift))) =
-            (pass.gradients.as_deref_mut(), found.scale_shift)
-        {
+        let (gradient, scale_shift, product) = if pending::pays(dims, 0, grad) {
+            let (gradient, scale_shift, product) =
+                norm::backward_pending(grad, dims, &self.window, winners, (&y, &moments), affine)?;
+            (Returned::Pending { gradient, weights: Vec::new() }, scale_shift, Some(product))
+        } else {
+            let found = norm::backward(grad, dims, &self.window, winners, (&y, &moments), affine)?;
+            (found.x.into(), found.scale_shift, found.product)
+        };
+        if let (Some(gradients), Some((of_scale, of_shift))) = (pass.gradients.as_deref_mut(), scale_shift) {
             self.norm.add(gradients, of_scale, of_shift)?;
         }
-        Ok((found.x, found.product))
+        Ok((gradient, product))
     }
 
     fn gathers(&self) -> bool {

@@ -4,11 +4,12 @@ use candle_core::{Result, Tensor};
 
 use super::{BatchNorm, Conv, Depthwise};
 use crate::{
-    Backward, Forward, Layer, Mode, ParamStore, Sketch, Summand,
+    Backward, Forward, Layer, Mode, ParamStore, Returned, Sketch, Summand,
     kernels::{
         Later, Prelude,
         batch_norm::{Channelwise, Moments, Sums},
         conv::Wanted,
+        pending,
         separable::{self, Convolutions},
         sum,
     },
@@ -95,14 +96,53 @@ impl Separable {
         {
             gradients.add(self.depthwise.weight, of_depthwise)?;
             gradients.add(self.conv.weight, of_conv)?;
-            if let Some(bias) = self.conv.bias {
-                gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
-            }
-            if let Some((of_scale, of_shift)) = found.scale_shift {
-                self.norm.add(gradients, of_scale, of_shift)?;
-            }
         }
+        self.add_others(found.scale_shift, pass)?;
         Ok((found.x, found.product, found.sums))
+    }
+
+    /// Adds the gradients of everything but the convolutions' weights, if they are asked for.
+    fn add_others(&self, scale_shift: Option<(Tensor, Tensor)>, pass: &mut Backward<'_>) -> Result<()> {
+        let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
+        if let Some(bias) = self.conv.bias {
+            gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
+        }
+        scale_shift.map_or(Ok(()), |(of_scale, of_shift)| self.norm.add(gradients, of_scale, of_shift))
+    }
+
+    /// Whether it pays to leave the gradient at `x` pending.
+    fn pays(&self, x: &Tensor, pass: &Backward<'_>) -> bool {
+        let weights = [self.depthwise.weight, self.conv.weight].map(|id| pass.params.weight(id).elem_count());
+        pending::pays(x.dims(), weights.iter().sum(), x)
+    }
+
+    /// As [`Separable::back`], but the gradient at the input may be left to whoever adds it up, and with it the convolutions'
+    /// weights'.
+    fn back_summand(
+        &self,
+        saved: SeparableSaved,
+        (grad, sums): (&Tensor, Option<Sums>),
+        pass: &mut Backward<'_>,
+    ) -> Result<(Returned, Option<Later>)> {
+        let (x, y, moments) = match &saved {
+            SeparableSaved::Train { x, y, moments } if x.norm.is_none() && self.pays(&x.map, pass) => {
+                (&x.map, y, moments)
+            }
+            _ => {
+                let (gx, product, _) = self.back(saved, (grad, sums), pass)?;
+                return Ok((gx.into(), product));
+            }
+        };
+        let (wanted, weights) = match pass.gradients {
+            Some(_) => (Wanted::Both, vec![self.depthwise.weight, self.conv.weight]),
+            None => (Wanted::Input, Vec::new()),
+        };
+        let affine = self.norm.scale_shift(pass.params);
+        let convolutions = self.convolutions(pass.params, None);
+        let (gradient, found) =
+            separable::backward_pending(grad, x, convolutions, (y, moments), affine, wanted, sums)?;
+        self.add_others(found.scale_shift, pass)?;
+        Ok((Returned::Pending { gradient, weights }, found.product))
     }
 
     /// The gradient at the input, `⟨grad, z⟩`, and what the former says to the input's norm; `sums` is what `grad` says to this
@@ -173,17 +213,16 @@ impl Layer for Separable {
     }
 
     fn backward(&self, saved: SeparableSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
+        Ok(self.back(saved, (grad, None), pass)?.0)
     }
 
-    fn backward_weighed(
+    fn backward_summand(
         &self,
         saved: SeparableSaved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
-        let (gx, product, _) = self.back(saved, (grad, None), pass)?;
-        Ok((gx, product))
+    ) -> Result<(Returned, Option<Later>)> {
+        self.back_summand(saved, (grad, None), pass)
     }
 
     fn backward_weights(&self, saved: SeparableSaved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<()> {
@@ -230,18 +269,24 @@ impl Layer for SeparablePair {
         }
     }
 
-    fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
-        Ok(self.backward_weighed(saved, grad, pass)?.0)
-    }
-
-    fn backward_weighed(
+    fn backward(
         &self,
         (first, second): Self::Saved,
         grad: &Tensor,
         pass: &mut Backward<'_>,
-    ) -> Result<(Tensor, Option<Later>)> {
+    ) -> Result<Tensor> {
+        let (inner, _, sums) = self.1.back(second, (grad, None), pass)?;
+        Ok(self.0.back(first, (&inner, sums), pass)?.0)
+    }
+
+    fn backward_summand(
+        &self,
+        (first, second): Self::Saved,
+        grad: &Tensor,
+        pass: &mut Backward<'_>,
+    ) -> Result<(Returned, Option<Later>)> {
         let (inner, product, sums) = self.1.back(second, (grad, None), pass)?;
-        Ok((self.0.back(first, (&inner, sums), pass)?.0, product))
+        Ok((self.0.back_summand(first, (&inner, sums), pass)?.0, product))
     }
 
     fn backward_weights(

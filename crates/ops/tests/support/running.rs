@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use ops::{
-    Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Statistics, Summand,
+    Backward, Catalog, Draw, Forward, Gradients, Mode, Op, ParamBuilder, ParamStore, Returned, Statistics,
+    Summand,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -87,9 +88,24 @@ impl Running {
         let probed = self.op.probe(x, gy, &mut pass)?.get()?;
         let (summand, saved) = self.op.forward_summand(x, &mut pass)?;
         let mut back = Backward { params: &self.params, gradients: None };
-        let (gx, product) = self.op.backward_weighed(saved, gy, &mut back)?;
+        let (gx, product) = self.op.backward_summand(saved, gy, &mut back)?;
+        let gx = gx.whole(&mut back)?;
         let product = product.map(|product| product.get()).transpose()?;
         Ok((Summand::total(&[(1.0, summand)])?, probed, gx, product))
+    }
+
+    /// Forward, then back as an edge of a search goes that may leave `∂L/∂x` to whoever adds it up: whether it did, that
+    /// gradient, and the weights'.
+    pub(crate) fn returned(&self, x: &Tensor, gy: &Tensor) -> Result<(bool, Tensor, Gradients)> {
+        let (mut statistics, mut gradients) = (Statistics::default(), Gradients::new(&self.params));
+        let mut pass =
+            Forward { params: &self.params, mode: Mode::Train, statistics: &mut statistics, draw: DRAW };
+        let (_, saved) = self.op.forward_summand(x, &mut pass)?;
+        let mut back = Backward { params: &self.params, gradients: Some(&mut gradients) };
+        let (returned, _) = self.op.backward_summand(saved, gy, &mut back)?;
+        let pending = matches!(returned, Returned::Pending { .. });
+        let gx = returned.whole(&mut back)?;
+        Ok((pending, gx, gradients))
     }
 
     /// Forward, then back as a network's first operation goes: the weights' gradients alone.

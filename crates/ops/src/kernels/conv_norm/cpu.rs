@@ -1,11 +1,14 @@
 //! Convolution and batch norm on slices.
 
+use candle_core::Result;
+
 use super::Wanted;
 use crate::kernels::{
     Isa,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Inputs, Outputs, Shape, Weights},
     element::Stored,
+    pending::{self, Then},
     stored::wide,
     threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
 };
@@ -63,36 +66,84 @@ pub(super) fn backward<M: Stored>(
     wanted: Wanted,
 ) -> (Option<Vec<M>>, Option<Vec<M::Real>>) {
     let images = images_per_piece(shape.input.n, shape.input.image().max(shape.output.image()));
-    let weights = (wanted != Wanted::Input).then(|| Weights::new(isa, shape, images));
-    let inputs = (wanted != Wanted::Weights).then(|| Inputs::new::<M>(isa, shape, w, images));
-    let scratch = Scratch::new();
-    let gradient = |i, gy: &mut [M::Real]| {
-        through.write(isa, shape.output(y, i, images), shape.output(gz, i, images), gy);
-    };
-    let len = |i| shape.output(y, i, images).len();
-    let part = |x: &[M::Real], gy: &[M::Real]| weights.as_ref().map(|weights| weights.part(x, gy));
-    let sum = |parts: Vec<Option<Reused<M::Real>>>| {
-        weights.as_ref().map(|weights| add_in_order(parts.into_iter().flatten(), weights.len()))
-    };
-    let Some(inputs) = &inputs else {
-        let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
-            scratch.lend(len(i), |gy| {
-                gradient(i, gy);
-                wide(shape.input(x, i, images), |x| part(x, gy))
-            })
-        });
-        return (None, sum(parts));
-    };
-    let write = |i, gx: &mut [M]| {
-        scratch.lend(len(i), |gy| {
-            gradient(i, gy);
-            wide(shape.input(x, i, images), |x| {
-                inputs.write(gy, x, gx);
-                part(x, gy)
+    let passes = Passes::new(isa, shape, images, x, w, (y, gz), through, wanted);
+    if wanted == Wanted::Weights {
+        let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| passes.run(i, None));
+        return (None, passes.sum(parts));
+    }
+    let len = images * shape.input.image();
+    let run = |i, gx: &mut [M]| passes.run(i, Some(gx));
+    let (gx, parts) = overwrite_and_collect(shape.input.len(), len, shape.work(), run);
+    (Some(gx), passes.sum(parts))
+}
+
+/// As [`backward`], where `then` writes the gradient at the input by pieces of so many images.
+#[expect(clippy::too_many_arguments, reason = "as of the whole backward")]
+pub(super) fn backward_in_pieces<M: Stored>(
+    isa: Isa,
+    shape: Shape<'_>,
+    images: usize,
+    x: &[M],
+    w: &[M::Real],
+    (y, gz): (&[M], &[M]),
+    through: &Through<M::Real>,
+    wanted: Wanted,
+    then: Then<'_, M>,
+) -> Result<Option<Vec<M::Real>>> {
+    let passes = Passes::new(isa, shape, images, x, w, (y, gz), through, wanted);
+    let run = |i, gx: &mut [M]| passes.run(i, Some(gx));
+    let parts = pending::hand_over(shape.input.n.div_ceil(images), shape.work(), run, then)?;
+    Ok(passes.sum(parts))
+}
+
+/// A backward, ready to run on pieces.
+struct Passes<'a, M: Stored> {
+    isa: Isa,
+    shape: Shape<'a>,
+    images: usize,
+    x: &'a [M],
+    y: &'a [M],
+    gz: &'a [M],
+    through: &'a Through<M::Real>,
+    weights: Option<Weights<'a, M::Real>>,
+    inputs: Option<Inputs<'a, M::Real>>,
+    scratch: Scratch<M::Real>,
+}
+
+impl<'a, M: Stored> Passes<'a, M> {
+    #[expect(clippy::too_many_arguments, reason = "as of the whole backward")]
+    fn new(
+        isa: Isa,
+        shape: Shape<'a>,
+        images: usize,
+        x: &'a [M],
+        w: &'a [M::Real],
+        (y, gz): (&'a [M], &'a [M]),
+        through: &'a Through<M::Real>,
+        wanted: Wanted,
+    ) -> Self {
+        let weights = (wanted != Wanted::Input).then(|| Weights::new(isa, shape, images));
+        let inputs = (wanted != Wanted::Weights).then(|| Inputs::new::<M>(isa, shape, w, images));
+        Self { isa, shape, images, x, y, gz, through, weights, inputs, scratch: Scratch::new() }
+    }
+
+    /// The gradients of a piece: at its input, where that is asked for, and what it adds to the weights'.
+    fn run(&self, i: usize, gx: Option<&mut [M]>) -> Option<Reused<M::Real>> {
+        let [y, gz] = [self.y, self.gz].map(|values| self.shape.output(values, i, self.images));
+        self.scratch.lend(y.len(), |gy| {
+            self.through.write(self.isa, y, gz, gy);
+            wide(self.shape.input(self.x, i, self.images), |x| {
+                if let (Some(inputs), Some(gx)) = (&self.inputs, gx) {
+                    inputs.write(gy, x, gx);
+                }
+                self.weights.as_ref().map(|weights| weights.part(x, gy))
             })
         })
-    };
-    let (gx, parts) =
-        overwrite_and_collect(shape.input.len(), images * shape.input.image(), shape.work(), write);
-    (Some(gx), sum(parts))
+    }
+
+    /// The weights' gradient of what all pieces say of it.
+    fn sum(&self, parts: Vec<Option<Reused<M::Real>>>) -> Option<Vec<M::Real>> {
+        let weights = self.weights.as_ref()?;
+        Some(add_in_order(parts.into_iter().flatten(), weights.len()))
+    }
 }

@@ -14,12 +14,13 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Moments, Normalized, Waiting},
+    batch_norm::{self, Arrived, Moments, Normalized, Through, Waiting},
     conv::{self, Wanted},
-    element::Real,
+    element::{Real, Stored},
     gpu::on_gpu,
     later::Later,
     map::Map,
+    pending::{self, Pending, Then},
     pixelwise::{Convolution, Layout, Pixelwise, Returning, only},
     simd::lanes,
     values::{Values, dense, expect_dims, for_real, for_stored, tensor},
@@ -234,4 +235,73 @@ pub fn backward_beside(
             product: Some(Later::Known(product)),
         })
     })
+}
+
+/// As [`backward`], whose gradient at `x` is left to whoever adds it up: what it will be, and the rest but for the weights', which
+/// comes with it. For the CPU.
+///
+/// # Errors
+/// Shapes or types do not fit.
+#[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
+pub fn backward_pending(
+    gz: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    y: &Tensor,
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    moments: &Moments,
+    window: &Window,
+    prelude: Prelude,
+    wanted: Wanted,
+) -> Result<(Pending, Gradients)> {
+    let input = Map::of(x.dims())?;
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    expect_dims("output of a convolution", y, &output.dims())?;
+    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    if wanted == Wanted::Weights {
+        bail!("found nobody who asks for the gradient at the input, expected to leave that pending");
+    }
+    let (gz, x, w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
+    for_stored!(x, M => {
+        let Arrived { through, scale_shift, product } =
+            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, None)?;
+        let maker = Maker { x: x.clone(), w, window: *window, prelude, y, gz, through, wanted };
+        let pending = Pending::new::<M>(x.dims(), maker);
+        Ok((pending, Gradients { x: None, w: None, scale_shift, product: Some(Later::Known(product)) }))
+    })
+}
+
+/// What a pending gradient will be made of.
+struct Maker<T> {
+    x: Tensor,
+    w: Tensor,
+    window: Window,
+    prelude: Prelude,
+    y: Tensor,
+    gz: Tensor,
+    through: Through<T>,
+    wanted: Wanted,
+}
+
+impl<M: Stored> pending::Maker<M> for Maker<M::Real> {
+    fn make(&self, images: usize, then: Then<'_, M>) -> Result<Vec<Tensor>> {
+        let Self { x, w, window, prelude, y, gz, through, wanted } = self;
+        let input = Map::of(x.dims())?;
+        let output = input.through(window, conv::channels(w, window, input.c)?);
+        let (isa, xs, ws) = (Isa::detect(), [Values::of(x)?], [Values::of(w)?]);
+        let (y, gz) = (Values::of(y)?, Values::of(gz)?);
+        let gw = match pixelwise::<M::Real>(std::slice::from_ref(x), w, window)? {
+            Some(layout) => {
+                let pixelwise = Pixelwise::new(isa, &layout, *prelude, &xs, &ws);
+                let returning = [Returning { y: &y, gz: &gz, through }];
+                pixelwise.backward_in_pieces(images * input.image(), &returning, *wanted, then)?
+            }
+            None => {
+                let shape = conv::Shape { input: &input, output: &output, window, prelude: *prelude };
+                let arriving = (&*y, &*gz);
+                cpu::backward_in_pieces(isa, shape, images, &xs[0], &ws[0], arriving, through, *wanted, then)?
+            }
+        };
+        gw.map_or(Ok(Vec::new()), |gw| Ok(vec![tensor(gw, w.dims())?]))
+    }
 }

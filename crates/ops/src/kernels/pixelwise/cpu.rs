@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use candle_core::Result;
+
 use super::Layout;
 use crate::kernels::{
     Isa, Prelude,
@@ -11,6 +13,7 @@ use crate::kernels::{
     element::{Real, Stored},
     map::Map,
     panels::Panels,
+    pending::{self, Then},
     product::{Matrix, Start, matrix_product},
     simd::{lanes, vectorized},
     threads::{Reused, Scratch, add_in_order, collect, images_per_piece, overwrite_several, piece},
@@ -146,59 +149,32 @@ impl<'a, M: Stored> Pixelwise<'a, M> {
         returning: &[Returning<'_, M>],
         wanted: Wanted,
     ) -> (Option<Vec<Vec<M>>>, Option<Vec<Vec<M::Real>>>) {
-        let Layout { input, output, maps, paths, .. } = self.layout;
-        assert_eq!(returning.len(), self.layout.outs.len());
-        let turned: Vec<Vec<M::Real>> = match wanted {
-            Wanted::Weights => Vec::new(),
-            _ => paths.iter().zip(&self.ws).map(|(path, w)| transpose(w, path.channels)).collect(),
-        };
-        let weights = self.ws.iter().map(|w| w.len()).sum();
-        let run = |i: usize, gxs: &mut [&mut [M]]| {
-            let mut sum = (wanted != Wanted::Input).then(|| Reused::zeros(weights));
-            if self.layout.stride != (1, 1) {
-                gxs.iter_mut().for_each(|gx| gx.fill(M::zero())); // not every pixel is read
-            }
-            let (of_y, of_x) = (self.band() * output.w * output.c, self.band() * self.row());
-            self.scratch.lend(of_y + of_x + of_x.max(of_y), |memory| {
-                let (gy, memory) = memory.split_at_mut(of_y);
-                let (picked, gpicked) = memory.split_at_mut(of_x);
-                for rows in self.bands(self.images.min(output.n - i * self.images) * output.h) {
-                    let gy = self.arrive(returning, i, &rows, gy, gpicked);
-                    let mut rest = sum.as_mut().map(|sum| &mut sum[..]);
-                    for (p, (path, w)) in paths.iter().zip(&self.ws).enumerate() {
-                        if let (Some(w), true) = (turned.get(p), self.is_direct(*path)) {
-                            self.write_direct(*path, gy, w, (i, &rows), gxs);
-                            if wanted == Wanted::Input {
-                                continue;
-                            }
-                        }
-                        let picked = self.pick(*path, i, &rows, picked);
-                        if let Some(sum) = rest.take() {
-                            let (sum, behind) = sum.split_at_mut(w.len());
-                            self.add_weights(*path, picked, gy, sum);
-                            rest = Some(behind);
-                        }
-                        if let (Some(w), false) = (turned.get(p), self.is_direct(*path)) {
-                            self.spread(*path, (picked, gy), w, &rows, gpicked, gxs);
-                        }
-                    }
-                }
-            });
-            sum
-        };
-        let (gxs, parts) = match wanted {
-            Wanted::Weights => (None, collect(self.pieces(), self.work(), |i| run(i, &mut []))),
-            _ => {
-                let sizes = vec![(input.len(), self.images * input.image()); *maps];
-                let (gxs, parts) = overwrite_several(&sizes, self.work(), run);
-                (Some(gxs), parts)
-            }
-        };
-        let gws = (wanted != Wanted::Input).then(|| {
-            let mut all = add_in_order(parts.into_iter().flatten(), weights);
-            self.ws.iter().map(|w| all.drain(..w.len()).collect()).collect()
-        });
-        (gxs, gws)
+        let Layout { input, maps, .. } = self.layout;
+        let backward = Backward::new(self, returning, wanted);
+        if wanted == Wanted::Weights {
+            let parts = collect(self.pieces(), self.work(), |i| backward.run(i, &mut []));
+            return (None, backward.sum(parts));
+        }
+        let sizes = vec![(input.len(), self.images * input.image()); *maps];
+        let run = |i, gxs: &mut [&mut [M]]| backward.run(i, gxs);
+        let (gxs, parts) = overwrite_several(&sizes, self.work(), run);
+        (Some(gxs), backward.sum(parts))
+    }
+
+    /// As [`Pixelwise::backward`] of one map, where `then` writes the gradient there by pieces of so many elements, whole images:
+    /// the gradient of the only convolution's weights, if wanted.
+    pub(in crate::kernels) fn backward_in_pieces(
+        mut self,
+        len: usize,
+        returning: &[Returning<'_, M>],
+        wanted: Wanted,
+        then: Then<'_, M>,
+    ) -> Result<Option<Vec<M::Real>>> {
+        self.images = len / self.layout.input.image();
+        let backward = Backward::new(&self, returning, wanted);
+        let run = |i, gx: &mut [M]| backward.run(i, &mut [gx]);
+        let parts = pending::hand_over(self.pieces(), self.work(), run, then)?;
+        Ok(backward.sum(parts).and_then(|mut gws| gws.pop()))
     }
 
     /// The gradient at some rows of a piece's outputs, channels of all maps side by side; by way of some memory where there are
@@ -362,6 +338,77 @@ impl<'a, M: Stored> Pixelwise<'a, M> {
                 spread(self.isa, gpicked, picked, width, masked, (stride.1 * c, c), &mut gx[at.clone()]);
             }
         }
+    }
+}
+
+/// A backward, ready to run on pieces.
+struct Backward<'a, M: Stored> {
+    pixelwise: &'a Pixelwise<'a, M>,
+    returning: &'a [Returning<'a, M>],
+    wanted: Wanted,
+    /// Each convolution's weights, transposed, where the gradients at the maps are wanted.
+    turned: Vec<Vec<M::Real>>,
+}
+
+impl<'a, M: Stored> Backward<'a, M> {
+    fn new(pixelwise: &'a Pixelwise<'a, M>, returning: &'a [Returning<'a, M>], wanted: Wanted) -> Self {
+        let Layout { paths, outs, .. } = pixelwise.layout;
+        assert_eq!(returning.len(), outs.len());
+        let turned = match wanted {
+            Wanted::Weights => Vec::new(),
+            _ => paths.iter().zip(&pixelwise.ws).map(|(path, w)| transpose(w, path.channels)).collect(),
+        };
+        Self { pixelwise, returning, wanted, turned }
+    }
+
+    /// How many weights there are.
+    fn weights(&self) -> usize {
+        self.pixelwise.ws.iter().map(|w| w.len()).sum()
+    }
+
+    /// Writes the gradients at a piece of the maps, if they are wanted; what the piece adds to the weights' ones, likewise.
+    fn run(&self, i: usize, gxs: &mut [&mut [M]]) -> Option<Reused<M::Real>> {
+        let Self { pixelwise: on, returning, wanted, turned } = self;
+        let Layout { output, paths, .. } = on.layout;
+        let mut sum = (*wanted != Wanted::Input).then(|| Reused::zeros(self.weights()));
+        if on.layout.stride != (1, 1) {
+            gxs.iter_mut().for_each(|gx| gx.fill(M::zero())); // not every pixel is read
+        }
+        let (of_y, of_x) = (on.band() * output.w * output.c, on.band() * on.row());
+        on.scratch.lend(of_y + of_x + of_x.max(of_y), |memory| {
+            let (gy, memory) = memory.split_at_mut(of_y);
+            let (picked, gpicked) = memory.split_at_mut(of_x);
+            for rows in on.bands(on.images.min(output.n - i * on.images) * output.h) {
+                let gy = on.arrive(returning, i, &rows, gy, gpicked);
+                let mut rest = sum.as_mut().map(|sum| &mut sum[..]);
+                for (p, (path, w)) in paths.iter().zip(&on.ws).enumerate() {
+                    if let (Some(w), true) = (turned.get(p), on.is_direct(*path)) {
+                        on.write_direct(*path, gy, w, (i, &rows), gxs);
+                        if *wanted == Wanted::Input {
+                            continue;
+                        }
+                    }
+                    let picked = on.pick(*path, i, &rows, picked);
+                    if let Some(sum) = rest.take() {
+                        let (sum, behind) = sum.split_at_mut(w.len());
+                        on.add_weights(*path, picked, gy, sum);
+                        rest = Some(behind);
+                    }
+                    if let (Some(w), false) = (turned.get(p), on.is_direct(*path)) {
+                        on.spread(*path, (picked, gy), w, &rows, gpicked, gxs);
+                    }
+                }
+            }
+        });
+        sum
+    }
+
+    /// The gradient of each convolution's weights of what all pieces say of them, if it is wanted.
+    fn sum(&self, parts: Vec<Option<Reused<M::Real>>>) -> Option<Vec<Vec<M::Real>>> {
+        (self.wanted != Wanted::Input).then(|| {
+            let mut all = add_in_order(parts.into_iter().flatten(), self.weights());
+            self.pixelwise.ws.iter().map(|w| all.drain(..w.len()).collect()).collect()
+        })
     }
 }
 

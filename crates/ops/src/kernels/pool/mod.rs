@@ -14,8 +14,12 @@ use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Window,
+    element::Stored,
     gpu::on_gpu,
     map::Map,
+    pending::{self, Pending, Then},
+    stored::{computed, wide},
+    threads::piece,
     values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
@@ -79,6 +83,37 @@ pub fn average_gradient(gy: &Tensor, x_dims: &[usize], window: &Window) -> Resul
     for_stored!(gy, M => {
         tensor(mean::average_gradient::<M>(Isa::detect(), &Values::of(&gy)?, &input, &output, window), x_dims)
     })
+}
+
+/// As [`average_gradient`], left to whoever adds it up. For the CPU.
+///
+/// # Errors
+/// As there.
+pub fn average_gradient_pending(gy: &Tensor, x_dims: &[usize], window: &Window) -> Result<Pending> {
+    let (_, output) = maps(x_dims, window)?;
+    expect_dims("gradient of a pool", gy, &output.dims())?;
+    let maker = MeanMaker { gy: dense(gy)?, dims: x_dims.to_vec(), window: *window };
+    for_stored!(gy, M => Ok(Pending::new::<M>(x_dims, maker)))
+}
+
+/// What the pending gradient of a mean will be made of.
+struct MeanMaker {
+    gy: Tensor,
+    dims: Vec<usize>,
+    window: Window,
+}
+
+impl<M: Stored> pending::Maker<M> for MeanMaker {
+    fn make(&self, images: usize, then: Then<'_, M>) -> Result<Vec<Tensor>> {
+        let (input, output) = maps(&self.dims, &self.window)?;
+        let (gy, means) = (Values::<M>::of(&self.gy)?, mean::Means::backward(&input, &output, &self.window));
+        let write = |i, gx: &mut [M]| {
+            let gy = piece(&gy, i, images * output.image());
+            wide(gy, |gy| computed(gx, |gx| means.write(Isa::detect(), gy, gx)));
+        };
+        pending::hand_over(input.n.div_ceil(images), input.len() * self.window.taps(), write, then)?;
+        Ok(Vec::new())
+    }
 }
 
 /// The mean over space: `(N, C)`.

@@ -18,6 +18,7 @@ use crate::kernels::{
     gpu::on_gpu,
     later::Later,
     map::Map,
+    pending::{self, Pending, Then},
     stored::{computed, wide},
     threads::{
         Scratch, collect, images_per_piece, overwrite, overwrite_and_collect, overwrite_pair_and_collect,
@@ -150,8 +151,36 @@ pub fn backward(
         let (y, gz) = (Values::<M>::of(&y)?, Values::<M>::of(&gz)?);
         let winners = winners.as_ref().map(|winners| winners_of(winners, window)).transpose()?;
         let Arrived { through, scale_shift, product } = batch_norm::arrive(&y, &gz, scale_shift, moments, None)?;
-        let gx = shape.backward::<M>(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
+        let write = shape.backward::<M>(Isa::detect(), (&y, &gz), winners.as_deref(), &through);
+        let gx = overwrite(shape.input.len(), shape.images * shape.input.image(), shape.work(), write);
         Ok(Gradients { x: tensor(gx, x_dims)?, scale_shift, product: Some(Later::Known(product)) })
+    })
+}
+
+/// As [`backward`], whose gradient at the input is left to whoever adds it up: what it will be, scale's and shift's, and
+/// `⟨gz, z⟩`. For the CPU.
+///
+/// # Errors
+/// As there.
+#[expect(clippy::type_complexity, reason = "what a backward finds")]
+pub fn backward_pending(
+    gz: &Tensor,
+    x_dims: &[usize],
+    window: &Window,
+    winners: Option<&Tensor>,
+    (y, moments): (&Tensor, &Moments),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+) -> Result<(Pending, Option<(Tensor, Tensor)>, Later)> {
+    let dims = Shape::of(x_dims, window)?.output.dims();
+    expect_dims("output of a pool", y, &dims)?;
+    expect_dims("gradient of a batch norm", gz, &dims)?;
+    winners.map_or(Ok(()), |winners| expect_dims("winners of a pool", winners, &dims))?;
+    let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
+    for_stored!(y, M => {
+        let Arrived { through, scale_shift, product } =
+            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, None)?;
+        let maker = Maker { dims: x_dims.to_vec(), window: *window, winners, y: y.clone(), gz, through };
+        Ok((Pending::new::<M>(x_dims, maker), scale_shift, Later::Known(product)))
     })
 }
 
@@ -238,36 +267,57 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// The gradient at the input; `(y, gz)` are the norm's input and what arrives behind it.
-    fn backward<M: Stored>(
-        &self,
+    /// What writes a piece of the gradient at the input; `(y, gz)` are the norm's input and what arrives behind it.
+    fn backward<'s, M: Stored>(
+        &'s self,
         isa: Isa,
-        (y, gz): (&[M], &[M]),
-        winners: Option<&[u8]>,
-        through: &Through<M::Real>,
-    ) -> Vec<M> {
+        (y, gz): (&'s [M], &'s [M]),
+        winners: Option<&'s [u8]>,
+        through: &'s Through<M::Real>,
+    ) -> impl Fn(usize, &mut [M]) + Sync + Send + 's {
         let gradients = Scratch::new();
-        let pass = |i, gx: &mut [M], write: &OnImages<'_, M::Real>| {
+        let way = match winners {
+            Some(winners) => Way::Shares(Shares::new(&self.input, &self.output, self.window), winners),
+            None => Way::Means(Means::backward(&self.input, &self.output, self.window)),
+        };
+        move |i, gx| {
             let (y, gz) = (self.output(y, i), self.output(gz, i));
             gradients.lend(y.len(), |gy| {
                 through.write(isa, y, gz, gy);
-                computed(gx, |gx| write(gy, gx));
+                computed(gx, |gx| match &way {
+                    Way::Shares(shares, winners) => shares.write(isa, gy, self.output(winners, i), gx),
+                    Way::Means(means) => means.write(isa, gy, gx),
+                });
             });
-        };
-        let len = self.images * self.input.image();
-        match winners {
-            Some(winners) => {
-                let shares = Shares::new(&self.input, &self.output, self.window);
-                overwrite(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
-                    pass(i, gx, &|gy, gx| shares.write(isa, gy, self.output(winners, i), gx));
-                })
-            }
-            None => {
-                let means = Means::backward(&self.input, &self.output, self.window);
-                overwrite(self.input.len(), len, self.work(), |i, gx: &mut [M]| {
-                    pass(i, gx, &|gy, gx| means.write(isa, gy, gx));
-                })
-            }
         }
+    }
+}
+
+/// How a gradient goes back through a pool.
+enum Way<'a, T> {
+    /// To the winners.
+    Shares(Shares, &'a [u8]),
+    /// To all of a window.
+    Means(Means<T>),
+}
+
+/// What a pending gradient will be made of.
+struct Maker<T> {
+    dims: Vec<usize>,
+    window: Window,
+    winners: Option<Tensor>,
+    y: Tensor,
+    gz: Tensor,
+    through: Through<T>,
+}
+
+impl<M: Stored> pending::Maker<M> for Maker<M::Real> {
+    fn make(&self, images: usize, then: Then<'_, M>) -> Result<Vec<Tensor>> {
+        let shape = Shape { images, ..Shape::of(&self.dims, &self.window)? };
+        let winners = self.winners.as_ref().map(|winners| winners_of(winners, &self.window)).transpose()?;
+        let (y, gz) = (Values::of(&self.y)?, Values::of(&self.gz)?);
+        let write = shape.backward::<M>(Isa::detect(), (&y, &gz), winners.as_deref(), &self.through);
+        pending::hand_over(shape.input.n.div_ceil(images), shape.work(), write, then)?;
+        Ok(Vec::new())
     }
 }

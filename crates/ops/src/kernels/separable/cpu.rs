@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use candle_core::Result;
+
 use crate::kernels::{
     Isa,
     batch_norm::{PieceMoments, PieceProducts, PieceSums, Statistics, Through, normalize},
@@ -10,6 +12,7 @@ use crate::kernels::{
     depthwise::{self, BAND, ChannelSums},
     element::{Real, Stored},
     map::Map,
+    pending::{self, Then},
     threads::{Scratch, add_in_order, collect, images_per_piece, overwrite_and_collect},
 };
 
@@ -171,16 +174,12 @@ pub(super) fn backward<M: Stored>(
     through: &Through<M::Real>,
     wanted: Wanted,
 ) -> (Option<Vec<M>>, Option<Vec<PieceSums>>, Option<WeightSums<M::Real>>) {
-    let passes = Passes::new(isa, shapes, source, (d, w), (y, gz), through);
+    let passes = Passes::new(isa, shapes, shapes.images(), source, (d, w), (y, gz), through);
     let Shapes { depthwise: first, .. } = shapes;
-    let sum = |parts: Vec<Option<WeightSums<M::Real>>>| {
-        let (of_first, of_second): (Vec<_>, Vec<_>) = parts.into_iter().flatten().unzip();
-        (add_in_order(of_first, d.len()), add_in_order(of_second, w.len()))
-    };
     if wanted == Wanted::Weights {
         let parts =
             collect(first.input.n.div_ceil(passes.images), shapes.work(), |i| passes.run(i, wanted, None));
-        return (None, None, Some(sum(parts)));
+        return (None, None, Some(passes.sum(parts)));
     }
     let len = passes.images * first.input.image();
     let (gx, parts) = overwrite_and_collect(first.input.len(), len, shapes.work(), |i, gx: &mut [M]| {
@@ -188,11 +187,31 @@ pub(super) fn backward<M: Stored>(
         (passes.source.sums(isa, first.input(source.x, i, passes.images), gx, first.input.c), weights)
     });
     let (sums, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    (Some(gx), sums.into_iter().collect(), (wanted == Wanted::Both).then(|| sum(parts)))
+    (Some(gx), sums.into_iter().collect(), (wanted == Wanted::Both).then(|| passes.sum(parts)))
+}
+
+/// As [`backward`], of an input without a norm, whose gradient `then` writes by pieces of so many images.
+#[expect(clippy::too_many_arguments, reason = "as of the whole backward")]
+pub(super) fn backward_in_pieces<M: Stored>(
+    isa: Isa,
+    shapes: Shapes<'_>,
+    images: usize,
+    x: &[M],
+    (d, w): (&[M::Real], &[M::Real]),
+    (y, gz): (&[M], &[M]),
+    through: &Through<M::Real>,
+    wanted: Wanted,
+    then: Then<'_, M>,
+) -> Result<Option<WeightSums<M::Real>>> {
+    let source = Source::new(x, None);
+    let passes = Passes::new(isa, shapes, images, &source, (d, w), (y, gz), through);
+    let (n, work) = (shapes.depthwise.input.n.div_ceil(images), shapes.work());
+    let parts = pending::hand_over(n, work, |i, gx: &mut [M]| passes.run(i, wanted, Some(gx)), then)?;
+    Ok((wanted == Wanted::Both).then(|| passes.sum(parts)))
 }
 
 /// The gradients of both convolutions' weights.
-type WeightSums<T> = (Vec<T>, Vec<T>);
+pub(super) type WeightSums<T> = (Vec<T>, Vec<T>);
 
 /// A backward, ready to run on pieces.
 struct Passes<'a, M: Stored> {
@@ -217,13 +236,13 @@ impl<'a, M: Stored> Passes<'a, M> {
     fn new(
         isa: Isa,
         shapes: Shapes<'a>,
+        images: usize,
         source: &'a Source<'a, M>,
         (d, w): (&[M::Real], &[M::Real]),
         (y, gz): (&'a [M], &'a [M]),
         through: &'a Through<M::Real>,
     ) -> Self {
         let Shapes { depthwise: first, dense: second } = shapes;
-        let images = shapes.images();
         Self {
             isa,
             shapes,
@@ -239,6 +258,12 @@ impl<'a, M: Stored> Passes<'a, M> {
             sizes: (d.len(), w.len()),
             scratch: Scratch::new(),
         }
+    }
+
+    /// The weights' gradients of what all pieces say of them.
+    fn sum(&self, parts: Vec<Option<WeightSums<M::Real>>>) -> WeightSums<M::Real> {
+        let (of_first, of_second): (Vec<_>, Vec<_>) = parts.into_iter().flatten().unzip();
+        (add_in_order(of_first, self.sizes.0), add_in_order(of_second, self.sizes.1))
     }
 
     /// The gradients of a piece: at its input, where that is asked for, and what it adds to those of both weights.

@@ -9,15 +9,17 @@ mod cuda;
 #[cfg(test)]
 mod tests;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::{
     Isa, Prelude, Window,
-    batch_norm::{self, Arrived, Channelwise, Moments, Normalized, Sums, Waiting},
+    batch_norm::{self, Arrived, Channelwise, Moments, Normalized, Sums, Through, Waiting},
     conv::{self, Wanted},
+    element::Stored,
     gpu::on_gpu,
     later::Later,
     map::Map,
+    pending::{self, Pending, Then},
     values::{Values, dense, expect_dims, for_stored, tensor},
 };
 
@@ -186,4 +188,77 @@ pub fn backward(
             sums: sums.map(Sums),
         })
     })
+}
+
+/// As [`backward`], of an `x` without a norm, whose gradient is left to whoever adds it up: what it will be, and the rest but for
+/// the weights', which come with it, depthwise ones first. For the CPU.
+///
+/// # Errors
+/// Shapes or types do not fit.
+pub fn backward_pending(
+    gz: &Tensor,
+    x: &Tensor,
+    convolutions: Convolutions<'_>,
+    (y, moments): (&Tensor, &Moments),
+    scale_shift: Option<(&Tensor, &Tensor)>,
+    wanted: Wanted,
+    sums: Option<Sums>,
+) -> Result<(Pending, Gradients)> {
+    let maps = convolutions.maps(x)?;
+    expect_dims("output of a convolution", y, &maps.output.dims())?;
+    expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
+    let Convolutions { norm, d, across, prelude, w, window, .. } = convolutions;
+    if norm.is_some() || wanted == Wanted::Weights {
+        bail!(
+            "found a norm at the input, or nobody who asks for its gradient, expected to leave that pending"
+        );
+    }
+    let (gz, x, d, w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
+    for_stored!(x, M => {
+        let Arrived { through, scale_shift, product } =
+            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, sums)?;
+        let maker = Maker { x: x.clone(), d, across: *across, prelude, w, window: *window, y, gz, through, wanted };
+        let pending = Pending::new::<M>(x.dims(), maker);
+        let product = Some(Later::Known(product));
+        Ok((pending, Gradients { x: None, weights: None, scale_shift, product, sums: None }))
+    })
+}
+
+/// What a pending gradient will be made of.
+struct Maker<T> {
+    x: Tensor,
+    d: Tensor,
+    across: Window,
+    prelude: Prelude,
+    w: Tensor,
+    window: Window,
+    y: Tensor,
+    gz: Tensor,
+    through: Through<T>,
+    wanted: Wanted,
+}
+
+impl<M: Stored> pending::Maker<M> for Maker<M::Real> {
+    fn make(&self, images: usize, then: Then<'_, M>) -> Result<Vec<Tensor>> {
+        let Self { x, d, across, prelude, w, window, y, gz, through, wanted } = self;
+        let convolutions = Convolutions { norm: None, d, across, prelude: *prelude, w, bias: None, window };
+        let maps = convolutions.maps(x)?;
+        let (x, d, w) = (Values::of(x)?, Values::of(d)?, Values::of(w)?);
+        let arriving = (&*Values::of(y)?, &*Values::of(gz)?);
+        let shapes = convolutions.shapes(&maps);
+        let found = cpu::backward_in_pieces::<M>(
+            Isa::detect(),
+            shapes,
+            images,
+            &x,
+            (&d, &w),
+            arriving,
+            through,
+            *wanted,
+            then,
+        )?;
+        found.map_or(Ok(Vec::new()), |(gd, gw)| {
+            Ok(vec![tensor(gd, self.d.dims())?, tensor(gw, self.w.dims())?])
+        })
+    }
 }

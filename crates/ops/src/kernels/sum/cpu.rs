@@ -83,6 +83,19 @@ pub(super) fn weighted<M: Stored>(isa: Isa, terms: &[Addend<'_, M>], c: usize) -
     })
 }
 
+/// `sum = Σ factor·x`, or that added to it, where these are not the `first` terms; of as many elements each, in order.
+pub(in crate::kernels) fn add_terms<M: Stored>(
+    isa: Isa,
+    terms: &[(f64, &[M])],
+    first: bool,
+    sum: &mut [M::Real],
+) {
+    for (j, terms) in terms.chunks(SIDE_BY_SIDE).enumerate() {
+        let terms: Vec<_> = terms.iter().map(|&(factor, x)| Addend::new(factor, x, None)).collect();
+        add_plain(isa, &terms, 0, first && j == 0, sum);
+    }
+}
+
 /// Calls `add` with a few terms, where these begin, their number, and the part of `y` that they are added to; `y` begins at `at`.
 fn in_chunks<'a, M: Stored>(
     terms: &[Addend<'a, M>],

@@ -9,6 +9,7 @@ mod tests;
 
 use candle_core::{Result, Tensor, bail};
 
+pub(in crate::kernels) use cpu::add_terms;
 pub use term::Term;
 
 use super::{
