@@ -15,12 +15,7 @@ pub(crate) struct Terms(Vec<(f64, Summand)>);
 impl Terms {
     /// One more term.
     pub(crate) fn push(&mut self, factor: f64, x: impl Into<Summand>) -> Result<(), Error> {
-        if self.0.len() == MOST {
-            let sum = std::mem::take(self).total()?;
-            self.0.extend(sum.map(|sum| (1.0, Summand::from(sum))));
-        }
-        self.0.push((factor, x.into()));
-        Ok(())
+        push(&mut self.0, (factor, x.into()), Summand::total)
     }
 
     /// The sum; nothing where there are no terms.
@@ -32,7 +27,7 @@ impl Terms {
     }
 }
 
-/// Gradients that return to a node, each with its factor; as [`Terms`].
+/// Gradients that return to a node, each with its factor, in as few passes as memory allows, those that are pending first.
 #[derive(Debug, Default)]
 pub(crate) struct Arriving(Vec<(f64, Returned)>);
 
@@ -44,12 +39,7 @@ impl Arriving {
         x: impl Into<Returned>,
         pass: &mut Backward<'_>,
     ) -> Result<(), Error> {
-        if self.0.len() == MOST {
-            let sum = std::mem::take(self).total(pass)?;
-            self.0.extend(sum.map(|sum| (1.0, Returned::from(sum))));
-        }
-        self.0.push((factor, x.into()));
-        Ok(())
+        push(&mut self.0, (factor, x.into()), |terms| Returned::total(terms, pass))
     }
 
     /// The sum, nothing where there are no terms; adds the gradients of weights that come with it.
@@ -59,4 +49,17 @@ impl Arriving {
             terms => Ok(Some(Returned::total(terms, pass)?)),
         }
     }
+}
+
+/// One more term, if need be after those that wait have become one.
+fn push<T: From<Tensor>>(
+    terms: &mut Vec<(f64, T)>,
+    term: (f64, T),
+    total: impl FnOnce(&[(f64, T)]) -> candle_core::Result<Tensor>,
+) -> Result<(), Error> {
+    if terms.len() == MOST {
+        *terms = vec![(1.0, T::from(total(terms)?))];
+    }
+    terms.push(term);
+    Ok(())
 }

@@ -266,7 +266,7 @@ impl Gradients {
         Self { of: vec![None; params.n_weights()], factor: 1.0 }
     }
 
-    /// From now on, what is added counts `factor` times: the weight, in a mixture, of the operation that walks back.
+    /// From now on, what [`Gradients::add`] adds counts `factor` times: the weight, in a mixture, of the operation that walks back.
     pub fn multiply(&mut self, factor: f64) {
         self.factor = factor;
     }

@@ -444,7 +444,8 @@ fn what_is_made_where_it_is_added_up_is_what_is_made_by_itself() -> Result<()> {
     {
         for (c, stride) in [(32, 1), (32, 2), (128, 1)] {
             let extent = Extent::Image { height: 4096 / c, width: 32 };
-            let site = Site { extent, c_in: c, c_out: c, stride, norm: Norm::default() };
+            let norm = Norm { pool_norm: label == "max_pool_3x3", ..Norm::default() };
+            let site = Site { extent, c_in: c, c_out: c, stride, norm };
             let (running, x, gy) = prepare(&catalog, label, &site)?;
             let narrow = running.on(&Device::Cpu, &catalog, label, &site)?;
             let maps = Arithmetic::Bf16.maps();

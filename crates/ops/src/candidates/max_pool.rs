@@ -3,7 +3,7 @@
 use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
-use super::{Candidate, fit, pool_cost, pool_footprint, pool_norm};
+use super::{Candidate, fit, fitted, pool_cost, pool_footprint, pool_norm};
 use crate::{
     Definition, Footprint, Op, ParamBuilder, Parameter, Side,
     kernels::pool::norm::Pool,
@@ -37,8 +37,8 @@ impl Candidate for MaxPool {
     fn build(&self, site: &Site, params: &mut ParamBuilder<'_>) -> Result<Box<dyn Op>> {
         let (fit, window) = (fit(params, site)?, same(site, self.kernel, 1));
         Ok(match pool_norm(params, site)? {
-            Some(norm) => Box::new((fit, PoolNorm { pool: Pool::Max, window, norm })),
-            None => Box::new((fit, Layer(window))),
+            Some(norm) => fitted(fit, PoolNorm { pool: Pool::Max, window, norm }),
+            None => fitted(fit, Layer(window)),
         })
     }
 

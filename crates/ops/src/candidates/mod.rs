@@ -21,7 +21,7 @@ use candle_core::Result;
 use search_space::{Cost, Site, WordError};
 
 use crate::{
-    Footprint, Op, Output, ParamBuilder, Side,
+    Footprint, Layer, Op, Output, ParamBuilder, Side,
     kernels::{Prelude, Window},
     layers::{BatchNorm, ConvNorm, axes, conv_norm},
 };
@@ -76,6 +76,14 @@ pub(crate) fn fit(params: &mut ParamBuilder<'_>, site: &Site) -> Result<Option<C
     }
     let point = Window::same((1, 1), (1, 1), (1, 1));
     conv_norm(&mut params.scope("fit"), (site.c_in, site.c_out), point, Prelude::Relu, &site.norm).map(Some)
+}
+
+/// An operation behind that, where there is one. (By itself where not, so that it may leave its gradient to a sum.)
+pub(crate) fn fitted(fit: Option<ConvNorm>, layer: impl Layer) -> Box<dyn Op> {
+    match fit {
+        Some(fit) => Box::new((fit, layer)),
+        None => Box::new(layer),
+    }
 }
 
 /// The cost of [`fit`]; what it keeps includes its output, which the next operation reads.

@@ -34,6 +34,20 @@ pub enum ConvNormSaved {
     Eval(<Conv as Layer>::Saved, <BatchNorm as Layer>::Saved),
 }
 
+/// Adds the gradients of everything but a convolution's weights, of it and the norm behind it, if they are asked for.
+pub(super) fn add_others(
+    conv: &Conv,
+    norm: &BatchNorm,
+    scale_shift: Option<(Tensor, Tensor)>,
+    pass: &mut Backward<'_>,
+) -> Result<()> {
+    let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
+    if let Some(bias) = conv.bias {
+        gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
+    }
+    scale_shift.map_or(Ok(()), |(of_scale, of_shift)| norm.add(gradients, of_scale, of_shift))
+}
+
 impl ConvNorm {
     fn weights<'a>(&self, params: &'a ParamStore) -> (&'a Tensor, Option<&'a Tensor>) {
         (params.weight(self.conv.weight), self.conv.bias.map(|bias| params.weight(bias)))
@@ -84,17 +98,8 @@ impl ConvNorm {
         if let (Some(gradients), Some(of_weight)) = (pass.gradients.as_deref_mut(), found.w) {
             gradients.add(conv.weight, of_weight)?;
         }
-        self.add_others(found.scale_shift, pass)?;
+        add_others(&self.conv, &self.norm, found.scale_shift, pass)?;
         Ok((found.x, found.product))
-    }
-
-    /// Adds the gradients of everything but the convolution's weights, if they are asked for.
-    fn add_others(&self, scale_shift: Option<(Tensor, Tensor)>, pass: &mut Backward<'_>) -> Result<()> {
-        let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
-        if let Some(bias) = self.conv.bias {
-            gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
-        }
-        scale_shift.map_or(Ok(()), |(of_scale, of_shift)| self.norm.add(gradients, of_scale, of_shift))
     }
 
     /// As [`ConvNorm::back`] to a map, whose gradient is left to whoever adds it up, and with it the convolution's weights'.
@@ -112,7 +117,7 @@ impl ConvNorm {
         let (w, affine) = (pass.params.weight(conv.weight), norm.scale_shift(pass.params));
         let (gradient, found) =
             conv_norm::backward_pending(grad, x, w, y, affine, moments, &conv.window, conv.prelude, wanted)?;
-        self.add_others(found.scale_shift, pass)?;
+        add_others(&self.conv, &self.norm, found.scale_shift, pass)?;
         Ok((Returned::Pending { gradient, weights }, found.product))
     }
 }

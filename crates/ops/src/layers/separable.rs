@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{BatchNorm, Conv, Depthwise};
+use super::{BatchNorm, Conv, Depthwise, conv_norm::add_others};
 use crate::{
     Backward, Forward, Layer, Mode, ParamStore, Returned, Sketch, Summand,
     kernels::{
@@ -97,17 +97,8 @@ impl Separable {
             gradients.add(self.depthwise.weight, of_depthwise)?;
             gradients.add(self.conv.weight, of_conv)?;
         }
-        self.add_others(found.scale_shift, pass)?;
+        add_others(&self.conv, &self.norm, found.scale_shift, pass)?;
         Ok((found.x, found.product, found.sums))
-    }
-
-    /// Adds the gradients of everything but the convolutions' weights, if they are asked for.
-    fn add_others(&self, scale_shift: Option<(Tensor, Tensor)>, pass: &mut Backward<'_>) -> Result<()> {
-        let Some(gradients) = pass.gradients.as_deref_mut() else { return Ok(()) };
-        if let Some(bias) = self.conv.bias {
-            gradients.add(bias, pass.params.weight(bias).zeros_like()?)?;
-        }
-        scale_shift.map_or(Ok(()), |(of_scale, of_shift)| self.norm.add(gradients, of_scale, of_shift))
     }
 
     /// Whether it pays to leave the gradient at `x` pending.
@@ -141,7 +132,7 @@ impl Separable {
         let convolutions = self.convolutions(pass.params, None);
         let (gradient, found) =
             separable::backward_pending(grad, x, convolutions, (y, moments), affine, wanted, sums)?;
-        self.add_others(found.scale_shift, pass)?;
+        add_others(&self.conv, &self.norm, found.scale_shift, pass)?;
         Ok((Returned::Pending { gradient, weights }, found.product))
     }
 
@@ -269,14 +260,8 @@ impl Layer for SeparablePair {
         }
     }
 
-    fn backward(
-        &self,
-        (first, second): Self::Saved,
-        grad: &Tensor,
-        pass: &mut Backward<'_>,
-    ) -> Result<Tensor> {
-        let (inner, _, sums) = self.1.back(second, (grad, None), pass)?;
-        Ok(self.0.back(first, (&inner, sums), pass)?.0)
+    fn backward(&self, saved: Self::Saved, grad: &Tensor, pass: &mut Backward<'_>) -> Result<Tensor> {
+        self.backward_summand(saved, grad, pass)?.0.whole(pass)
     }
 
     fn backward_summand(

@@ -192,8 +192,8 @@ fn made<M: Stored>(dims: &[usize], terms: &[(f64, Term<'_>)]) -> Result<(Tensor,
 /// Pieces that are ready to be written, and how often they count.
 type Ready<'a, M> = (f64, &'a dyn Pieces<M>);
 
-/// Gets all makers ready, calls `then` once with what those write that are `ready` and these, and returns the gradients of the
-/// weights of these.
+/// Gets all makers ready, one inside the other's call; innermost, calls `then` once with the pieces of all, behind those that are
+/// `ready` already. Returns the gradients of each maker's weights.
 fn all_ready<M: Stored>(
     makers: &[(f64, &dyn Maker<M>)],
     images: usize,
@@ -216,20 +216,21 @@ fn all_ready<M: Stored>(
 fn added<M: Stored>(made: &[Ready<'_, M>], there: &[(f64, &[M])], map: Map, images: usize) -> Vec<M> {
     let (isa, len, scratch) = (Isa::detect(), images * map.image(), Scratch::new());
     let work = there.len() * map.len() + made.iter().map(|(_, pieces)| pieces.work()).sum::<usize>();
-    // What is added up is rounded once: a narrow sum begins beside the map, and so does one whose first term does not count once.
-    let is_sum = |factor: f64| factor == 1.0 && (M::as_real(&[]).is_some() || made.len() + there.len() == 1);
-    let (in_place, made) = match made {
-        [(factor, first), made @ ..] if is_sum(*factor) => (Some(first), made),
+    // The sum begins where it will stay, unless its first term does not count once, or it would be rounded at every term.
+    let in_place =
+        |factor: f64| factor == 1.0 && (M::as_real(&[]).is_some() || made.len() + there.len() == 1);
+    let (begin, made) = match made {
+        [(factor, first), made @ ..] if in_place(*factor) => (Some(first), made),
         _ => (None, made),
     };
     overwrite(map.len(), len, work, |i, gx: &mut [M]| {
-        if let Some(first) = in_place {
+        if let Some(first) = begin {
             first.write(i, gx);
         }
         if made.is_empty() && there.is_empty() {
             return;
         }
-        let mut begun = in_place.is_some();
+        let mut begun = begin.is_some();
         let there = there.iter().map(|&(factor, x)| (factor, piece(x, i, len)));
         let len = gx.len();
         computed(gx, |sum| {

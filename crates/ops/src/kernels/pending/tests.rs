@@ -104,7 +104,7 @@ fn all(x: &Tensor, wanted: Wanted) -> Result<Vec<Said>> {
 /// Several images a piece and one, the last piece short, channels that fill vectors and that do not.
 const MAPS: [[usize; 4]; 4] = [[9, 5, 4, 16], [3, 37, 29, 16], [1, 1, 1, 3], [18, 7, 6, 5]];
 
-/// To the digit where their pieces are the same, which the sums of weights' gradients over pieces show.
+/// To the digit; weights' gradients but for where their sums are cut.
 #[test]
 fn a_sum_of_pending_gradients_is_the_sum_of_what_each_makes_by_itself() -> Result<()> {
     for dims in MAPS {
