@@ -12,6 +12,7 @@
 //! Convolutions, dense (`product`) and depthwise (`depthwise::lattice`), are loops over addresses (`gather`): a forward
 //! sums over taps at each pixel, a weight's gradient over pixels at each tap, and an input's gradient is a forward whose
 //! taps run the other way. Centered 3×3 convolutions in `f32` go by way of polynomials instead (`conv::winograd`).
+//! `pending` has several operations write gradients of one map piece by piece, and writes their sum.
 
 pub mod activation;
 pub mod batch;
