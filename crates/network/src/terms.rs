@@ -63,3 +63,58 @@ fn push<T: From<Tensor>>(
     terms.push(term);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use ops::{Catalog, Draw, Forward, Gradients, Mode, ParamBuilder, ParamStore, Statistics};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use search_space::{Extent, Norm, Rank, Site, Vocabulary, Written};
+
+    use super::*;
+
+    /// More terms than wait, maps among them, of an operation with weights and at a map that lies in memory.
+    #[test]
+    fn gradients_beyond_those_that_wait_are_added_all_the_same() -> Result<(), Error> {
+        let (mut params, mut rng) = (ParamStore::new(DType::F64, &Device::Cpu), ChaCha8Rng::seed_from_u64(1));
+        let extent = Extent::Image { height: 64, width: 64 };
+        let site = Site { extent, c_in: 16, c_out: 16, stride: 1, norm: Norm::default() };
+        let catalog = Catalog::standard();
+        let spec = catalog.resolve(&Written::Label("nor_conv_1x1".into()), Rank::Image).expect("a word");
+        let op = catalog.build(&spec, &site, &mut ParamBuilder::new(&mut params, &mut rng)).expect("a site");
+        let numbers = Tensor::arange(0.0, 262_144.0, &Device::Cpu)?.reshape((4, 64, 64, 16))?;
+        let (x, gy) = (numbers.sin()?, (numbers * 1.7)?.cos()?);
+        let mut statistics = Statistics::default();
+        let mut forward = || {
+            let (mode, draw) = (Mode::Train, Draw::default());
+            op.forward(&x, &mut Forward { params: &params, mode, statistics: &mut statistics, draw })
+        };
+        let (mut once, mut all) = (Gradients::new(&params), Gradients::new(&params));
+        let gx =
+            op.backward(forward()?.1, &gy, &mut Backward { params: &params, gradients: Some(&mut once) })?;
+        let pass = &mut Backward { params: &params, gradients: Some(&mut all) };
+        let (mut arriving, mut count) = (Arriving::default(), 0.0);
+        for k in 0..=2 * MOST {
+            let factor = 1.0 / (k + 1) as f64;
+            let (returned, _) = op.backward_summand(forward()?.1, &gy, pass)?;
+            assert!(matches!(returned, Returned::Pending { .. }));
+            arriving.push(factor, returned, pass)?;
+            arriving.push(1.0, gy.clone(), pass)?;
+            count += factor;
+        }
+        let found = arriving.total(pass)?.expect("there were terms");
+        let expected = ((gx * count)? + (&gy * (2 * MOST + 1) as f64)?)?;
+        let far =
+            |found: &Tensor, expected: &Tensor| (found - expected)?.abs()?.max_all()?.to_scalar::<f64>();
+        assert!(far(&found, &expected)? < 1e-10);
+        for ((id, found), (_, once)) in all.iter().zip(once.iter()) {
+            let name = params.name(id);
+            // Scale and shift are added at once, as often as the walk says.
+            if name.contains("conv") {
+                assert!(far(found, &(once * count)?)? < 1e-8, "{name}");
+            }
+        }
+        Ok(())
+    }
+}
