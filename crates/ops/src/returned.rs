@@ -57,8 +57,11 @@ impl Returned {
     }
 }
 
-/// The sum; and of each weight whose gradient came with a term, how often that counts, and the gradient, once.
-fn summed(terms: &[(f64, Returned)]) -> Result<(Tensor, Vec<(f64, WeightId, Tensor)>)> {
+/// Of each weight whose gradient came with a term, how often that term counts, and the gradient, once.
+type Found = Vec<(f64, WeightId, Tensor)>;
+
+/// The sum, and what came with it.
+fn summed(terms: &[(f64, Returned)]) -> Result<(Tensor, Found)> {
     if let [(1.0, Returned::Map(map))] = terms {
         return Ok((map.clone(), Vec::new()));
     }

@@ -264,7 +264,7 @@ pub fn backward_pending(
     let (gz, x, w, y) = (dense(gz)?, dense(x)?, dense(w)?, dense(y)?);
     for_stored!(x, M => {
         let Arrived { through, scale_shift, product } =
-            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, None)?;
+            batch_norm::arrive::<M>(&Values::of(&y)?, &Values::of(&gz)?, scale_shift, moments, None)?;
         let maker = Maker { x: x.clone(), w, window: *window, prelude, y, gz, through, wanted };
         let pending = Pending::new::<M>(x.dims(), maker);
         Ok((pending, Gradients { x: None, w: None, scale_shift, product: Some(Later::Known(product)) }))

@@ -178,7 +178,7 @@ pub fn backward_pending(
     let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
     for_stored!(y, M => {
         let Arrived { through, scale_shift, product } =
-            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, None)?;
+            batch_norm::arrive::<M>(&Values::of(&y)?, &Values::of(&gz)?, scale_shift, moments, None)?;
         let maker = Maker { dims: x_dims.to_vec(), window: *window, winners, y: y.clone(), gz, through };
         Ok((Pending::new::<M>(x_dims, maker), scale_shift, Later::Known(product)))
     })

@@ -216,7 +216,7 @@ pub fn backward_pending(
     let (gz, x, d, w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
     for_stored!(x, M => {
         let Arrived { through, scale_shift, product } =
-            batch_norm::arrive(&*Values::<M>::of(&y)?, &*Values::of(&gz)?, scale_shift, moments, sums)?;
+            batch_norm::arrive::<M>(&Values::of(&y)?, &Values::of(&gz)?, scale_shift, moments, sums)?;
         let maker = Maker { x: x.clone(), d, across: *across, prelude, w, window: *window, y, gz, through, wanted };
         let pending = Pending::new::<M>(x.dims(), maker);
         let product = Some(Later::Known(product));
