@@ -78,7 +78,7 @@ pub(crate) fn fit(params: &mut ParamBuilder<'_>, site: &Site) -> Result<Option<C
     conv_norm(&mut params.scope("fit"), (site.c_in, site.c_out), point, Prelude::Relu, &site.norm).map(Some)
 }
 
-/// An operation behind that, where there is one. (By itself where not, so that it may leave its gradient to a sum.)
+/// An operation behind [`fit`], if that is anything; else by itself, so that it may leave its gradient to a sum.
 pub(crate) fn fitted(fit: Option<ConvNorm>, layer: impl Layer) -> Box<dyn Op> {
     match fit {
         Some(fit) => Box::new((fit, layer)),

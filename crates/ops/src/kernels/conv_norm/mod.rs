@@ -159,6 +159,14 @@ pub fn probe(
     })
 }
 
+/// The convolution's output, of whose shape `y` and what arrives behind its norm must be.
+fn output_of(input: &Map, w: &Tensor, window: &Window, (y, gz): (&Tensor, &Tensor)) -> Result<Map> {
+    let output = input.through(window, conv::channels(w, window, input.c)?);
+    expect_dims("output of a convolution", y, &output.dims())?;
+    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    Ok(output)
+}
+
 /// The gradients of [`forward_train`] from `∂L/∂z`; `y` and `moments` are what it returned.
 ///
 /// # Errors
@@ -198,9 +206,7 @@ pub fn backward_beside(
     wanted: Wanted,
 ) -> Result<Gradients<Vec<Tensor>>> {
     let input = beside(xs)?;
-    let output = input.through(window, conv::channels(w, window, input.c)?);
-    expect_dims("output of a convolution", y, &output.dims())?;
-    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    let output = output_of(&input, w, window, (y, gz))?;
     let shape = conv::Shape { input: &input, output: &output, window, prelude };
     on_gpu!(w, gpu => {
         let Gradients { x, w, scale_shift, product } =
@@ -241,7 +247,7 @@ pub fn backward_beside(
 /// comes with it. For the CPU.
 ///
 /// # Errors
-/// Shapes or types do not fit.
+/// Shapes or types do not fit, the gradient at `x` is not wanted, or tensors lie on a device.
 #[expect(clippy::too_many_arguments, reason = "what two layers kept, and what is asked for")]
 pub fn backward_pending(
     gz: &Tensor,
@@ -254,10 +260,7 @@ pub fn backward_pending(
     prelude: Prelude,
     wanted: Wanted,
 ) -> Result<(Pending, Gradients)> {
-    let input = Map::of(x.dims())?;
-    let output = input.through(window, conv::channels(w, window, input.c)?);
-    expect_dims("output of a convolution", y, &output.dims())?;
-    expect_dims("gradient of a batch norm", gz, &output.dims())?;
+    output_of(&Map::of(x.dims())?, w, window, (y, gz))?;
     if wanted == Wanted::Weights {
         bail!("found nobody who asks for the gradient at the input, expected to leave that pending");
     }

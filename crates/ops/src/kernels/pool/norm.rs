@@ -138,10 +138,7 @@ pub fn backward(
     scale_shift: Option<(&Tensor, &Tensor)>,
 ) -> Result<Gradients> {
     let shape = Shape::of(x_dims, window)?;
-    let dims = shape.output.dims();
-    expect_dims("output of a pool", y, &dims)?;
-    expect_dims("gradient of a batch norm", gz, &dims)?;
-    winners.map_or(Ok(()), |winners| expect_dims("winners of a pool", winners, &dims))?;
+    shape.expect(winners, (y, gz))?;
     on_gpu!(y, _gpu => {
         let found = batch_norm::backward(y, gz, scale_shift, moments)?;
         Ok(Gradients { x: pooled_gradient(&found.x, winners, x_dims, window)?, ..found })
@@ -161,7 +158,7 @@ pub fn backward(
 /// `⟨gz, z⟩`. For the CPU.
 ///
 /// # Errors
-/// As there.
+/// As there, or tensors lie on a device; a winner that is no tap is found where the gradient is made.
 #[expect(clippy::type_complexity, reason = "what a backward finds")]
 pub fn backward_pending(
     gz: &Tensor,
@@ -171,10 +168,7 @@ pub fn backward_pending(
     (y, moments): (&Tensor, &Moments),
     scale_shift: Option<(&Tensor, &Tensor)>,
 ) -> Result<(Pending, Option<(Tensor, Tensor)>, Later)> {
-    let dims = Shape::of(x_dims, window)?.output.dims();
-    expect_dims("output of a pool", y, &dims)?;
-    expect_dims("gradient of a batch norm", gz, &dims)?;
-    winners.map_or(Ok(()), |winners| expect_dims("winners of a pool", winners, &dims))?;
+    Shape::of(x_dims, window)?.expect(winners, (y, gz))?;
     let (y, gz, winners) = (dense(y)?, dense(gz)?, winners.map(dense).transpose()?);
     for_stored!(y, M => {
         let Arrived { through, scale_shift, product } =
@@ -201,6 +195,14 @@ impl<'a> Shape<'a> {
         let (input, output) = maps(dims, window)?;
         let images = images_per_piece(input.n, input.image().max(output.image()));
         Ok(Self { input, output, window, images })
+    }
+
+    /// Refuses winners, a pool's output and what arrives behind its norm of another shape than the output's.
+    fn expect(&self, winners: Option<&Tensor>, (y, gz): (&Tensor, &Tensor)) -> Result<()> {
+        let dims = self.output.dims();
+        expect_dims("output of a pool", y, &dims)?;
+        expect_dims("gradient of a batch norm", gz, &dims)?;
+        winners.map_or(Ok(()), |winners| expect_dims("winners of a pool", winners, &dims))
     }
 
     fn work(&self) -> usize {

@@ -77,6 +77,14 @@ impl Convolutions<'_> {
         Ok(Maps { input, between, output })
     }
 
+    /// As [`Convolutions::maps`], of whose output's shape `y` and what arrives behind its norm must be.
+    fn maps_back(&self, x: &Tensor, (y, gz): (&Tensor, &Tensor)) -> Result<Maps> {
+        let maps = self.maps(x)?;
+        expect_dims("output of a convolution", y, &maps.output.dims())?;
+        expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
+        Ok(maps)
+    }
+
     fn shapes<'m>(&'m self, maps: &'m Maps) -> cpu::Shapes<'m> {
         let Maps { input, between, output } = maps;
         cpu::Shapes {
@@ -166,10 +174,8 @@ pub fn backward(
     wanted: Wanted,
     sums: Option<Sums>,
 ) -> Result<Gradients> {
-    let maps = convolutions.maps(x)?;
+    let maps = convolutions.maps_back(x, (y, gz))?;
     let shapes = convolutions.shapes(&maps);
-    expect_dims("output of a convolution", y, &maps.output.dims())?;
-    expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
     on_gpu!(x, gpu => cuda::backward(&gpu, shapes, gz, x, convolutions, (y, moments), scale_shift, wanted));
     let Convolutions { norm, d, w, .. } = convolutions;
     let (gz, x, dense_d, dense_w, y) = (dense(gz)?, dense(x)?, dense(d)?, dense(w)?, dense(y)?);
@@ -194,7 +200,7 @@ pub fn backward(
 /// the weights', which come with it, depthwise ones first. For the CPU.
 ///
 /// # Errors
-/// Shapes or types do not fit.
+/// Shapes or types do not fit, the gradient at `x` is not wanted, `x` has a norm, or tensors lie on a device.
 pub fn backward_pending(
     gz: &Tensor,
     x: &Tensor,
@@ -204,9 +210,7 @@ pub fn backward_pending(
     wanted: Wanted,
     sums: Option<Sums>,
 ) -> Result<(Pending, Gradients)> {
-    let maps = convolutions.maps(x)?;
-    expect_dims("output of a convolution", y, &maps.output.dims())?;
-    expect_dims("gradient of a batch norm", gz, &maps.output.dims())?;
+    convolutions.maps_back(x, (y, gz))?;
     let Convolutions { norm, d, across, prelude, w, window, .. } = convolutions;
     if norm.is_some() || wanted == Wanted::Weights {
         bail!(
