@@ -41,6 +41,8 @@ def commands(options, row):
     shared = ["--schedule", "latin", "--threads", str(options.threads), "--steps", str(steps)]
     strait = [options.strait, "bench", "step", "--space", space, "--estimator", estimator, *shared, "--json"]
     peer = [sys.executable, options.peer, "--space", peer_space, "--estimator", peer_estimator, *shared]
+    if options.precision == "bf16":
+        strait, peer = strait + ["--precision", "bf16"], peer + ["--amp"]
     programs = {"strait": strait, "best": peer + BEST}
     return programs if options.best_only else programs | {"default": peer}
 
@@ -57,10 +59,11 @@ def main():
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    arguments.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of both; PyTorch's is its autocast (`--amp`)")
     arguments.add_argument("--best-only", action="store_true", help="leave PyTorch's default out")
     arguments.add_argument("--key", default="min_ms_per_step", help="which time is compared")
     options = arguments.parse_args()
-    print(f"median of {options.rounds} rounds (least–most), {options.threads} threads, {options.key}\n")
+    print(f"median of {options.rounds} rounds (least–most), {options.threads} threads, {options.precision}, {options.key}\n")
     print("| step | program | ms a step | MB | CPU s | PyTorch / strait |")
     print("|---|---|---|---|---|---|")
     for row in options.rows:

@@ -161,12 +161,22 @@ network:
   auxiliary: {stage: 0, weight: 0.4}
 ";
 
-/// Finite differences of `Σ main + 0.4 Σ auxiliary` under a fixed draw of drop path.
 #[test]
 fn gradients_pass_what_was_kept_and_come_from_both_heads() -> Result<(), Error> {
-    let (net, params) = only_child(WITH_STEM, 6, Phase::Train)?;
-    let x: Vec<f64> = (0..6 * 36).map(|i| ((i * 37 % 101) as f64 / 17.0).sin()).collect();
-    let x = Tensor::from_vec(x, (6, 6, 6, 1), &Device::Cpu)?;
+    gradients_past_drop_path(6, 6)
+}
+
+/// So large that the stem's gradient is made where it is added up.
+#[test]
+fn gradients_pass_what_was_kept_of_maps_that_lie_in_memory() -> Result<(), Error> {
+    gradients_past_drop_path(40, 64)
+}
+
+/// Finite differences of `Σ main + 0.4 Σ auxiliary` under a fixed draw of drop path, on `n` images.
+fn gradients_past_drop_path(n: usize, side: usize) -> Result<(), Error> {
+    let (net, params) = only_child(WITH_STEM, side, Phase::Train)?;
+    let x: Vec<f64> = (0..n * side * side).map(|i| ((i * 37 % 101) as f64 / 17.0).sin()).collect();
+    let x = Tensor::from_vec(x, (n, side, side, 1), &Device::Cpu)?;
     let run = |params: &ops::ParamStore| -> Result<_, Error> {
         let statistics = &mut Statistics::default();
         let mut pass = Forward { params, mode: Mode::Train, statistics, draw: draw() };

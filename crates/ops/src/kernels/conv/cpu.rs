@@ -17,7 +17,7 @@ use crate::kernels::{
     stored::{computed, wide},
     threads::{Reused, add_in_order, collect, fill, images_per_piece, overwrite},
     transpose::transpose_to,
-    units::Units,
+    units::{UnitWeights, Units},
 };
 
 use super::{
@@ -47,7 +47,7 @@ pub(super) fn forward<M: Stored>(
     let images = images_per_piece(shape.input.n, shape.input.image());
     let outputs = Outputs::new::<M>(isa, shape, w, bias, images);
     fill(shape.output.len(), images * shape.output.image(), shape.work(), |i, y| {
-        wide(shape.input(x, i, images), |x| outputs.write(x, y));
+        outputs.write(shape.input(x, i, images), y);
     })
 }
 
@@ -74,8 +74,8 @@ pub(super) fn weight_gradient<M: Stored>(
     gy: &[M],
 ) -> (Vec<M::Real>, Vec<M::Real>) {
     let images = images_per_piece(shape.input.n, shape.input.image());
-    let weights = Weights::new(isa, shape, images);
-    let part = |x: &[M::Real], gy: &[M::Real]| {
+    let weights = Weights::new::<M>(isa, shape, images);
+    let part = |x: &[M], gy: &[M::Real]| {
         let bias = match added {
             Added::Weights => Vec::new(),
             Added::WeightsAndBias => channel_sums(isa, gy, shape.output.c),
@@ -83,7 +83,7 @@ pub(super) fn weight_gradient<M: Stored>(
         (weights.part(x, gy), bias)
     };
     let parts = collect(shape.input.n.div_ceil(images), shape.work(), |i| {
-        wide(shape.input(x, i, images), |x| wide(shape.output(gy, i, images), |gy| part(x, gy)))
+        wide(shape.output(gy, i, images), |gy| part(shape.input(x, i, images), gy))
     });
     let (parts, bias): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let bias = match added {
@@ -131,9 +131,7 @@ fn units<M: Stored>(isa: Isa, shape: Shape<'_>, w: &[M::Real], seen: Seen) -> Op
         Seen::FromOutputs => (input.c, output.c),
         Seen::FromInputs => (output.c, input.c),
     };
-    // Of the smallest maps, most of a tile would be margins; single taps have so few products that rounding factors and storing
-    // sums takes what units save.
-    if isa != Isa::Amx || window.stride != (1, 1) || window.taps() == 1 || input.h.min(input.w) <= 2 {
+    if !units_pay(isa, shape) {
         return None;
     }
     let gather = match seen {
@@ -145,6 +143,22 @@ fn units<M: Stored>(isa: Isa, shape: Shape<'_>, w: &[M::Real], seen: Seen) -> Op
         Seen::FromInputs => (tap * input.c * output.c + channel, output.c),
     };
     Units::of_taps::<M>(isa, (from, to), gather, w, place)
+}
+
+/// The same of the weights' gradient.
+fn unit_weights<M: Stored>(isa: Isa, shape: Shape<'_>) -> Option<UnitWeights<M::Real>> {
+    let Shape { input, output, window, .. } = shape;
+    if !units_pay(isa, shape) {
+        return None;
+    }
+    let gather = Gather::forward(window, input, output.c);
+    UnitWeights::of::<M>(isa, (input.c, output.c), window.taps(), gather)
+}
+
+/// Whether matrix units pay, if they fit. Of the smallest maps, most of a tile would be margins; single taps have so few products that
+/// rounding factors and storing sums takes what units save.
+fn units_pay(isa: Isa, Shape { input, window, .. }: Shape<'_>) -> bool {
+    isa == Isa::Amx && window.stride == (1, 1) && window.taps() > 1 && input.h.min(input.w) > 2
 }
 
 impl<'a, T: Real> Outputs<'a, T> {
@@ -182,16 +196,18 @@ impl<'a, T: Real> Outputs<'a, T> {
     }
 
     /// Computes the outputs of some consecutive images.
-    pub(in crate::kernels) fn write<M: Stored<Real = T>>(&self, x: &[T], y: &mut [M]) {
+    pub(in crate::kernels) fn write<M: Stored<Real = T>, N: Stored<Real = T>>(&self, x: &[M], y: &mut [N]) {
         let Shape { input, output, prelude, .. } = self.shape;
         let bias = self.bias.as_deref();
         match &self.way {
-            Way::Taps(sums) => computed(y, |y| {
-                sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
+            Way::Taps(sums) => wide(x, |x| {
+                computed(y, |y| {
+                    sums.write(x, input, prelude, y, output, bias.map_or(Start::Zero, Start::Columns));
+                });
             }),
-            Way::Tiles(filter) => computed(y, |y| filter.write(x, prelude, y, bias, None)),
-            Way::Points(points) => points.write(x, prelude, y, bias),
-            Way::Small(small) => computed(y, |y| small.write(x, prelude, y, bias)),
+            Way::Tiles(filter) => wide(x, |x| computed(y, |y| filter.write(x, prelude, y, bias, None))),
+            Way::Points(points) => wide(x, |x| points.write(x, prelude, y, bias)),
+            Way::Small(small) => wide(x, |x| computed(y, |y| small.write(x, prelude, y, bias))),
             Way::Units(units) => {
                 let lens = Lens { isa: self.isa, norm: None, prelude };
                 units.write(x, (input, output), &lens, y, bias, None::<&[T]>);
@@ -298,11 +314,16 @@ enum WeightsWay<T: Real> {
     Points(PointWeights<T>),
     /// Of a small map, pixel by pixel of all images.
     Small(SmallWeights<T>),
+    /// By matrix units.
+    Units(UnitWeights<T>),
 }
 
 impl<'a, T: Real> Weights<'a, T> {
-    pub(in crate::kernels) fn new(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
+    pub(in crate::kernels) fn new<M: Stored<Real = T>>(isa: Isa, shape: Shape<'a>, images: usize) -> Self {
         let Shape { input, output, window, .. } = shape;
+        if let Some(units) = unit_weights::<M>(isa, shape) {
+            return Self { isa, shape, way: WeightsWay::Units(units) };
+        }
         if winograd::fits::<T>(shape) {
             return Self { isa, shape, way: WeightsWay::Tiles(Correlation::new(isa, shape)) };
         }
@@ -339,15 +360,36 @@ impl<'a, T: Real> Weights<'a, T> {
         }
     }
 
+    /// Whether [`Weights::part`] reads elements as they are stored, and not their numbers.
+    pub(in crate::kernels) fn reads_stored(&self) -> bool {
+        matches!(self.way, WeightsWay::Units(_))
+    }
+
     /// What some consecutive images add.
-    pub(in crate::kernels) fn part(&self, x: &[T], gy: &[T]) -> Reused<T> {
+    pub(in crate::kernels) fn part<M: Stored<Real = T>>(&self, x: &[M], gy: &[T]) -> Reused<T> {
         let Shape { input, output, prelude, .. } = self.shape;
-        let (gather, rows, outs) = match &self.way {
-            WeightsWay::Tiles(correlation) => return correlation.part(self.shape, x, gy),
-            WeightsWay::Points(points) => return points.part((input.c, output.c), prelude, x, gy),
-            WeightsWay::Small(small) => return small.part(x, gy),
-            WeightsWay::Taps { gather, rows, outs } => (gather, rows, outs),
-        };
+        match &self.way {
+            WeightsWay::Taps { gather, rows, outs } => {
+                wide(x, |x| self.tap_by_tap(gather, (rows, outs), x, gy))
+            }
+            WeightsWay::Tiles(correlation) => wide(x, |x| correlation.part(self.shape, x, gy)),
+            WeightsWay::Points(points) => wide(x, |x| points.part((input.c, output.c), prelude, x, gy)),
+            WeightsWay::Small(small) => wide(x, |x| small.part(x, gy)),
+            WeightsWay::Units(units) => {
+                let lens = Lens { isa: self.isa, norm: None, prelude };
+                units.part(x, (input, output), &lens, gy)
+            }
+        }
+    }
+
+    fn tap_by_tap(
+        &self,
+        gather: &Gather,
+        (rows, outs): (&[usize], &[usize]),
+        x: &[T],
+        gy: &[T],
+    ) -> Reused<T> {
+        let Shape { input, output, prelude, .. } = self.shape;
         let [phase] = &gather.phases[..] else { unreachable!("a forward has one phase") };
         let lanes = lanes::<T>(self.isa);
         let frames = gather.frames(input, x, &Lens { isa: self.isa, norm: None, prelude });

@@ -166,10 +166,16 @@ fn series_and_vectors_are_images_of_one_row_and_one_pixel() -> Result<()> {
 
 #[test]
 fn bytes_do_not_depend_on_threads() {
+    same_bytes_on_any_threads::<f32>();
+    same_bytes_on_any_threads::<half::bf16>();
+}
+
+fn same_bytes_on_any_threads<M: Stored<Real = f32> + std::fmt::Debug>() {
     for (n, side) in [(21, 8), (100, 2)] {
         let input = Map { n, h: side, w: side, c: 16, rank: 4 };
         let window = Window::same((3, 3), (1, 1), (1, 1));
-        let (x, w): (Vec<f32>, Vec<f32>) = (cast(&noise(input.len(), 1)), cast(&noise(9 * 16 * 16, 2)));
+        let x: Vec<M> = noise(input.len(), 1).iter().map(|&x| M::nearest(x as f32)).collect();
+        let w: Vec<f32> = cast(&noise(9 * 16 * 16, 2));
         assert_same_on_any_threads(|| {
             let shape = Shape { input: &input, output: &input, window: &window, prelude: Prelude::Relu };
             let y = cpu::forward(Isa::detect(), shape, &x, &w, None);
@@ -237,7 +243,7 @@ fn pieces_are_the_same<M: Stored<Real = f32> + std::fmt::Debug>() {
         let all = |first: usize| {
             let outputs = cpu::Outputs::new::<M>(Isa::detect(), shape, &w, None, input.n);
             let inputs = cpu::Inputs::new::<M>(Isa::detect(), shape, &w, input.n);
-            let weights = cpu::Weights::new(Isa::detect(), shape, input.n);
+            let weights = cpu::Weights::new::<M>(Isa::detect(), shape, input.n);
             let run = |n: usize| {
                 let (x, gy) = (&x[..n * input.image()], &gy[..n * output.image()]);
                 let (mut y, mut gx) = (vec![M::zero(); gy.len()], vec![M::zero(); x.len()]);
@@ -249,6 +255,51 @@ fn pieces_are_the_same<M: Stored<Real = f32> + std::fmt::Debug>() {
             run(input.n)
         };
         assert_eq!(all(1), all(input.n));
+    }
+}
+
+/// Products of small whole numbers, and their sums, are exact in any order: what matrix units make of odd maps, of several images a
+/// piece, of taps that nobody reads through or that fill no three, is the definition to the bit, maps rounded once.
+#[test]
+fn matrix_units_add_whole_numbers_exactly() {
+    let same = |kernel, dilation| Window::same(kernel, (1, 1), dilation);
+    let mut draw = Draws(11);
+    let mut cases = vec![
+        ((3, 3, 3), same((5, 5), (2, 1)), (16, 32)),
+        ((20, 4, 3), same((1, 7), (1, 1)), (16, 16)),
+        ((40, 5, 6), same((3, 3), (1, 1)), (32, 16)),
+    ];
+    for kernel in [(3, 3), (1, 7), (5, 5), (3, 1), (2, 2)].into_iter().cycle().take(15) {
+        let dilation = (draw.below(2), draw.below(2));
+        let sizes = (draw.below(20), 2 + draw.below(20), 2 + draw.below(20));
+        cases.push((sizes, same(kernel, dilation), (16 * draw.below(3), 16 * draw.below(3))));
+    }
+    let whole =
+        |len: usize, seed| -> Vec<f64> { noise(len, seed).iter().map(|x| (4.0 * x).round()).collect() };
+    for ((n, h, w), window, (c, c_out)) in cases {
+        let input = Map { n, h, w, c, rank: 4 };
+        let output = input.through(&window, c_out);
+        let (x, gy) = (whole(input.len(), draw.next()), whole(output.len(), draw.next()));
+        let weights = whole(window.taps() * c * c_out, draw.next());
+        let (mut y, mut gx, mut gw) = (vec![0.0; gy.len()], vec![0.0; x.len()], vec![0.0; weights.len()]);
+        each_product(&input, &output, &window, |i, j, o| {
+            y[o] += x[i].max(0.0) * weights[j];
+            gx[i] += if x[i] > 0.0 { gy[o] * weights[j] } else { 0.0 };
+            gw[j] += x[i].max(0.0) * gy[o];
+        });
+        let ((x, _), (gy, gy32), weights) = (narrow(&x), narrow(&gy), cast::<f32>(&weights));
+        let shape = Shape { input: &input, output: &output, window: &window, prelude: Prelude::Relu };
+        for isa in sets() {
+            let (found, _) = cpu::weight_gradient(isa, shape, cpu::Added::Weights, &x, &gy);
+            let of_all = cpu::Weights::new::<half::bf16>(isa, shape, n).part(&x, &gy32);
+            for found in [&found[..], &of_all] {
+                assert_close(found, &gw, if isa == Isa::Amx { 0.0 } else { 1e-5 });
+            }
+            if isa == Isa::Amx {
+                assert_rounded(&cpu::forward(isa, shape, &x, &weights, None), &cast::<f32>(&y));
+                assert_rounded(&cpu::input_gradient(isa, shape, &gy, &weights, &x), &cast::<f32>(&gx));
+            }
+        }
     }
 }
 
@@ -273,6 +324,8 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
         (64, 4, 16, 32, same(3, 2)),
         (5, 6, 48, 16, same(3, 1)),
         (5, 9, 32, 48, Window::same((5, 5), (1, 1), (2, 2))),
+        (3, 32, 16, 16, same(3, 1)),
+        (5, 8, 16, 16, Window::same((1, 7), (1, 1), (1, 1))),
     ];
     for ((n, side, c, c_out, window), prelude) in
         kinds.into_iter().flat_map(|kind| [Prelude::Identity, Prelude::Relu].map(|prelude| (kind, prelude)))
@@ -290,7 +343,9 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
             assert_multiplied(isa, &cpu::input_gradient(isa, shape, &gy, &w, &x), &gx);
             let added = cpu::Added::WeightsAndBias;
             let of_weights = cpu::weight_gradient(isa, shape, added, &x32, &gy32);
-            assert_eq!(cpu::weight_gradient(isa, shape, added, &x, &gy), of_weights);
+            let found = cpu::weight_gradient(isa, shape, added, &x, &gy);
+            assert_weighed(isa, &found.0, &of_weights.0);
+            assert_eq!(found.1, of_weights.1);
         }
     }
 }

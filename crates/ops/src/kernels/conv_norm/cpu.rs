@@ -28,7 +28,7 @@ pub(super) fn forward<M: Stored>(
         images * shape.output.image(),
         shape.work(),
         |i, y: &mut [M]| {
-            wide(shape.input(x, i, images), |x| outputs.write(x, y));
+            outputs.write(shape.input(x, i, images), y);
             PieceMoments::of(isa, y, shape.output.c)
         },
     );
@@ -49,7 +49,7 @@ pub(super) fn probe<M: Stored>(
     collect(shape.input.n.div_ceil(images), shape.work(), |i| {
         let gz = shape.output(gz, i, images);
         scratch.lend(gz.len(), |y| {
-            wide(shape.input(x, i, images), |x| outputs.write(x, y));
+            outputs.write(shape.input(x, i, images), y);
             PieceProducts::of(isa, y, gz, shape.output.c)
         })
     })
@@ -122,7 +122,7 @@ impl<'a, M: Stored> Passes<'a, M> {
         through: &'a Through<M::Real>,
         wanted: Wanted,
     ) -> Self {
-        let weights = (wanted != Wanted::Input).then(|| Weights::new(isa, shape, images));
+        let weights = (wanted != Wanted::Input).then(|| Weights::new::<M>(isa, shape, images));
         let inputs = (wanted != Wanted::Weights).then(|| Inputs::new::<M>(isa, shape, w, images));
         Self { isa, shape, images, x, y, gz, through, weights, inputs, scratch: Scratch::new() }
     }
@@ -130,15 +130,28 @@ impl<'a, M: Stored> Passes<'a, M> {
     /// The gradients of a piece: at its input, where that is asked for, and what it adds to the weights'.
     fn run(&self, i: usize, gx: Option<&mut [M]>) -> Option<Reused<M::Real>> {
         let [y, gz] = [self.y, self.gz].map(|values| self.shape.output(values, i, self.images));
+        let x = self.shape.input(self.x, i, self.images);
         self.scratch.lend(y.len(), |gy| {
             self.through.write(self.isa, y, gz, gy);
-            wide(self.shape.input(self.x, i, self.images), |x| {
-                if let (Some(inputs), Some(gx)) = (&self.inputs, gx) {
-                    inputs.write(gy, x, gx);
-                }
-                self.weights.as_ref().map(|weights| weights.part(x, gy))
-            })
+            match &self.weights {
+                // A mask and the weights' gradient both read these numbers.
+                Some(weights) if !weights.reads_stored() => wide(x, |x| self.behind(gy, x, gx)),
+                _ => self.behind(gy, x, gx),
+            }
         })
+    }
+
+    /// The gradients of a piece from that at the convolution's output.
+    fn behind<N: Stored<Real = M::Real>>(
+        &self,
+        gy: &[M::Real],
+        x: &[N],
+        gx: Option<&mut [M]>,
+    ) -> Option<Reused<M::Real>> {
+        if let (Some(inputs), Some(gx)) = (&self.inputs, gx) {
+            inputs.write(gy, x, gx);
+        }
+        self.weights.as_ref().map(|weights| weights.part(x, gy))
     }
 
     /// The weights' gradient of what all pieces say of it.

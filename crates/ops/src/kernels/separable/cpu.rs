@@ -253,7 +253,7 @@ impl<'a, M: Stored> Passes<'a, M> {
             through,
             between: depthwise::outputs(isa, first, d, None),
             backwards: Inputs::new::<M>(isa, second, w, images),
-            of_dense: Weights::new(isa, second, images),
+            of_dense: Weights::new::<M>(isa, second, images),
             inputs: depthwise::Inputs::new(isa, first, d),
             sizes: (d.len(), w.len()),
             scratch: Scratch::new(),

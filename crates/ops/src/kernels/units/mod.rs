@@ -4,12 +4,24 @@
 //! cycles as vectors take for a sixteenth of that. Only maps that are stored as `bf16` come here: their weights are rounded
 //! likewise, as on a GPU's matrix units. A convolution without a stride needs no matrix built of it: in a frame, the pixels of
 //! a row and of the next lie at one distance, margins included, and a tile is read from there, whichever tap it is for. What is
-//! computed of margins is dropped.
+//! computed of margins is dropped. A weight's gradient is a sum over pixels: there, what lies side by side in a tile are the
+//! pixels of one channel, so that maps are turned about first ([`weights`]).
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+mod absent;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
+mod weights;
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+use absent as tiles;
+
+pub(super) use weights::UnitWeights;
 
 use super::{
     Isa,
     element::{Real, Stored},
-    gather::{Gather, Lens},
+    gather::{Gather, Lens, Phase},
     map::Map,
     panels::runs,
     simd::vectorized,
@@ -39,6 +51,15 @@ pub(super) struct Units<T: Real> {
     sums: Scratch<T>,
 }
 
+/// The only phase of what is seen without a stride, where maps of `M` with these channels are multiplied here.
+fn suits<M: Stored>(isa: Isa, (from, to): (usize, usize), gather: &Gather) -> Option<&Phase> {
+    let [phase] = &gather.phases[..] else { return None };
+    let narrow = isa == Isa::Amx && size_of::<M>() == 2 && size_of::<<M::Real as Real>::Narrow>() == 2;
+    let full = from.is_multiple_of(TILE) && to.is_multiple_of(TILE) && from * to > 0;
+    let near = phase.reads.column == from && phase.reads.row == gather.frame.row();
+    (narrow && full && near).then_some(phase)
+}
+
 impl<T: Real> Units<T> {
     /// Of all taps of a gather's only phase: the weights of a tap and a channel that it reads are those of `w` from a place on, at
     /// a distance. Nothing where maps of `M` with these channels are not multiplied here, or outputs read with a stride.
@@ -49,13 +70,7 @@ impl<T: Real> Units<T> {
         w: &[T],
         place: impl Fn(usize, usize) -> (usize, usize),
     ) -> Option<Self> {
-        let [phase] = &gather.phases[..] else { return None };
-        let narrow = isa == Isa::Amx && size_of::<M>() == 2 && size_of::<T::Narrow>() == 2;
-        let full = from.is_multiple_of(TILE) && to.is_multiple_of(TILE) && from * to > 0;
-        let near = phase.reads.column == from && phase.reads.row == gather.frame.row();
-        if !(narrow && full && near) {
-            return None;
-        }
+        let phase = suits::<M>(isa, (from, to), &gather)?;
         let place = &place;
         let of_tap = |&tap: &usize| (0..from).map(move |channel| place(tap, channel));
         let rows: Vec<_> = phase.taps.iter().flat_map(of_tap).collect();
@@ -206,189 +221,5 @@ vectorized! {
                 (row, at) = (row + 1, 0);
             }
         }
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod tiles {
-    use std::arch::asm;
-
-    use super::{DEPTH, Isa, TILE};
-
-    /// Bytes of a tile of factors.
-    const BYTES: usize = TILE * DEPTH * 2;
-
-    /// All eight tiles have 16 rows of 64 bytes.
-    #[repr(C, align(64))]
-    struct Configuration {
-        palette: u8,
-        start: u8,
-        reserved: [u8; 14],
-        bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-
-    static CONFIGURATION: Configuration = Configuration {
-        palette: 1,
-        start: 0,
-        reserved: [0; 14],
-        bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-
-    /// Runs `work` with this thread's tiles configured; nothing else in this program uses them.
-    pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
-        /// Leaves the tiles empty, so that nobody has to keep what they hold.
-        struct Configured;
-
-        impl Drop for Configured {
-            fn drop(&mut self) {
-                // SAFETY: the units are there, or `with` would not have come so far.
-                unsafe { asm!("tilerelease", options(nostack, nomem)) };
-            }
-        }
-
-        assert!(Isa::Amx.available());
-        // SAFETY: just checked; the configuration is one of palette 1.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, readonly)) };
-        let _configured = Configured;
-        work()
-    }
-
-    /// The sums of 64 pixels, `stride` bytes apart, and of so many tiles of outputs, one or two: to rows of all of these.
-    ///
-    /// # Safety
-    /// The tiles are configured. From every pixel on, 64 bytes are readable at every offset, of which there are some; as many
-    /// times so many tiles of weights; and all sums are writable.
-    pub(super) unsafe fn multiply(
-        tiles: usize,
-        pixels: *const u8,
-        stride: usize,
-        offsets: &[usize],
-        weights: *const u8,
-        sums: *mut u8,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match tiles {
-                1 => column(pixels, stride, offsets, weights, sums),
-                _ => {
-                    square(pixels, stride, offsets, weights, sums);
-                    square(pixels.add(2 * TILE * stride), stride, offsets, weights, sums.add(2 * TILE * 128));
-                }
-            }
-        }
-    }
-
-    /// Two tiles of pixels by two of weights: four products for four tiles that are loaded.
-    ///
-    /// # Safety
-    /// As of [`multiply`], of 32 pixels.
-    unsafe fn square(pixels: *const u8, stride: usize, offsets: &[usize], weights: *const u8, sums: *mut u8) {
-        // SAFETY: the caller's promise; no register but these is changed.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "mov {at}, [{offset}]",
-                "add {at}, {pixels}",
-                "tileloadd tmm4, [{at} + {stride}*1]",
-                "tileloadd tmm6, [{weights} + {line}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{weights} + {line}*1 + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {at}, {tile}",
-                "tileloadd tmm5, [{at} + {stride}*1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {offset}, 8",
-                "add {weights}, {both}",
-                "dec {blocks}",
-                "jnz 2b",
-                "tilestored [{sums} + {wide}*1], tmm0",
-                "tilestored [{sums} + {wide}*1 + 64], tmm1",
-                "add {sums}, 2048",
-                "tilestored [{sums} + {wide}*1], tmm2",
-                "tilestored [{sums} + {wide}*1 + 64], tmm3",
-                at = out(reg) _,
-                pixels = in(reg) pixels,
-                stride = in(reg) stride,
-                tile = in(reg) TILE * stride,
-                offset = inout(reg) offsets.as_ptr() => _,
-                weights = inout(reg) weights => _,
-                line = in(reg) 64_usize,
-                wide = in(reg) 128_usize,
-                both = const 2 * BYTES,
-                blocks = inout(reg) offsets.len() => _,
-                sums = inout(reg) sums => _,
-                options(nostack),
-            );
-        }
-    }
-
-    /// Four tiles of pixels by one of weights.
-    ///
-    /// # Safety
-    /// As of [`multiply`].
-    unsafe fn column(pixels: *const u8, stride: usize, offsets: &[usize], weights: *const u8, sums: *mut u8) {
-        // SAFETY: as in `square`.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "mov {at}, [{offset}]",
-                "add {at}, {pixels}",
-                "tileloadd tmm6, [{weights} + {line}*1]",
-                "tileloadd tmm4, [{at} + {stride}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "add {at}, {tile}",
-                "tileloadd tmm5, [{at} + {stride}*1]",
-                "tdpbf16ps tmm1, tmm5, tmm6",
-                "add {at}, {tile}",
-                "tileloadd tmm7, [{at} + {stride}*1]",
-                "tdpbf16ps tmm2, tmm7, tmm6",
-                "add {at}, {tile}",
-                "tileloadd tmm4, [{at} + {stride}*1]",
-                "tdpbf16ps tmm3, tmm4, tmm6",
-                "add {offset}, 8",
-                "add {weights}, {one}",
-                "dec {blocks}",
-                "jnz 2b",
-                "tilestored [{sums} + {line}*1], tmm0",
-                "tilestored [{sums} + {line}*1 + 1024], tmm1",
-                "tilestored [{sums} + {line}*1 + 2048], tmm2",
-                "tilestored [{sums} + {line}*1 + 3072], tmm3",
-                at = out(reg) _,
-                pixels = in(reg) pixels,
-                stride = in(reg) stride,
-                tile = in(reg) TILE * stride,
-                offset = inout(reg) offsets.as_ptr() => _,
-                weights = inout(reg) weights => _,
-                line = in(reg) 64_usize,
-                one = const BYTES,
-                blocks = inout(reg) offsets.len() => _,
-                sums = in(reg) sums,
-                options(nostack),
-            );
-        }
-    }
-}
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-mod tiles {
-    pub(super) fn with<R>(work: impl FnOnce() -> R) -> R {
-        work()
-    }
-
-    /// # Safety
-    /// Never to be called: the units are not there.
-    pub(super) unsafe fn multiply(_: usize, _: *const u8, _: usize, _: &[usize], _: *const u8, _: *mut u8) {
-        unreachable!("no convolution fits units that are not there")
     }
 }
