@@ -344,7 +344,9 @@ fn a_narrow_map_is_convolved_as_its_numbers_are() {
             let added = cpu::Added::WeightsAndBias;
             let of_weights = cpu::weight_gradient(isa, shape, added, &x32, &gy32);
             let found = cpu::weight_gradient(isa, shape, added, &x, &gy);
-            assert_weighed(isa, &found.0, &of_weights.0);
+            // Both factors are narrow already: where matrix units multiply, only the order of the sum is another.
+            let expected: Vec<_> = of_weights.0.iter().map(|&x| f64::from(x)).collect();
+            assert_close(&found.0, &expected, if isa == Isa::Amx { 1e-5 } else { 0.0 });
             assert_eq!(found.1, of_weights.1);
         }
     }
