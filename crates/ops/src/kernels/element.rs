@@ -128,6 +128,8 @@ pub(crate) trait Vector: Copy {
 
     fn sub(self, b: Self) -> Self;
 
+    fn mul(self, b: Self) -> Self;
+
     /// Lane by lane the larger of 0 and `self`, of NaN NaN.
     fn relu(self) -> Self;
 

@@ -14,7 +14,7 @@ use super::{
     map::Map,
     panels::{Run, runs},
     product::Sum,
-    simd::vectorized,
+    simd::{each_vector_of_channels, vectorized},
     stored::{computed, convert},
 };
 
@@ -88,7 +88,7 @@ impl Frame {
             |frame_row: usize| usize::try_from(frame_row as isize + self.top).ok().filter(|&y| y < map.h);
         for (seen, y) in rows.filter_map(|at| Some((at, row(at)?))) {
             let x = &image[y * map.w * self.c..][columns.clone()];
-            lens.write(x, &mut frame[seen * self.row() + before..][..x.len()]);
+            lens.write(x, self.c, &mut frame[seen * self.row() + before..][..x.len()]);
         }
     }
 
@@ -101,6 +101,12 @@ impl Frame {
                 frame[row * self.row() + before..][..x.len()].copy_from_slice(x);
             }
         }
+    }
+
+    /// How many rows of the frame are there once so many of an image are.
+    pub(crate) fn filled(&self, map: &Map, rows: usize) -> usize {
+        let end = usize::try_from(rows as isize - self.top).unwrap_or(0);
+        if rows < map.h { end.min(self.h) } else { self.h }
     }
 
     /// Where in a row of the frame the image begins, and which part of the image's row it shows, in elements.
@@ -137,16 +143,17 @@ impl<T: Real> Lens<'_, T> {
         self.norm.is_none() && self.prelude == Prelude::Identity
     }
 
-    /// Whole pixels.
-    pub(crate) fn write<M: Stored<Real = T>, N: Stored<Real = T>>(&self, x: &[M], seen: &mut [N]) {
-        match (self.norm, self.prelude) {
+    /// Whole pixels of `c` channels.
+    pub(crate) fn write<M: Stored<Real = T>, N: Stored<Real = T>>(&self, x: &[M], c: usize, seen: &mut [N]) {
+        let channels = self.norm.map(|norm| norm.each_ref().map(|values| &values[..]));
+        match (channels, self.prelude) {
             (None, Prelude::Identity) => convert(self.isa, x, seen),
             (None, Prelude::Relu) => relu_piece(self.isa, x, seen),
-            (Some([mean, factor, shift]), Prelude::Identity) => {
-                computed(seen, |seen| normalize(self.isa, x, mean, factor, shift, seen));
+            (Some(channels), Prelude::Identity) => {
+                computed(seen, |seen| normalize(self.isa, x, c, channels, seen));
             }
-            (Some([mean, factor, shift]), Prelude::Relu) => {
-                computed(seen, |seen| normalize_relu(self.isa, x, mean, factor, shift, seen));
+            (Some(channels), Prelude::Relu) => {
+                computed(seen, |seen| normalize_relu(self.isa, x, c, channels, seen));
             }
         }
     }
@@ -155,13 +162,17 @@ impl<T: Real> Lens<'_, T> {
 vectorized! {
     /// [`normalize`] and a ReLU.
     fn normalize_relu<M: Stored, V, WIDE>(
-        x: &[M], mean: &[M::Real], factor: &[M::Real], shift: &[M::Real], y: &mut [M::Real]
+        x: &[M], c: usize, channels: [&[M::Real]; 3], y: &mut [M::Real]
     ) -> () {
-        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
-            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
-                *y = ((x.real() - mean) * factor + shift).relu();
+        assert!(x.len() == y.len());
+        let [mean, factor, shift] = channels;
+        each_vector_of_channels!(V, WIDE, x.len(), c, [mean, factor, shift], |at, left| {
+            // SAFETY: so many elements are left of both.
+            unsafe {
+                let x: V = M::load_first(x.as_ptr().add(at), left);
+                x.sub(mean).mul(factor).add(shift).relu().store_first(y.as_mut_ptr().add(at), left);
             }
-        }
+        });
     }
 }
 
@@ -243,6 +254,16 @@ impl Gather {
     ) -> Sum<'a, T> {
         let rows = phase.pixels.len() / self.images * images;
         Sum { values: frames, rows: &phase.pixels[..rows], cols, outs: &phase.outs[..rows] }
+    }
+
+    /// How many of a phase's rows read nothing but the first `filled` rows of the frame.
+    pub(crate) fn seen(&self, phase: &Phase, filled: usize) -> usize {
+        if filled == self.frame.h {
+            return phase.size.0;
+        }
+        let last = phase.reads.at(0, phase.size.1 - 1) + phase.offsets.iter().max().copied().unwrap_or(0);
+        let room = (filled * self.frame.row()).checked_sub(last + 1);
+        room.map_or(0, |room| room / phase.reads.row + 1).min(phase.size.0)
     }
 
     /// The frames of consecutive images, followed by a vector's length of readable elements; the images themselves

@@ -7,7 +7,7 @@ use crate::kernels::{
     bias::{fold, repeat},
     element::{Real, Stored},
     rows::{correlate, moments},
-    simd::vectorized,
+    simd::{each_vector_of_channels, vectorized},
     stored::{computed, wide},
     threads::{add_in_order, collect, overwrite, piece, rows_per_piece},
 };
@@ -28,6 +28,7 @@ pub(in crate::kernels) struct PieceMoments {
 
 /// How `∂L/∂y` passes through a batch norm: `a·∂L/∂y + (b·(x − mean) + d)`, channels repeated.
 pub(in crate::kernels) struct Through<T> {
+    channels: usize,
     mean: Vec<T>,
     a: Vec<T>,
     b: Vec<T>,
@@ -159,7 +160,7 @@ pub(super) fn apply<M: Stored>(
     let [mean, factor, shift] = [mean, &factor, &shift].map(|values| repeat(&round::<M::Real>(values)));
     let len = rows_per_piece(x.len(), c) * c;
     overwrite(x.len(), len, x.len(), |i, y| {
-        computed(y, |y| normalize(isa, piece(x, i, len), &mean, &factor, &shift, y));
+        computed(y, |y| normalize(isa, piece(x, i, len), c, [&mean, &factor, &shift], y));
     })
 }
 
@@ -224,7 +225,7 @@ impl<T: Real> Through<T> {
         let b: Vec<f64> = (0..c).map(|c| -a[c] * inv_std[c] * sums.scale[c] / rows).collect();
         let d: Vec<f64> = (0..c).map(|c| -a[c] * sums.shift[c] / rows).collect();
         let [mean, a, b, d] = [mean, &a, &b, &d].map(|values| repeat(&round::<T>(values)));
-        Self { mean, a, b, d }
+        Self { channels: c, mean, a, b, d }
     }
 
     /// As of a norm over `c` channels that are all alike.
@@ -236,7 +237,7 @@ impl<T: Real> Through<T> {
 
     /// `∂L/∂x` of whole rows.
     pub(in crate::kernels) fn write<M: Stored<Real = T>>(&self, isa: Isa, x: &[M], gy: &[M], gx: &mut [T]) {
-        combine(isa, x, gy, &self.mean, &self.a, &self.b, &self.d, gx);
+        combine(isa, x, gy, self.channels, [&self.mean, &self.a, &self.b, &self.d], gx);
     }
 }
 
@@ -245,28 +246,37 @@ pub(super) fn round<T: Real>(values: &[f64]) -> Vec<T> {
 }
 
 vectorized! {
-    /// `(x − mean)·factor + shift`, channels repeated.
+    /// `(x − mean)·factor + shift` of `c` channels, repeated.
     pub(in crate::kernels) fn normalize<M: Stored, V, WIDE>(
-        x: &[M], mean: &[M::Real], factor: &[M::Real], shift: &[M::Real], y: &mut [M::Real]
+        x: &[M], c: usize, channels: [&[M::Real]; 3], y: &mut [M::Real]
     ) -> () {
-        for (x, y) in x.chunks(mean.len()).zip(y.chunks_mut(mean.len())) {
-            for ((((y, &x), &mean), &factor), &shift) in y.iter_mut().zip(x).zip(mean).zip(factor).zip(shift) {
-                *y = (x.real() - mean) * factor + shift;
+        assert!(x.len() == y.len());
+        let [mean, factor, shift] = channels;
+        each_vector_of_channels!(V, WIDE, x.len(), c, [mean, factor, shift], |at, left| {
+            // SAFETY: so many elements are left of both.
+            unsafe {
+                let x: V = M::load_first(x.as_ptr().add(at), left);
+                x.sub(mean).mul(factor).add(shift).store_first(y.as_mut_ptr().add(at), left);
             }
-        }
+        });
     }
 }
 
 vectorized! {
+    /// `a·gy + (b·(x − mean) + d)` of `c` channels, repeated.
     fn combine<M: Stored, V, WIDE>(
-        x: &[M], gy: &[M], mean: &[M::Real], a: &[M::Real], b: &[M::Real], d: &[M::Real], gx: &mut [M::Real]
+        x: &[M], gy: &[M], c: usize, channels: [&[M::Real]; 4], gx: &mut [M::Real]
     ) -> () {
-        let period = mean.len();
-        for ((x, gy), gx) in x.chunks(period).zip(gy.chunks(period)).zip(gx.chunks_mut(period)) {
-            let values = x.iter().zip(gy).zip(mean).zip(a).zip(b).zip(d);
-            for (gx, (((((&x, &gy), &mean), &a), &b), &d)) in gx.iter_mut().zip(values) {
-                *gx = a * gy.real() + (b * (x.real() - mean) + d);
+        assert!(x.len() == gx.len() && gy.len() == gx.len());
+        let [mean, a, b, d] = channels;
+        each_vector_of_channels!(V, WIDE, x.len(), c, [mean, a, b, d], |at, left| {
+            // SAFETY: so many elements are left of all three.
+            unsafe {
+                let x: V = M::load_first(x.as_ptr().add(at), left);
+                let gy: V = M::load_first(gy.as_ptr().add(at), left);
+                let of_x = x.sub(mean).mul(b).add(d);
+                gy.mul(a).add(of_x).store_first(gx.as_mut_ptr().add(at), left);
             }
-        }
+        });
     }
 }

@@ -15,8 +15,9 @@ use crate::kernels::{
 
 use super::lattice::{Pixels, products, sums};
 
-/// Elements of a few rows of outputs: with what they read and what becomes of them they fit a first-level cache.
-pub(in crate::kernels) const BAND: usize = 2_048;
+/// Elements of a few rows of outputs: so few that what becomes of them is still in a near cache when it is read, and so many that
+/// memory is read in long runs.
+pub(in crate::kernels) const BAND: usize = 4_096;
 
 pub(super) fn forward<M: Stored>(isa: Isa, shape: Shape<'_>, x: &[M], w: &[M::Real]) -> Vec<M> {
     let images = images_per_piece(shape.input.n, shape.input.image());
@@ -94,7 +95,8 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 
     /// As [`Inputs::write`] of one image, whose gradient `bands` hands over: it calls what it is given with some rows after the
-    /// other. They go where they are read; elsewhere they would wait in the second-level cache.
+    /// other. They go where they are read; elsewhere they would wait in the second-level cache. What reads nothing
+    /// else is computed at once.
     pub(in crate::kernels) fn write_arriving<M: Stored<Real = T>, N: Stored<Real = T>>(
         &self,
         bands: impl FnOnce(&mut dyn FnMut(Range<usize>, &[T])),
@@ -102,9 +104,15 @@ impl<'a, T: Real> Inputs<'a, T> {
         gx: &mut [N],
     ) {
         let sight = &self.sums.sight;
+        let x = (self.prelude == Prelude::Relu).then_some(x);
         sight.lend(|memory| {
-            bands(&mut |rows, gy| sight.gather.frame.put(sight.from, rows, gy, memory));
-            self.sums.write_image(memory, (self.prelude == Prelude::Relu).then_some(x), gx);
+            let mut filled = 0;
+            bands(&mut |rows, gy| {
+                let end = sight.gather.frame.filled(sight.from, rows.end);
+                sight.gather.frame.put(sight.from, rows, gy, memory);
+                self.sums.write_seen(memory, filled..end, x, gx);
+                filled = end;
+            });
         });
     }
 }
@@ -249,9 +257,27 @@ impl<'a, T: Real> ChannelSums<'a, T> {
         x: Option<&[M]>,
         target: &mut [N],
     ) {
-        for (phase, weights) in self.sight.gather.phases.iter().zip(&self.weights) {
-            let pixels = Pixels::of(phase, 0..phase.size.0);
-            sums(self.sight.lens.isa, frame, pixels, weights, self.sight.to.c, x, target);
+        self.write_seen(frame, 0..self.sight.gather.frame.rows(), x, target);
+    }
+
+    /// As [`ChannelSums::write_image`], only rows of which all that they read is there with some `more` rows of the frame, but was
+    /// not before.
+    fn write_seen<M: Stored<Real = T>, N: Stored<Real = T>>(
+        &self,
+        frame: &[T],
+        more: Range<usize>,
+        x: Option<&[M]>,
+        target: &mut [N],
+    ) {
+        let gather = &self.sight.gather;
+        for (phase, weights) in gather.phases.iter().zip(&self.weights) {
+            let (before, now) = (gather.seen(phase, more.start), gather.seen(phase, more.end));
+            if before < now {
+                let from = before * phase.writes.row;
+                let (x, target) = (x.map(|x| &x[from..]), &mut target[from..]);
+                let pixels = Pixels::of(phase, before..now);
+                sums(self.sight.lens.isa, frame, pixels, weights, self.sight.to.c, x, target);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use super::{
     map::Map,
     stored::computed,
     sum,
-    threads::{PIECE, Scratch, images_per_piece, overwrite, piece},
+    threads::{Scratch, images_per_piece, overwrite, piece},
     values::{Values, dense, for_stored, tensor},
 };
 
@@ -100,12 +100,15 @@ pub(in crate::kernels) fn hand_over<M: Stored, R: Send>(
 /// while as many operations, piece after piece, take each other's weights from the caches.
 const FAR: usize = 1 << 18;
 
+/// Weights of the largest operation that pays: as above.
+const WEIGHTS: usize = 1 << 14;
+
 /// Whether it pays to leave the gradient at a map of these dimensions pending, of an operation with so many weights, whose `near`
 /// lies where the map does: not on a GPU, where kernels of several edges run at once.
 #[must_use]
 pub fn pays(dims: &[usize], weights: usize, near: &Tensor) -> bool {
     on_gpu!(near, _gpu => false);
-    near.device().is_cpu() && dims.iter().product::<usize>() >= FAR && weights <= PIECE
+    near.device().is_cpu() && dims.iter().product::<usize>() >= FAR && weights <= WEIGHTS
 }
 
 impl Pending {

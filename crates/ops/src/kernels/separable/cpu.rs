@@ -58,10 +58,16 @@ impl<'a, M: Stored> Source<'a, M> {
     }
 
     /// A piece of the map behind its norm, if it has one, written to `memory`.
-    fn normalized<'m>(&self, isa: Isa, x: &[M], memory: &'m mut [M::Real]) -> Option<&'m [M::Real]> {
-        let [mean, factor, shift] = self.norm.as_ref()?;
+    fn normalized<'m>(
+        &self,
+        isa: Isa,
+        x: &[M],
+        c: usize,
+        memory: &'m mut [M::Real],
+    ) -> Option<&'m [M::Real]> {
+        let channels = self.norm.as_ref()?.each_ref().map(|values| &values[..]);
         let memory = &mut memory[..x.len()];
-        normalize(isa, x, mean, factor, shift, memory);
+        normalize(isa, x, c, channels, memory);
         Some(memory)
     }
 }
@@ -283,7 +289,7 @@ impl<'a, M: Stored> Passes<'a, M> {
             let (gy, memory) = memory.split_at_mut(lengths[0]);
             let (ga, memory) = memory.split_at_mut(lengths[1]);
             let (a, memory) = memory.split_at_mut(lengths[2]);
-            match self.source.normalized(self.isa, x, memory) {
+            match self.source.normalized(self.isa, x, first.input.c, memory) {
                 Some(x) => self.pass(x, arriving, [gy, ga, a], weights.as_mut(), gx),
                 None => self.pass(x, arriving, [gy, ga, a], weights.as_mut(), gx),
             }

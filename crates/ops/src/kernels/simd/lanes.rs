@@ -34,6 +34,12 @@ impl<T: Real> Vector for Lanes<T> {
     }
 
     #[inline(always)]
+    fn mul(self, b: Self) -> Self {
+        let (Self([a0, a1, a2, a3]), Self([b0, b1, b2, b3])) = (self, b);
+        Self([a0 * b0, a1 * b1, a2 * b2, a3 * b3])
+    }
+
+    #[inline(always)]
     fn relu(self) -> Self {
         Self(std::array::from_fn(|i| self.0[i].relu()))
     }

@@ -97,6 +97,53 @@ macro_rules! each_vector {
 }
 pub(crate) use each_vector;
 
+/// As [`each_vector!`] of rows of `c` channels, each of which has some constants, repeated: slices that become vectors of the same
+/// names. Where a row is one, two or four vectors, and registers are left for that, these are loaded once.
+macro_rules! each_vector_of_channels {
+    ($V:ident, $WIDE:ident, $len:expr, $c:expr, [$($constant:ident),+], |$at:ident, $left:ident| $body:block) => {{
+        let (len, c, mut first) = ($len, $c, 0);
+        let (periods, constants) = ([$($constant.len()),+], [$(stringify!($constant)),+].len());
+        let period = periods[0];
+        assert!(c > 0 && period >= c && period.is_multiple_of(c) && periods.iter().all(|&other| other == period));
+        let room = if $WIDE { 16 } else { 8 } / constants;
+        match c / $V::LANES {
+            _ if !c.is_multiple_of($V::LANES) => (),
+            1 if room >= 1 => $crate::kernels::simd::each_vector_of_channels!(@ 1, $V, len, first, [$($constant),+], |$at, $left| $body),
+            2 if room >= 2 => $crate::kernels::simd::each_vector_of_channels!(@ 2, $V, len, first, [$($constant),+], |$at, $left| $body),
+            4 if room >= 4 => $crate::kernels::simd::each_vector_of_channels!(@ 4, $V, len, first, [$($constant),+], |$at, $left| $body),
+            _ => (),
+        }
+        while first < len {
+            $crate::kernels::simd::each_vector!($V, period.min(len - first), |column, $left| {
+                let $at = first + column;
+                // SAFETY: constants are as many as a period has elements.
+                $(let $constant = unsafe { $V::load_first($constant.as_ptr().add(column), $left) };)+
+                $body
+            });
+            first += period;
+        }
+    }};
+    (@ $G:literal, $V:ident, $len:ident, $first:ident, [$($constant:ident),+], |$at:ident, $left:ident| $body:block) => {{
+        $(
+            let mut row = [$V::splat($crate::kernels::element::Real::ZERO); $G];
+            for (g, vector) in row.iter_mut().enumerate() {
+                // SAFETY: constants are as many as a row has channels, or more.
+                *vector = unsafe { $V::load($constant.as_ptr().add(g * $V::LANES)) };
+            }
+            let $constant = row;
+        )+
+        while $first + 8 * $V::LANES <= $len {
+            for v in 0..8 {
+                let ($at, $left) = ($first + v * $V::LANES, $V::LANES);
+                $(let $constant = $constant[v % $G];)+
+                $body
+            }
+            $first += 8 * $V::LANES;
+        }
+    }};
+}
+pub(crate) use each_vector_of_channels;
+
 vectorized! {
     /// How many elements are computed at once.
     pub(crate) fn lanes<T, V, WIDE>() -> usize {

@@ -11,7 +11,7 @@ use crate::kernels::{
 };
 
 macro_rules! vector {
-    ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $max:ident, $positive:ident, $larger:ident, $add_where:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; paired $paired:ident)? $(; evenly $evenly:ident)?) => {
+    ($V:ty, $T:ty, $lanes:literal, $splat:ident, $mul_add:ident, $add:ident, $sub:ident, $mul:ident, $max:ident, $positive:ident, $larger:ident, $add_where:ident, $load:ident, $store:ident $(, $widen:ident, $narrow:ident)? $(; paired $paired:ident)? $(; evenly $evenly:ident)?) => {
         impl Vector for $V {
             type Elem = $T;
             const LANES: usize = $lanes;
@@ -38,6 +38,12 @@ macro_rules! vector {
             fn sub(self, b: Self) -> Self {
                 // SAFETY: as in `splat`.
                 unsafe { $sub(self, b) }
+            }
+
+            #[inline(always)]
+            fn mul(self, b: Self) -> Self {
+                // SAFETY: as in `splat`.
+                unsafe { $mul(self, b) }
             }
 
             #[inline(always)]
@@ -282,6 +288,7 @@ vector!(
     _mm256_fmadd_ps,
     _mm256_add_ps,
     _mm256_sub_ps,
+    _mm256_mul_ps,
     _mm256_max_ps,
     positive_ps,
     larger_ps,
@@ -301,6 +308,7 @@ vector!(
     _mm256_fmadd_pd,
     _mm256_add_pd,
     _mm256_sub_pd,
+    _mm256_mul_pd,
     _mm256_max_pd,
     positive_pd,
     larger_pd,
@@ -316,6 +324,7 @@ vector!(
     _mm512_fmadd_ps,
     _mm512_add_ps,
     _mm512_sub_ps,
+    _mm512_mul_ps,
     _mm512_max_ps,
     positive_wide_ps,
     larger_wide_ps,
@@ -334,6 +343,7 @@ vector!(
     _mm512_fmadd_pd,
     _mm512_add_pd,
     _mm512_sub_pd,
+    _mm512_mul_pd,
     _mm512_max_pd,
     positive_wide_pd,
     larger_wide_pd,

@@ -76,9 +76,9 @@ pub(super) fn weighted<M: Stored>(isa: Isa, terms: &[Addend<'_, M>], c: usize) -
     let channels: Vec<_> = terms.iter().map(|term| term.channels(period)).collect();
     let chunk = (CHUNK / period).max(1) * period;
     overwrite(len, piece, len * terms.len(), |i, y| match terms.len() {
-        ..=SIDE_BY_SIDE => add_normed(isa, terms, &channels, i * piece, true, y),
+        ..=SIDE_BY_SIDE => add_normed(isa, terms, &channels, c, i * piece, true, y),
         _ => in_chunks(terms, i * piece, chunk, y, |terms, at, j, y| {
-            add_normed(isa, terms, &channels[j * SIDE_BY_SIDE..], at, j == 0, y);
+            add_normed(isa, terms, &channels[j * SIDE_BY_SIDE..], c, at, j == 0, y);
         }),
     })
 }
@@ -207,7 +207,7 @@ fn plain<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const 
             let mut sum = begin::<N, V>(first, y, at, left);
             for n in 0..TERMS {
                 let x: V = M::load_first(xs[n].add(at), left);
-                sum = sum.add(x.mul_add(factors[n], zero)); // the zero changes no digit
+                sum = sum.add(x.mul(factors[n]));
             }
             N::store_first(sum, y.as_mut_ptr().add(at), left);
         }
@@ -215,30 +215,38 @@ fn plain<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const 
 }
 
 vectorized! {
-    /// `y = Σ (x − mean)·factor + shift`, else as [`add_plain`]; `at` is the first of a row.
+    /// `y = Σ (x − mean)·factor + shift` of `c` channels, else as [`add_plain`]; `at` is the first of a row.
     fn add_normed<M: Stored, N: Stored, V, WIDE>(
-        terms: &[Addend<'_, M>], channels: &[Channels<'_, M::Real>], at: usize, first: bool, y: &mut [N]
+        terms: &[Addend<'_, M>], channels: &[Channels<'_, M::Real>], c: usize, at: usize, first: bool, y: &mut [N]
     ) -> () {
         match terms.len() {
-            1 => normed::<M, N, V, 1>(terms, channels, at, first, y),
-            2 => normed::<M, N, V, 2>(terms, channels, at, first, y),
-            3 => normed::<M, N, V, 3>(terms, channels, at, first, y),
-            4 => normed::<M, N, V, 4>(terms, channels, at, first, y),
+            1 => normed::<M, N, V, 1, WIDE>(terms, channels, c, at, first, y),
+            2 => normed::<M, N, V, 2, WIDE>(terms, channels, c, at, first, y),
+            3 => normed::<M, N, V, 3, WIDE>(terms, channels, c, at, first, y),
+            4 => normed::<M, N, V, 4, WIDE>(terms, channels, c, at, first, y),
             _ => unreachable!("one term to four"),
         }
     }
 }
 
 #[inline(always)]
-fn normed<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const TERMS: usize>(
+fn normed<
+    M: Stored,
+    N: Stored<Real = M::Real>,
+    V: Vector<Elem = M::Real>,
+    const TERMS: usize,
+    const WIDE: bool,
+>(
     terms: &[Addend<'_, M>],
     channels: &[Channels<'_, M::Real>],
+    c: usize,
     at: usize,
     first: bool,
     y: &mut [N],
 ) {
     assert!(terms.len() == TERMS && channels.len() >= TERMS);
-    let (zero, period) = (V::splat(V::Elem::ZERO), channels[0][0].len());
+    let period = channels[0][0].len();
+    assert!(c > 0 && period.is_multiple_of(c) && period >= c);
     let (mut xs, mut constants) = ([std::ptr::null(); TERMS], [[std::ptr::null(); 3]; TERMS]);
     for (n, (term, channels)) in terms.iter().zip(channels).enumerate() {
         xs[n] = term.x[at..][..y.len()].as_ptr();
@@ -246,23 +254,77 @@ fn normed<M: Stored, N: Stored<Real = M::Real>, V: Vector<Elem = M::Real>, const
             *to = values[..period].as_ptr();
         }
     }
-    for (i, y) in y.chunks_mut(period).enumerate() {
+    // SAFETY: every term is as long as `y`, and every channel's constants as a period, which is a row or more.
+    let begun = unsafe {
+        match c / V::LANES {
+            _ if !c.is_multiple_of(V::LANES) || !WIDE => 0,
+            1 => normed_rows::<M, N, V, TERMS, 1>(xs, constants, first, y),
+            2 => normed_rows::<M, N, V, TERMS, 2>(xs, constants, first, y),
+            4 if TERMS <= 2 => normed_rows::<M, N, V, TERMS, 4>(xs, constants, first, y),
+            _ => 0,
+        }
+    };
+    for (i, y) in y[begun..].chunks_mut(period).enumerate() {
         each_vector!(V, y.len(), |at, left| {
-            // SAFETY: so many elements are left of this period of `y`; every term is as long as all of `y`, every channel's
-            // constants as a period.
+            // SAFETY: as above, of this period.
             unsafe {
                 let mut sum = begin::<N, V>(first, y, at, left);
                 for n in 0..TERMS {
                     let [mean, factor, shift] = constants[n];
-                    let x: V = M::load_first(xs[n].add(i * period + at), left);
+                    let x: V = M::load_first(xs[n].add(begun + i * period + at), left);
                     let centered = x.sub(V::load_first(mean.add(at), left));
-                    let scaled = centered.mul_add(V::load_first(factor.add(at), left), zero);
+                    let scaled = centered.mul(V::load_first(factor.add(at), left));
                     sum = sum.add(scaled.add(V::load_first(shift.add(at), left)));
                 }
                 N::store_first(sum, y.as_mut_ptr().add(at), left);
             }
         });
     }
+}
+
+/// As [`normed`], of rows of `G` vectors, whose channels' constants stay in registers: how many elements are done, whole rows.
+///
+/// # Safety
+/// Terms are as long as `y`, and constants as a row or longer.
+#[inline(always)]
+unsafe fn normed_rows<
+    M: Stored,
+    N: Stored<Real = M::Real>,
+    V: Vector<Elem = M::Real>,
+    const TERMS: usize,
+    const G: usize,
+>(
+    xs: [*const M; TERMS],
+    constants: [[*const M::Real; 3]; TERMS],
+    first: bool,
+    y: &mut [N],
+) -> usize {
+    let mut held = [[[V::splat(V::Elem::ZERO); G]; 3]; TERMS];
+    for n in 0..TERMS {
+        for k in 0..3 {
+            for g in 0..G {
+                // SAFETY: the caller's promise.
+                held[n][k][g] = unsafe { V::load(constants[n][k].add(g * V::LANES)) };
+            }
+        }
+    }
+    let row = G * V::LANES;
+    for at in (0..y.len() / row).map(|i| i * row) {
+        for g in 0..G {
+            let at = at + g * V::LANES;
+            // SAFETY: the caller's promise; whole rows are left.
+            unsafe {
+                let mut sum = begin::<N, V>(first, y, at, V::LANES);
+                for n in 0..TERMS {
+                    let x: V = M::load(xs[n].add(at));
+                    let [mean, factor, shift] = [held[n][0][g], held[n][1][g], held[n][2][g]];
+                    sum = sum.add(x.sub(mean).mul(factor).add(shift));
+                }
+                N::store(sum, y.as_mut_ptr().add(at));
+            }
+        }
+    }
+    y.len() / row * row
 }
 
 /// What a vector's sum begins with: 0 or, where these are not the `first` terms, what `y` holds.

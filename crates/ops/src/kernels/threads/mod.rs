@@ -26,8 +26,9 @@ pub(crate) use reused::{Own, Reused};
 /// Below this many element operations, some microseconds, handing out the pieces costs more than the work.
 const WORTH_SHARING: usize = 10_000;
 
-/// Elements of one piece of an elementwise operation: a quarter of a second-level cache.
-pub(crate) const PIECE: usize = 16_384;
+/// Elements of one piece of an elementwise operation: an eighth or a quarter of a second-level cache. What pieces say is merged by one
+/// thread, while the others wait.
+pub(crate) const PIECE: usize = 32_768;
 
 /// How many images make a piece: about [`PIECE`] elements, and enough pieces for several threads.
 pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
@@ -36,7 +37,7 @@ pub(crate) fn images_per_piece(n: usize, image: usize) -> usize {
 
 /// Elements of a piece of so many: fewer than [`PIECE`] where that would leave threads without one.
 pub(crate) fn piece_of(len: usize) -> usize {
-    (len / 8).next_multiple_of(MAX_LANES).clamp(PIECE / 4, PIECE)
+    (len / 8).next_multiple_of(MAX_LANES).clamp(PIECE / 8, PIECE)
 }
 
 /// How many rows of `c` elements, of so many elements in all, make a piece.
@@ -248,12 +249,13 @@ pub(crate) fn add_in_order<T: Real>(
     len: usize,
 ) -> Vec<T> {
     const SHARE: usize = 4_096; // their sum and one of them stay in the first-level cache
+    let share = (len / 8).next_multiple_of(MAX_LANES).clamp(MAX_LANES, SHARE);
     let parts: Vec<_> = parts.into_iter().collect();
     let Some((first, others)) = parts.split_first() else { return vec![T::ZERO; len] };
-    overwrite(len, SHARE, parts.len() * len, |i, sum: &mut [T]| {
-        sum.copy_from_slice(piece(first, i, SHARE));
+    overwrite(len, share, parts.len() * len, |i, sum: &mut [T]| {
+        sum.copy_from_slice(piece(first, i, share));
         for part in others {
-            sum.iter_mut().zip(piece(part, i, SHARE)).for_each(|(sum, &x)| *sum += x);
+            sum.iter_mut().zip(piece(part, i, share)).for_each(|(sum, &x)| *sum += x);
         }
     })
 }
