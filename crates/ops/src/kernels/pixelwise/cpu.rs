@@ -10,7 +10,7 @@ use crate::kernels::{
     activation::relu_mask,
     batch_norm::{PieceMoments, PieceProducts, Statistics, Through},
     conv::{Wanted, pointwise::PIXELS},
-    element::{Real, Stored},
+    element::{Real, Stored, Vector},
     map::Map,
     panels::Panels,
     pending::{self, Then},
@@ -20,6 +20,10 @@ use crate::kernels::{
     transpose::transpose,
     values::Values,
 };
+
+/// Maps that are picked from side by side: as many streams as processors fetch ahead of. One after the other, each block of each begins
+/// with waiting.
+const SIDE_BY_SIDE: usize = 4;
 
 /// Elements that are picked at once, if that is a row of outputs or more: with their gradient they fit a first-level cache.
 const BLOCK: usize = 4_096;
@@ -197,7 +201,7 @@ impl<'a, M: Stored> Pixelwise<'a, M> {
             } else {
                 let one = &mut memory[..at.len()];
                 through.write(self.isa, y, gz, one);
-                pick(self.isa, one, (map.c, map.c), false, &mut gy[first..], width);
+                pick(self.isa, &[one], (map.c, map.c), false, &mut gy[first..], width);
             }
         }
         gy
@@ -236,9 +240,13 @@ impl<'a, M: Stored> Pixelwise<'a, M> {
             };
             let inside = at.len().div_ceil(stride.1 * c) * width;
             picked[inside..].fill(M::Real::ZERO);
-            for (m, x) in self.xs.iter().enumerate() {
-                let x = &piece(x, i, self.images * input.image())[at.clone()];
-                pick(self.isa, x, (stride.1 * c, c), relu, &mut picked[m * c..inside], width);
+            for (m, maps) in self.xs.chunks(SIDE_BY_SIDE).enumerate() {
+                let mut xs: [&[M]; SIDE_BY_SIDE] = [&[]; SIDE_BY_SIDE];
+                for (x, map) in xs.iter_mut().zip(maps) {
+                    *x = &piece(map, i, self.images * input.image())[at.clone()];
+                }
+                let picked = &mut picked[m * SIDE_BY_SIDE * c..inside];
+                pick(self.isa, &xs[..maps.len()], (stride.1 * c, c), relu, picked, width);
             }
         }
         picked
@@ -413,21 +421,41 @@ impl<'a, M: Stored> Backward<'a, M> {
 }
 
 vectorized! {
-    /// Of every `by.0` elements the first `by.1`, whole vectors, perhaps behind a ReLU, to places `width` apart.
+    /// Of every `by.0` elements of each map the first `by.1`, whole vectors, perhaps behind a ReLU, map behind map to places `width`
+    /// apart; of one map to [`SIDE_BY_SIDE`], of one size.
     fn pick<M: Stored, V, WIDE>(
-        x: &[M], by: (usize, usize), relu: bool, picked: &mut [M::Real], width: usize
+        xs: &[&[M]], by: (usize, usize), relu: bool, picked: &mut [M::Real], width: usize
     ) -> () {
-        let (step, c) = by;
-        let pixels = x.len().div_ceil(step);
-        assert!(c.is_multiple_of(V::LANES) && c <= width && pixels > 0);
-        assert!((pixels - 1) * step + c <= x.len() && (pixels - 1) * width + c <= picked.len());
-        for pixel in 0..pixels {
+        match *xs {
+            [a] => pick_from::<M, V, 1>([a], by, relu, picked, width),
+            [a, b] => pick_from::<M, V, 2>([a, b], by, relu, picked, width),
+            [a, b, c] => pick_from::<M, V, 3>([a, b, c], by, relu, picked, width),
+            [a, b, c, d] => pick_from::<M, V, 4>([a, b, c, d], by, relu, picked, width),
+            _ => unreachable!("one map to four"),
+        }
+    }
+}
+
+#[inline(always)]
+fn pick_from<M: Stored, V: Vector<Elem = M::Real>, const MAPS: usize>(
+    xs: [&[M]; MAPS],
+    (step, c): (usize, usize),
+    relu: bool,
+    picked: &mut [M::Real],
+    width: usize,
+) {
+    let pixels = xs[0].len().div_ceil(step);
+    assert!(c.is_multiple_of(V::LANES) && MAPS * c <= width && pixels > 0);
+    assert!(xs.iter().all(|x| (pixels - 1) * step + c <= x.len()));
+    assert!((pixels - 1) * width + MAPS * c <= picked.len());
+    for pixel in 0..pixels {
+        for (m, x) in xs.iter().enumerate() {
             for lane in (0..c).step_by(V::LANES) {
-                // SAFETY: just checked: `c` elements from every pixel on lie in `x` and in `picked`.
+                // SAFETY: just checked: `c` elements from every pixel on lie in every map, and those of all maps in `picked`.
                 unsafe {
                     let x: V = M::load(x.as_ptr().add(pixel * step + lane));
                     let x = if relu { x.relu() } else { x };
-                    x.store(picked.as_mut_ptr().add(pixel * width + lane));
+                    x.store(picked.as_mut_ptr().add(pixel * width + m * c + lane));
                 }
             }
         }

@@ -133,9 +133,9 @@ macro_rules! each_vector_of_channels {
             let $constant = row;
         )+
         while $first + 8 * $V::LANES <= $len {
-            for v in 0..8 {
+            for v in 0..8_usize {
                 let ($at, $left) = ($first + v * $V::LANES, $V::LANES);
-                $(let $constant = $constant[v % $G];)+
+                $(let $constant = $constant[v & ($G - 1)];)+ // of one, two or four
                 $body
             }
             $first += 8 * $V::LANES;

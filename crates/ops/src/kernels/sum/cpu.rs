@@ -287,6 +287,7 @@ fn normed<
 /// # Safety
 /// Terms are as long as `y`, and constants as a row or longer.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "`n` names a term, and `g` a vector, of several arrays")]
 unsafe fn normed_rows<
     M: Stored,
     N: Stored<Real = M::Real>,
@@ -300,12 +301,10 @@ unsafe fn normed_rows<
     y: &mut [N],
 ) -> usize {
     let mut held = [[[V::splat(V::Elem::ZERO); G]; 3]; TERMS];
-    for n in 0..TERMS {
-        for k in 0..3 {
-            for g in 0..G {
-                // SAFETY: the caller's promise.
-                held[n][k][g] = unsafe { V::load(constants[n][k].add(g * V::LANES)) };
-            }
+    for (held, constants) in held.iter_mut().flatten().zip(constants.iter().flatten()) {
+        for (g, held) in held.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *held = unsafe { V::load(constants.add(g * V::LANES)) };
         }
     }
     let row = G * V::LANES;
