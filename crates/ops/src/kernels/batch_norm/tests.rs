@@ -5,6 +5,9 @@ use crate::kernels::testing::*;
 
 const EPS: f64 = 1e-5;
 
+/// Channels and rows: less than a vector, one, two and four of them, whole blocks of rows and the rest of one, and what is no multiple.
+const SIZES: [(usize, usize); 7] = [(3, 1), (8, 77), (16, 2000), (17, 3001), (32, 501), (64, 333), (128, 9)];
+
 #[test]
 fn a_batch_is_normalized_by_its_own_moments() -> Result<()> {
     let x = Tensor::new(&[[1.0, 10.0], [3.0, 10.0], [5.0, 10.0]], &Device::Cpu)?;
@@ -59,7 +62,7 @@ fn gradients_are_the_slopes_of_the_forward() -> Result<()> {
 
 #[test]
 fn every_instruction_set_computes_the_portable_one() {
-    for (isa, c, rows) in sets().flat_map(|isa| [(isa, 3, 1), (isa, 16, 2000), (isa, 17, 3001)]) {
+    for (isa, (c, rows)) in sets().flat_map(|isa| SIZES.map(|size| (isa, size))) {
         let (x, gy) = (noise(rows * c, 1), noise(rows * c, 2));
         let (x32, gy32) = (cast::<f32>(&x), cast::<f32>(&gy));
         let one = cpu::statistics(Isa::Portable, &x, c);
@@ -96,7 +99,7 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
 
 #[test]
 fn a_narrow_map_is_normalized_as_its_numbers_are() {
-    for (isa, c, rows) in sets().flat_map(|isa| [(isa, 3, 1), (isa, 16, 2000), (isa, 17, 3001)]) {
+    for (isa, (c, rows)) in sets().flat_map(|isa| SIZES.map(|size| (isa, size))) {
         let ((x, x32), (gy, gy32)) = (narrow(&noise(rows * c, 1)), narrow(&noise(rows * c, 2)));
         let (found, expected) = (cpu::statistics(isa, &x, c), cpu::statistics(isa, &x32, c));
         assert_eq!((&found.mean, &found.var), (&expected.mean, &expected.var));

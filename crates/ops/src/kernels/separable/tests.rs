@@ -37,7 +37,7 @@ fn cases() -> Result<Vec<Case>> {
     let pairs: Vec<_> = pairs.chain([(aside, point)]).collect();
     // The last fills several bands, the rest of one too, with whole vectors and without.
     let large =
-        [(16, 16), (16, 5), (20, 16)].map(|(c, c_out)| (Map { n: 3, h: 13, w: 11, c, rank: 4 }, c_out));
+        [(16, 16), (16, 5), (20, 16)].map(|(c, c_out)| (Map { n: 3, h: 27, w: 11, c, rank: 4 }, c_out));
     let all = maps().into_iter().map(|map| (map, 5)).chain(large);
     all.flat_map(|(map, c_out)| {
         pairs.iter().map(move |&(across, window)| Case::new(map, across, window, c_out))
@@ -98,7 +98,7 @@ fn fused_passes_compute_what_the_three_layers_compute() -> Result<()> {
 fn every_instruction_set_computes_what_the_portable_path_does() -> Result<()> {
     let point = Window::same((1, 1), (1, 1), (1, 1));
     let across = [(3, 1, 1), (5, 1, 2), (5, 2, 1)].map(|(k, s, d)| Window::same((k, k), (s, s), (d, d)));
-    for (side, c, c_out, across) in [(13, 16, 32), (14, 48, 16), (5, 17, 16), (1, 16, 16)]
+    for (side, c, c_out, across) in [(33, 16, 32), (20, 48, 16), (5, 17, 16), (1, 16, 16)]
         .into_iter()
         .flat_map(|(side, c, c_out)| across.map(|across| (side, c, c_out, across)))
     {
@@ -184,7 +184,7 @@ fn a_gradient_tells_the_norm_in_front_what_that_would_ask_it() -> Result<()> {
 
 #[test]
 fn bytes_do_not_depend_on_threads() -> Result<()> {
-    let map = Map { n: 21, h: 14, w: 10, c: 16, rank: 4 }; // two bands an image
+    let map = Map { n: 21, h: 28, w: 10, c: 16, rank: 4 }; // two bands an image
     let window = |k| Window::same((k, k), (1, 1), (1, 1));
     let mut case = Case::new(map, window(3), window(1), 16)?;
     for tensor in [&mut case.x, &mut case.d, &mut case.w, &mut case.bias] {
@@ -207,7 +207,7 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
 #[test]
 fn a_narrow_map_is_convolved_as_its_numbers_are() {
     let point = Window::same((1, 1), (1, 1), (1, 1));
-    for (side, c, c_out, stride) in [(13, 16, 32, 1), (14, 48, 16, 2), (5, 17, 16, 1), (5, 16, 5, 1)] {
+    for (side, c, c_out, stride) in [(17, 16, 32, 1), (20, 48, 16, 2), (5, 17, 16, 1), (5, 16, 5, 1)] {
         let across = Window::same((3, 3), (stride, stride), (1, 1));
         let input = Map { n: 3, h: side, w: side, c, rank: 4 };
         let maps = maps_of(input, &across, &point, c_out);

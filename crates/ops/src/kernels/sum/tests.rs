@@ -114,6 +114,26 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
     Ok(())
 }
 
+/// Rows of less than a vector, of one, two and four, and of no whole number; fewer terms than are read side by side, as many, and more.
+#[test]
+fn every_instruction_set_adds_what_the_portable_path_does() {
+    for (c, n) in [5, 8, 16, 17, 32, 64].into_iter().flat_map(|c| [1, 2, 3, 4, 6].map(|n| (c, n))) {
+        let maps: Vec<_> = (0..n).map(|i| noise(77 * c, i)).collect();
+        let channels = [7, 8, 9].map(|seed| noise(c, seed));
+        let terms = maps.iter().enumerate();
+        let addends = terms.map(|(i, map)| cpu::Addend::new(0.3, map, (i != 1).then(|| channels.clone())));
+        let expected = cpu::weighted(Isa::Portable, &addends.collect::<Vec<_>>(), c);
+        let maps: Vec<Vec<f32>> = maps.iter().map(|map| cast(map)).collect();
+        let channels = channels.map(|values| cast::<f32>(&values));
+        for isa in sets() {
+            let terms = maps.iter().enumerate();
+            let addends =
+                terms.map(|(i, map)| cpu::Addend::new(0.3, map, (i != 1).then(|| channels.clone())));
+            assert_close(&cpu::weighted(isa, &addends.collect::<Vec<_>>(), c), &expected, 1e-5);
+        }
+    }
+}
+
 /// As many terms as are read side by side, and more, which are not rounded on their way; with norms and without.
 #[test]
 fn narrow_maps_are_added_as_their_numbers_are_and_rounded_once() {
