@@ -21,7 +21,7 @@ use candle_core::WithDType;
 
 use super::element::{MAX_LANES, Real};
 
-pub(crate) use reused::{Own, Reused};
+pub(crate) use reused::{Own, Reused, Scratch};
 
 /// Below this many element operations, some microseconds, handing out the pieces costs more than the work.
 const WORTH_SHARING: usize = 10_000;
@@ -132,46 +132,6 @@ pub(crate) fn overwrite_pair_and_collect<A: WithDType, B: WithDType, R: Send>(
         second.set_len(len);
     }
     (first, second, results)
-}
-
-/// Memory for one piece at a time, lent to whichever thread works on it, so that pieces find it in their cache.
-#[derive(Debug)]
-pub(crate) struct Scratch<T: WithDType>(Mutex<Vec<Reused<T>>>);
-
-impl<T: WithDType> Scratch<T> {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
-    }
-
-    /// Runs `work` on `len` elements that it writes before it reads them.
-    pub(crate) fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
-        self.lend_with_margins(0, len, work)
-    }
-
-    /// As [`Scratch::lend`], the first `margins` elements being zeros at first, then what the last user of exactly as many left.
-    /// A piece of another size lays its memory out otherwise, and would leave numbers where this one counts on margins of
-    /// zeros.
-    pub(crate) fn lend_with_margins<R>(
-        &self,
-        margins: usize,
-        len: usize,
-        work: impl FnOnce(&mut [T]) -> R,
-    ) -> R {
-        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |kept: &mut Vec<Reused<T>>| {
-            kept.iter().position(|memory| memory.len() == len).map(|at| kept.swap_remove(at))
-        };
-        let fresh = || {
-            let mut memory = Reused::new(len);
-            memory[..margins].fill(T::zero());
-            memory
-        };
-        let mut memory = same(&mut kept()).unwrap_or_else(fresh);
-        memory.poison(margins);
-        let result = work(&mut memory);
-        kept().push(memory);
-        result
-    }
 }
 
 /// Clears a piece where it will be written, when it is in no cache yet but soon will be.

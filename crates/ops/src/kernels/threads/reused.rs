@@ -5,8 +5,10 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use candle_core::WithDType;
 use half::bf16;
@@ -154,4 +156,94 @@ impl<T: WithDType> Drop for Reused<T> {
             shelf.put(std::mem::take(&mut self.memory));
         }
     }
+}
+
+/// Memory for one piece at a time, which threads lend to their pieces, so that these find it in their caches. Each thread keeps its own: to
+/// lock what all threads share would wait for all that the last piece has written.
+#[derive(Debug)]
+pub(crate) struct Scratch<T: WithDType> {
+    /// What says to threads that this is not gone.
+    here: Arc<()>,
+    of: PhantomData<T>,
+}
+
+/// Elements that a thread keeps for scratches at most.
+const HELD: usize = 1 << 19;
+
+/// What a thread keeps for a scratch, and for those that come when that is gone.
+#[derive(Debug)]
+pub(super) struct Held<T: WithDType> {
+    owner: Weak<()>,
+    memory: Reused<T>,
+}
+
+pub(super) type HeldByThread<T> = Rc<RefCell<Vec<Held<T>>>>;
+
+/// What this thread keeps of a type, the last used at the end; nothing, for types that kernels do not compute in, or at the thread's
+/// end.
+pub(super) fn held<T: WithDType>() -> Option<HeldByThread<T>> {
+    fn new<T: WithDType>() -> Rc<dyn Any> {
+        Rc::new(RefCell::new(Vec::<Held<T>>::new()))
+    }
+    thread_local! {
+        static ALL: [Rc<dyn Any>; 3] = [new::<f32>(), new::<f64>(), new::<bf16>()];
+    }
+    let of_type = |all: &[Rc<dyn Any>; 3]| all.iter().find_map(|held| Rc::clone(held).downcast().ok());
+    ALL.try_with(of_type).ok().flatten()
+}
+
+impl<T: WithDType> Scratch<T> {
+    pub(crate) fn new() -> Self {
+        Self { here: Arc::new(()), of: PhantomData }
+    }
+
+    /// Runs `work` on `len` elements that it writes before it reads them.
+    pub(crate) fn lend<R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        self.lend_with_margins(0, len, work)
+    }
+
+    /// As [`Scratch::lend`], the first `margins` elements being zeros at first, then what this thread's last user of exactly as many
+    /// left. A piece of another size lays its memory out otherwise, and would leave numbers where this one counts on margins of
+    /// zeros.
+    pub(crate) fn lend_with_margins<R>(
+        &self,
+        margins: usize,
+        len: usize,
+        work: impl FnOnce(&mut [T]) -> R,
+    ) -> R {
+        let held = held::<T>();
+        let kept = held.as_ref().and_then(|held| self.kept(&mut held.borrow_mut(), len));
+        let mut lent = kept.unwrap_or_else(|| {
+            let left = held.as_ref().and_then(|held| left(&mut held.borrow_mut(), len));
+            let mut memory = left.unwrap_or_else(|| Reused::new(len));
+            memory[..margins].fill(T::zero());
+            Held { owner: Arc::downgrade(&self.here), memory }
+        });
+        lent.memory.poison(margins);
+        let result = work(&mut lent.memory);
+        if let Some(held) = held {
+            let mut held = held.borrow_mut();
+            held.push(lent);
+            while held.iter().map(|held| held.memory.memory.len()).sum::<usize>() > HELD {
+                held.remove(0);
+            }
+        }
+        result
+    }
+
+    /// What is kept for this one's pieces of exactly so many elements.
+    fn kept(&self, held: &mut Vec<Held<T>>, len: usize) -> Option<Held<T>> {
+        let same = |held: &Held<T>| held.owner.as_ptr() == Arc::as_ptr(&self.here) && held.memory.len == len;
+        held.iter().rposition(same).map(|at| held.remove(at))
+    }
+}
+
+/// The memory of a scratch that is gone, with room for so many elements, unless it is much too large; the last used.
+fn left<T: WithDType>(held: &mut Vec<Held<T>>, len: usize) -> Option<Reused<T>> {
+    let fits = |held: &Held<T>| {
+        held.owner.strong_count() == 0 && (len..=4 * len).contains(&held.memory.memory.len())
+    };
+    let mut memory = held.iter().rposition(fits).map(|at| held.remove(at))?.memory;
+    memory.len = len;
+    Some(memory)
 }

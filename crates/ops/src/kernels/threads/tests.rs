@@ -79,6 +79,34 @@ fn scratch_keeps_the_margins_of_each_size_clear() {
     }
 }
 
+/// Whose sizes lie near its own; who is still there keeps what it had, and a loan within a loan is another's.
+#[test]
+fn what_a_scratch_leaves_serves_the_next_ones() {
+    let lend = |scratch: &Scratch<f32>, len: usize| {
+        scratch.lend_with_margins(4, len, |memory| {
+            assert_eq!((memory.len(), &memory[..4]), (len, &[0.0; 4][..]));
+            memory.fill(7.0);
+            memory[..4].fill(0.0);
+            memory.as_ptr()
+        })
+    };
+    let gone = lend(&Scratch::new(), 100_000);
+    let (one, other) = (Scratch::new(), Scratch::new());
+    assert_eq!(lend(&one, 50_000), gone);
+    assert_ne!(lend(&other, 50_000), gone);
+    assert_eq!(lend(&one, 50_000), gone);
+    one.lend(50_000, |memory| assert_ne!(lend(&one, 50_000), memory.as_ptr()));
+    assert_ne!(lend(&Scratch::new(), 10_000), gone);
+}
+
+#[test]
+fn a_thread_keeps_so_much_for_scratches_and_no_more() {
+    let scratches: Vec<_> = (0..8).map(|_| Scratch::<f64>::new()).collect();
+    scratches.iter().for_each(|scratch| scratch.lend(1 << 17, |memory| memory.fill(1.0)));
+    let kept = super::reused::held::<f64>().expect("of a type that kernels compute in");
+    assert_eq!(kept.borrow().len(), 4);
+}
+
 #[test]
 fn what_is_kept_has_a_limit_and_serves_sizes_near_its_own() {
     let shelf = Shelf::<f64>::new();
