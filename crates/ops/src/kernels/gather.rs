@@ -256,7 +256,8 @@ impl Gather {
         Sum { values: frames, rows: &phase.pixels[..rows], cols, outs: &phase.outs[..rows] }
     }
 
-    /// How many of a phase's rows read nothing but the first `filled` rows of the frame.
+    /// How many of a phase's rows read nothing but the first `filled` rows of the frame; without taps, as if they read where their
+    /// windows begin.
     pub(crate) fn seen(&self, phase: &Phase, filled: usize) -> usize {
         if filled == self.frame.h {
             return phase.size.0;

@@ -70,8 +70,9 @@ fn every_instruction_set_computes_the_portable_one() {
         assert_close(&other.mean, &one.mean, 1e-6);
         assert_close(&other.var, &one.var, 1e-6);
         let inv_std: Vec<f64> = one.var.iter().map(|var| 1.0 / (var + 0.1).sqrt()).collect();
-        let y = cpu::apply(Isa::Portable, &x, &one.mean, &inv_std, None);
-        assert_close(&cpu::apply(isa, &x32, &one.mean, &inv_std, None), &y, 1e-5);
+        let affine = (noise(c, 3), noise(c, 4));
+        let y = cpu::apply(Isa::Portable, &x, &one.mean, &inv_std, Some(affine.clone()));
+        assert_close(&cpu::apply(isa, &x32, &one.mean, &inv_std, Some(affine)), &y, 1e-5);
         let sums = cpu::gradient_sums(Isa::Portable, &x, &gy, &one.mean, &inv_std);
         let found = cpu::gradient_sums(isa, &x32, &gy32, &one.mean, &inv_std);
         assert_close(&found.scale, &sums.scale, 1e-5);

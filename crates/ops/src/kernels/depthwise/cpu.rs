@@ -95,8 +95,8 @@ impl<'a, T: Real> Inputs<'a, T> {
     }
 
     /// As [`Inputs::write`] of one image, whose gradient `bands` hands over: it calls what it is given with some rows after the
-    /// other. They go where they are read; elsewhere they would wait in the second-level cache. What reads nothing
-    /// else is computed at once.
+    /// other. They go where they are read; elsewhere they would wait in the second-level cache. Rows of
+    /// the gradient that read no later ones are computed at once.
     pub(in crate::kernels) fn write_arriving<M: Stored<Real = T>, N: Stored<Real = T>>(
         &self,
         bands: impl FnOnce(&mut dyn FnMut(Range<usize>, &[T])),
@@ -162,7 +162,7 @@ impl<'a, T: Real> Sight<'a, T> {
     }
 
     /// Calls `seen` with a few rows of outputs after the other, and the frame of the image that they see, filled as far as
-    /// they see it: what was just written lies in the first-level cache.
+    /// they see it: what was just written lies in a near cache.
     pub(in crate::kernels) fn bands<M: Stored<Real = T>>(
         &self,
         image: &[M],

@@ -100,7 +100,7 @@ pub(in crate::kernels) fn hand_over<M: Stored, R: Send>(
 /// while as many operations, piece after piece, take each other's weights from the caches.
 const FAR: usize = 1 << 18;
 
-/// Weights of the largest operation that pays: as above.
+/// Weights of the largest operation that pays: larger ones take each other's from the caches.
 const WEIGHTS: usize = 1 << 14;
 
 /// Whether it pays to leave the gradient at a map of these dimensions pending, of an operation with so many weights, whose `near`

@@ -26,7 +26,7 @@ fn convolutions_beside_each_other_are_those_one_by_one() -> Result<()> {
         (&[5, 12], (1, 2)),
         (&[2, 7], (1, 2)),
     ];
-    for ((pixels, stride), maps) in sizes.into_iter().flat_map(|size| [(size, 1), (size, 3)]) {
+    for ((pixels, stride), maps) in sizes.into_iter().flat_map(|size| [(size, 1), (size, 3), (size, 6)]) {
         let xs = (0..maps).map(|i| random(&[pixels, &[16]].concat(), i)).collect::<Result<Vec<_>>>()?;
         let (x, windows) = (sum::join(&xs)?, windows(stride));
         let ws = [random(&[1, 1, 16 * maps as usize, 32], 5)?, random(&[1, 1, 16 * maps as usize, 16], 6)?];

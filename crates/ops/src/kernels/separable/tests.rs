@@ -38,7 +38,9 @@ fn cases() -> Result<Vec<Case>> {
     // The last fills several bands, the rest of one too, with whole vectors and without.
     let large =
         [(16, 16), (16, 5), (20, 16)].map(|(c, c_out)| (Map { n: 3, h: 27, w: 11, c, rank: 4 }, c_out));
-    let all = maps().into_iter().map(|map| (map, 5)).chain(large);
+    // And so does this one where windows have strides.
+    let larger = (Map { n: 2, h: 53, w: 23, c: 16, rank: 4 }, 16);
+    let all = maps().into_iter().map(|map| (map, 5)).chain(large).chain([larger]);
     all.flat_map(|(map, c_out)| {
         pairs.iter().map(move |&(across, window)| Case::new(map, across, window, c_out))
     })

@@ -119,17 +119,15 @@ fn bytes_do_not_depend_on_threads() -> Result<()> {
 fn every_instruction_set_adds_what_the_portable_path_does() {
     for (c, n) in [5, 8, 16, 17, 32, 64].into_iter().flat_map(|c| [1, 2, 3, 4, 6].map(|n| (c, n))) {
         let maps: Vec<_> = (0..n).map(|i| noise(77 * c, i)).collect();
-        let channels = [7, 8, 9].map(|seed| noise(c, seed));
-        let terms = maps.iter().enumerate();
-        let addends = terms.map(|(i, map)| cpu::Addend::new(0.3, map, (i != 1).then(|| channels.clone())));
-        let expected = cpu::weighted(Isa::Portable, &addends.collect::<Vec<_>>(), c);
+        let channels = |i: u64| (i != 1).then(|| [7, 8, 9].map(|seed| noise(c, 10 * i + seed)));
+        let terms: Vec<_> =
+            (0..).zip(&maps).map(|(i, map)| cpu::Addend::new(0.3, map, channels(i))).collect();
+        let expected = cpu::weighted(Isa::Portable, &terms, c);
         let maps: Vec<Vec<f32>> = maps.iter().map(|map| cast(map)).collect();
-        let channels = channels.map(|values| cast::<f32>(&values));
+        let single = |i| channels(i).map(|all| all.map(|values| cast::<f32>(&values)));
+        let terms: Vec<_> = (0..).zip(&maps).map(|(i, map)| cpu::Addend::new(0.3, map, single(i))).collect();
         for isa in sets() {
-            let terms = maps.iter().enumerate();
-            let addends =
-                terms.map(|(i, map)| cpu::Addend::new(0.3, map, (i != 1).then(|| channels.clone())));
-            assert_close(&cpu::weighted(isa, &addends.collect::<Vec<_>>(), c), &expected, 1e-5);
+            assert_close(&cpu::weighted(isa, &terms, c), &expected, 1e-5);
         }
     }
 }

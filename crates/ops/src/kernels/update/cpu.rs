@@ -7,14 +7,15 @@ use crate::kernels::{
     Isa,
     element::Real,
     simd::vectorized,
-    threads::{PIECE, overwrite_pair_and_collect, piece},
+    threads::{overwrite_pair_and_collect, piece, piece_of},
 };
 
 pub(super) fn sgd<T: Real>(isa: Isa, w: &[T], g: &[T], v: Option<&[T]>, step: SgdStep) -> (Vec<T>, Vec<T>) {
     // At first the velocity is the gradient, as if it had been 0.
     let v = v.map_or_else(|| Cow::Owned(vec![T::ZERO; g.len()]), Cow::Borrowed);
-    let (w, v, _) = overwrite_pair_and_collect(w.len(), PIECE, w.len(), |i, new_w, new_v| {
-        let [w, g, v] = [w, g, &v].map(|all| piece(all, i, PIECE));
+    let len = piece_of(w.len());
+    let (w, v, _) = overwrite_pair_and_collect(w.len(), len, w.len(), |i, new_w, new_v| {
+        let [w, g, v] = [w, g, &v].map(|all| piece(all, i, len));
         descend(isa, w, g, v, new_w, new_v, step);
     });
     (w, v)

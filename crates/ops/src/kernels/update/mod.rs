@@ -13,7 +13,7 @@ use super::{
     gpu::on_gpu,
     later::Later,
     sum,
-    threads::{PIECE, collect},
+    threads::collect,
     values::{Values, dense, for_real, same_shape, tensor},
 };
 
@@ -173,10 +173,12 @@ pub fn sgd_of_many(
     Ok(Moved { norm_squared, moved: moved.into_iter().collect::<Result<_>>()? })
 }
 
+/// Elements beyond which a tensor is shared by all threads.
+const LARGE: usize = 1 << 17;
+
 /// Results for tensors of these sizes, in order: for large ones one after the other, whose loops have pieces for all threads,
 /// then for the others beside each other.
 fn of_each<R: Send>(sizes: &[usize], each: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
-    const LARGE: usize = 8 * PIECE;
     let mut large: Vec<_> =
         sizes.iter().enumerate().map(|(i, &size)| (size > LARGE).then(|| each(i))).collect();
     let small: Vec<_> = (0..sizes.len()).filter(|&i| sizes[i] <= LARGE).collect();

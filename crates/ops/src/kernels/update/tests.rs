@@ -1,7 +1,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::*;
-use crate::kernels::testing::*;
+use crate::kernels::{testing::*, threads::PIECE};
 
 fn number(x: f64) -> Result<Tensor> {
     Tensor::new(&[x], &Device::Cpu)
@@ -65,7 +65,7 @@ fn the_norm_is_that_of_all_elements() -> Result<()> {
 /// Large ones run first, each on all threads, and stand where they stood.
 #[test]
 fn many_move_as_each_does() -> Result<()> {
-    let sizes = [3, 140_000, 1, 200_000, 2];
+    let sizes = [3, LARGE + 9_000, 1, LARGE + 70_000, 2];
     let tensors = (1..).zip(sizes).map(|(seed, n)| Ok((random(&[n], seed)?, random(&[n], seed + 10)?)));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let triples: Vec<_> = tensors.iter().map(|(w, g)| (w, g, None)).collect();
