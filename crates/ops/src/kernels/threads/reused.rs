@@ -167,7 +167,7 @@ pub(crate) struct Scratch<T: WithDType> {
     of: PhantomData<T>,
 }
 
-/// Elements that a thread keeps for scratches at most.
+/// Elements that a thread keeps at most, but for what scratches that are still there lend again to every piece.
 const HELD: usize = 1 << 19;
 
 /// What a thread keeps for a scratch, and for those that come when that is gone.
@@ -175,6 +175,13 @@ const HELD: usize = 1 << 19;
 pub(super) struct Held<T: WithDType> {
     owner: Weak<()>,
     memory: Reused<T>,
+}
+
+impl<T: WithDType> Held<T> {
+    /// Whether its scratch is gone.
+    fn is_left(&self) -> bool {
+        self.owner.strong_count() == 0
+    }
 }
 
 pub(super) type HeldByThread<T> = Rc<RefCell<Vec<Held<T>>>>;
@@ -224,8 +231,11 @@ impl<T: WithDType> Scratch<T> {
         if let Some(held) = held {
             let mut held = held.borrow_mut();
             held.push(lent);
-            while held.iter().map(|held| held.memory.memory.len()).sum::<usize>() > HELD {
-                held.remove(0);
+            let all = |held: &[Held<T>]| held.iter().map(|held| held.memory.memory.len()).sum::<usize>();
+            while all(&held) > HELD
+                && let Some(at) = held.iter().position(Held::is_left)
+            {
+                held.remove(at);
             }
         }
         result
@@ -240,9 +250,7 @@ impl<T: WithDType> Scratch<T> {
 
 /// The memory of a scratch that is gone, with room for so many elements, unless it is much too large; the last used.
 fn left<T: WithDType>(held: &mut Vec<Held<T>>, len: usize) -> Option<Reused<T>> {
-    let fits = |held: &Held<T>| {
-        held.owner.strong_count() == 0 && (len..=4 * len).contains(&held.memory.memory.len())
-    };
+    let fits = |held: &Held<T>| held.is_left() && (len..=4 * len).contains(&held.memory.memory.len());
     let mut memory = held.iter().rposition(fits).map(|at| held.remove(at))?.memory;
     memory.len = len;
     Some(memory)
