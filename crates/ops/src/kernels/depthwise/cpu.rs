@@ -229,10 +229,15 @@ pub(in crate::kernels) struct ChannelSums<'a, T: Real> {
 impl<'a, T: Real> ChannelSums<'a, T> {
     fn new(sight: Sight<'a, T>, w: &[T]) -> Self {
         let c = sight.from.c;
-        let rows =
-            |taps: &[usize]| taps.iter().flat_map(|tap| &w[tap * c..][..c]).copied().collect::<Vec<_>>();
-        let wide = |taps: &[usize]| padded(&rows(taps), c, lanes::<T>(sight.lens.isa)).into_owned();
-        let weights = sight.gather.phases.iter().map(|phase| wide(&phase.taps)).collect();
+        let width = c.next_multiple_of(lanes::<T>(sight.lens.isa));
+        let of_phase = |phase: &Phase| {
+            let mut rows = vec![T::ZERO; phase.taps.len() * width];
+            for (row, tap) in rows.chunks_exact_mut(width).zip(&phase.taps) {
+                row[..c].copy_from_slice(&w[tap * c..][..c]);
+            }
+            rows
+        };
+        let weights = sight.gather.phases.iter().map(of_phase).collect();
         Self { sight, weights }
     }
 
